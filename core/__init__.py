@@ -1,0 +1,1 @@
+"""Decisions: what Modelyard does, with no knowledge of SQL, Redis, GraphQL or ASGI."""

@@ -1,0 +1,60 @@
+"""The six model types and what they share: keys, features, usage."""
+
+from enum import StrEnum
+
+import msgspec
+
+
+class ModelType(StrEnum):
+    """What a model does."""
+
+    LLM = "LLM"
+    TEXT_EMBEDDING = "TEXT_EMBEDDING"
+    RERANK = "RERANK"
+    SPEECH2TEXT = "SPEECH2TEXT"
+    TTS = "TTS"
+    MODERATION = "MODERATION"
+
+
+class ModelFeature(StrEnum):
+    """What a model can take or give beyond text."""
+
+    TOOL_CALL = "TOOL_CALL"
+    MULTI_TOOL_CALL = "MULTI_TOOL_CALL"
+    STREAM_TOOL_CALL = "STREAM_TOOL_CALL"
+    VISION = "VISION"
+    DOCUMENT = "DOCUMENT"
+    VIDEO = "VIDEO"
+    AUDIO = "AUDIO"
+    STRUCTURED_OUTPUT = "STRUCTURED_OUTPUT"
+    REASONING = "REASONING"
+
+
+class ModelKey(msgspec.Struct, frozen=True, kw_only=True):
+    """A model's name within a workspace: provider (canonical), name and type."""
+
+    provider: str
+    name: str
+    type: ModelType
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
+    """What a call used. `input_tokens` includes cached and cache-write tokens, `output_tokens` includes reasoning.
+
+    `estimated` is true where the provider reported nothing and the counts are ours.
+    """
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_input_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+    characters: int = 0
+    seconds: float = 0.0
+    requests: int = 1
+    estimated: bool = False
+
+    @property
+    def total_tokens(self) -> int:
+        """Return input plus output."""
+        return self.input_tokens + self.output_tokens

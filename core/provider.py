@@ -1,0 +1,200 @@
+"""What a provider is: its manifest, its capabilities (absent ones are None), and one call of it."""
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any, Protocol
+
+from core.model_types import ModelFeature, ModelKey, ModelType
+from core.model_types.llm import ChatRequest, Piece
+from core.secret import Secret
+
+Value = str | Secret
+Values = Mapping[str, Value]
+"""The opened values of a credential: text by field name, secrets closed."""
+
+
+class ConfigurationMethod(StrEnum):
+    """How a workspace can configure a provider."""
+
+    PREDEFINED_MODEL = "PREDEFINED_MODEL"
+    CUSTOMIZABLE_MODEL = "CUSTOMIZABLE_MODEL"
+    FETCH_FROM_REMOTE = "FETCH_FROM_REMOTE"
+
+
+class FormFieldType(StrEnum):
+    """How a field of a credential form is entered."""
+
+    TEXT = "TEXT"
+    SECRET = "SECRET"
+    URL = "URL"
+    NUMBER = "NUMBER"
+    SELECT = "SELECT"
+    RADIO = "RADIO"
+    SWITCH = "SWITCH"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FormCondition:
+    """Shows a field or option while another field has this value; the model type counts as field `model_type`."""
+
+    field: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FormOption:
+    """One value that a SELECT or RADIO offers."""
+
+    value: str
+    label: str
+    show_on: tuple[FormCondition, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FormField:
+    """One field of a credential form. Shown when `show_on` is empty or any of its conditions holds."""
+
+    name: str
+    label: str
+    type: FormFieldType
+    required: bool = False
+    default: str | None = None
+    placeholder: str | None = None
+    help: str | None = None
+    max_length: int | None = None
+    decides_host: bool = False
+    options: tuple[FormOption, ...] = ()
+    show_on: tuple[FormCondition, ...] = ()
+
+
+class ParameterType(StrEnum):
+    """What a parameter's value is; TEXT is a longer STRING."""
+
+    FLOAT = "FLOAT"
+    INT = "INT"
+    STRING = "STRING"
+    BOOLEAN = "BOOLEAN"
+    TEXT = "TEXT"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParameterRule:
+    """What values a parameter of a model may have; `precision` is the most decimals of a FLOAT."""
+
+    name: str
+    label: str
+    type: ParameterType
+    help: str | None = None
+    required: bool = False
+    default: Any = None
+    min: float | None = None
+    max: float | None = None
+    precision: int | None = None
+    options: tuple[str, ...] = ()
+
+
+class PricingUnit(StrEnum):
+    """What is counted for a price."""
+
+    TOKEN = "TOKEN"
+    CHARACTER = "CHARACTER"
+    SECOND = "SECOND"
+    REQUEST = "REQUEST"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pricing:
+    """The price of one million units of each kind, in major units of `currency`."""
+
+    currency: str
+    input: Decimal
+    output: Decimal | None = None
+    cached_input: Decimal | None = None
+    cache_write: Decimal | None = None
+    unit: PricingUnit = PricingUnit.TOKEN
+    overridden: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelCard:
+    """What is known of a model: the manifest's entry, or what a custom model's form values say."""
+
+    name: str
+    label: str
+    type: ModelType
+    features: frozenset[ModelFeature] = frozenset()
+    context_window: int | None = None
+    max_output_tokens: int | None = None
+    properties: Mapping[str, Any] = field(default_factory=dict)
+    parameter_rules: tuple[ParameterRule, ...] = ()
+    pricing: Pricing | None = None
+    deprecated: bool = False
+    position: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """What a provider is, as data. `options` are the adapter's own (base URL, quirks)."""
+
+    name: str
+    label: str
+    description: str
+    model_types: tuple[ModelType, ...]
+    methods: frozenset[ConfigurationMethod]
+    dialect: str
+    aliases: tuple[str, ...] = ()
+    icon_url: str | None = None
+    help_url: str | None = None
+    credential_form: tuple[FormField, ...] = ()
+    model_credential_form: tuple[FormField, ...] = ()
+    models: tuple[ModelCard, ...] = ()
+    defaults: Mapping[ModelType, ModelCard] = field(default_factory=dict)
+    position: int = 0
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def model(self, name: str, model_type: ModelType) -> ModelCard | None:
+        """Return the predefined model of that name and type."""
+        return next((card for card in self.models if card.name == name and card.type == model_type), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One call of a model at its provider: the name it has there, what is known of it, and opened credential values."""
+
+    model: str
+    card: ModelCard
+    values: Values
+
+
+class LanguageModels(Protocol):
+    """The LLM capability of a provider.
+
+    Both ways yield pieces; a stream ends with a FinishPiece before it stops, else the adapter raises UpstreamProtocol.
+    Errors are the Upstream* classes, ContextLengthExceeded and ContentFiltered, with messages free of secrets.
+    """
+
+    def stream(self, call: Call, request: ChatRequest) -> AsyncGenerator[Sequence[Piece], None]:
+        """Yield the pieces of each network read as they come; closing it closes the upstream connection."""
+        ...
+
+    async def complete(self, call: Call, request: ChatRequest) -> Sequence[Piece]:
+        """Return all pieces of an answer that is not streamed."""
+        ...
+
+
+class Provider(Protocol):
+    """A provider that can be called. Capabilities that it lacks are None."""
+
+    manifest: Manifest
+    llm: LanguageModels | None
+
+    async def validate(self, values: Values, model: ModelKey | None, card: ModelCard | None) -> None:
+        """Ask the provider by its cheapest free call whether the credential works.
+
+        `model` is None for a provider-level credential. Raises an Upstream* error or InvalidInput whose message holds
+        our hint and the provider's own words (at most 300 characters, without secrets). Only UpstreamAuthentication,
+        UpstreamPermission, UpstreamModelNotFound and UpstreamBadRequest are definite refusals.
+        """
+        ...

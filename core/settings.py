@@ -1,0 +1,184 @@
+"""All settings of a process, read once from the environment; the only place that names its variables."""
+
+import base64
+import binascii
+import ipaddress
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from core.secret import Secret
+
+PREFIX = "MODELYARD_"
+
+T = TypeVar("T")
+
+
+class SettingsError(Exception):
+    """A variable is missing or wrong; the message names it and what mends it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What an operator sets. Durations are in seconds, sizes in bytes."""
+
+    host: str
+    port: int
+    data: Path
+    database_url: str
+    redis_url: str
+    encryption_keys: tuple[Secret, ...]
+    egress_allow: tuple[str, ...]
+    grace_seconds: float
+    drain_seconds: float
+    echo: bool
+    first_byte_seconds: float
+    idle_seconds: float
+    call_seconds: float
+    database_pool: int
+    allowed_origins: tuple[str, ...]
+    retention_days: int
+    log_level: str
+
+    @property
+    def is_loopback(self) -> bool:
+        """Tell whether the API is reachable from this machine only."""
+        return is_loopback_host(self.host)
+
+
+def is_loopback_host(host: str) -> bool:
+    """Tell whether a host to listen on is this machine's own loopback."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def load_settings(environ: Mapping[str, str]) -> Settings:
+    """Return the settings that `environ` gives, with defaults for what it leaves out.
+
+    Raises:
+        SettingsError: a variable is wrong; every wrong one is named, one a line.
+    """
+    reader = _Reader(environ)
+    data = reader.take("DATA", Path, Path(".modelyard"))
+    settings = Settings(
+        host=reader.take("HOST", str, "127.0.0.1"),
+        port=reader.take("PORT", _port, 8000),
+        data=data,
+        database_url=reader.take("DATABASE_URL", _database_url, f"sqlite+aiosqlite:///{data}/modelyard.db"),
+        redis_url=reader.take("REDIS_URL", _redis_url, f"unix://{data}/valkey.sock"),
+        encryption_keys=reader.take("ENCRYPTION_KEYS", _encryption_keys, ()),
+        egress_allow=reader.take("EGRESS_ALLOW", _words, ()),
+        grace_seconds=reader.take("GRACE_SECONDS", _not_negative, 30.0),
+        drain_seconds=reader.take("DRAIN_SECONDS", _not_negative, 30.0),
+        echo=reader.take("ECHO", _switch, False),
+        first_byte_seconds=reader.take("FIRST_BYTE_SECONDS", _positive, 60.0),
+        idle_seconds=reader.take("IDLE_SECONDS", _positive, 90.0),
+        call_seconds=reader.take("CALL_SECONDS", _positive, 900.0),
+        database_pool=reader.take("DATABASE_POOL", _count, 5),
+        allowed_origins=reader.take("ALLOWED_ORIGINS", _words, ()),
+        retention_days=reader.take("RETENTION_DAYS", _count, 90),
+        log_level=reader.take("LOG_LEVEL", _level, "INFO"),
+    )
+    if not settings.encryption_keys and "MODELYARD_ENCRYPTION_KEYS" not in reader.wrong:
+        reader.wrong["MODELYARD_ENCRYPTION_KEYS"] = (
+            "is not set; give one or more keys of 32 random bytes in base64, the current one first, for example from "
+            "`openssl rand -base64 32`"
+        )
+    if reader.wrong:
+        raise SettingsError("\n".join(f"{name} {problem}." for name, problem in reader.wrong.items()))
+    return settings
+
+
+class _Reader:
+    """Takes variables one by one and gathers what is wrong with them."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+        self.wrong: dict[str, str] = {}
+
+    def take(self, name: str, parse: Callable[[str], T], default: T) -> T:
+        text = self._environ.get(PREFIX + name, "").strip()
+        if not text:
+            return default
+        try:
+            return parse(text)
+        except ValueError as error:
+            self.wrong[PREFIX + name] = str(error)
+            return default
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or not 0 <= int(text) <= 65535:
+        raise ValueError(f"must be a port from 0 to 65535, not {text!r}")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError(f"must be a whole number of at least 1, not {text!r}")
+    return int(text)
+
+
+def _not_negative(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise ValueError(f"must be a number of seconds of at least 0, not {text!r}")
+    return value
+
+
+def _positive(text: str) -> float:
+    value = _not_negative(text)
+    if value == 0:
+        raise ValueError("must be more than 0 seconds")
+    return value
+
+
+def _switch(text: str) -> bool:
+    values = {"1": True, "true": True, "on": True, "yes": True, "0": False, "false": False, "off": False, "no": False}
+    if text.lower() not in values:
+        raise ValueError(f"must be 1 or 0, not {text!r}")
+    return values[text.lower()]
+
+
+def _level(text: str) -> str:
+    if text.upper() not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
+        raise ValueError(f"must be DEBUG, INFO, WARNING or ERROR, not {text!r}")
+    return text.upper()
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _database_url(text: str) -> str:
+    if not text.startswith(("sqlite+aiosqlite:///", "postgresql+asyncpg://")):
+        raise ValueError("must begin with sqlite+aiosqlite:/// or postgresql+asyncpg://")
+    return text
+
+
+def _redis_url(text: str) -> str:
+    if not text.startswith(("redis://", "rediss://", "unix://")):
+        raise ValueError("must begin with redis://, rediss:// or unix://")
+    return text
+
+
+def _encryption_keys(text: str) -> tuple[Secret, ...]:
+    return tuple(_encryption_key(word) for word in _words(text))
+
+
+def _encryption_key(text: str) -> Secret:
+    try:
+        key = base64.b64decode(text.replace("-", "+").replace("_", "/") + "=" * (-len(text) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        raise ValueError("holds a key that is not base64") from None
+    if len(key) != 32:
+        raise ValueError(f"holds a key of {len(key)} bytes; each must have 32 random bytes")
+    if len(set(key)) < 16:
+        raise ValueError("holds a key that is not random (a published or sample key?); make one of 32 random bytes")
+    return Secret(base64.b64encode(key).decode())
