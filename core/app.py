@@ -1,0 +1,27 @@
+"""`App`: the plugged-in ports and the catalog, handed to every use case."""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from core.catalog import Catalog
+from core.ports import Changes, Clock, Configurations, Health, Identity, InvocationLog, Storage, Vault
+from core.running import Running
+from core.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class App:
+    """Everything a use case may need. `process_id` names this process in leases; `running` holds its completions."""
+
+    settings: Settings
+    process_id: UUID
+    clock: Clock
+    catalog: Catalog
+    storage: Storage
+    identity: Identity
+    configurations: Configurations
+    vault: Vault
+    invocations: InvocationLog
+    changes: Changes
+    health: Health
+    running: Running

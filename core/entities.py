@@ -1,0 +1,259 @@
+"""The nouns that are remembered, as frozen values: one class a noun, no behaviour beyond reading itself."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+from core.access import Role
+from core.errors import Problem
+from core.model_types import ModelKey, Usage
+from core.model_types.llm import Attempt, Cost, ProviderType
+from core.provider import Pricing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """A person."""
+
+    id: UUID
+    name: str
+    email: str
+    is_operator: bool
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workspace:
+    """A tenant. `config_version` grows with every change that can influence a call."""
+
+    id: UUID
+    name: str
+    slug: str
+    key_version: int
+    config_version: int
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """An account's place in a workspace."""
+
+    id: UUID
+    workspace_id: UUID
+    account_id: UUID
+    role: Role
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiToken:
+    """A bearer token without its secret: personal (no workspace), of an account in a workspace, or a service token."""
+
+    id: UUID
+    name: str
+    prefix: str
+    role: Role
+    workspace_id: UUID | None
+    account_id: UUID | None
+    allowed_models: tuple[ModelKey, ...] | None
+    credential_ids: tuple[UUID, ...] | None
+    expires_at: datetime | None
+    last_used_at: datetime | None
+    revoked_at: datetime | None
+    created_at: datetime
+    created_by: UUID | None
+
+
+class CredentialStatus(StrEnum):
+    """What is known of whether a credential works."""
+
+    UNVERIFIED = "UNVERIFIED"
+    VALIDATING = "VALIDATING"
+    VALID = "VALID"
+    INVALID = "INVALID"
+    UNREADABLE = "UNREADABLE"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sealed:
+    """Ciphertext, and the version of the workspace key that seals it."""
+
+    key_version: int
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credential:
+    """Sealed values of a provider's form. `model` None: it serves all predefined and remote models.
+
+    `version` counts people's changes; `custom` is the model's name and type for a model-level one.
+    """
+
+    id: UUID
+    workspace_id: UUID
+    provider: str
+    model: ModelKey | None
+    name: str
+    status: CredentialStatus
+    problem: Problem | None
+    sealed: Sealed
+    version: int
+    validated_at: datetime | None
+    last_used_at: datetime | None
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderRow:
+    """What a workspace chose for a provider."""
+
+    name: str
+    preferred_type: ProviderType | None = None
+    active_credential_id: UUID | None = None
+
+
+class ModelSource(StrEnum):
+    """Where a model comes from."""
+
+    PREDEFINED = "PREDEFINED"
+    CUSTOM = "CUSTOM"
+    REMOTE = "REMOTE"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRow:
+    """What a workspace keeps of a model: a custom or remote one, or a predefined one with model-level credentials.
+
+    `form_values` are the public values of the credential that describes a custom model (context size, features).
+    """
+
+    key: ModelKey
+    source: ModelSource
+    label: str | None
+    active_credential_id: UUID | None
+    form_values: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSetting:
+    """A workspace's switch and price for a model."""
+
+    key: ModelKey
+    enabled: bool = True
+    pricing: Pricing | None = None
+
+
+class PoolStrategy(StrEnum):
+    """How a pool spreads calls."""
+
+    ROUND_ROBIN = "ROUND_ROBIN"
+    WEIGHTED = "WEIGHTED"
+    LEAST_BUSY = "LEAST_BUSY"
+    LOWEST_LATENCY = "LOWEST_LATENCY"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolMember:
+    """One place in a pool. `credential_id` None: the Default Config, whatever is active now."""
+
+    id: UUID
+    credential_id: UUID | None
+    name: str
+    enabled: bool = True
+    weight: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """The members among which one model's CUSTOM calls are spread."""
+
+    id: UUID
+    key: ModelKey
+    enabled: bool
+    strategy: PoolStrategy
+    members: tuple[PoolMember, ...]
+    version: int = 1
+    hedge_percentile: int | None = None
+
+
+class QuotaType(StrEnum):
+    """Where hosted use comes from, in the order in which it is spent."""
+
+    PAID = "PAID"
+    FREE = "FREE"
+    TRIAL = "TRIAL"
+
+
+class QuotaUnit(StrEnum):
+    """What a quota counts."""
+
+    TOKENS = "TOKENS"
+    CREDITS = "CREDITS"
+    TIMES = "TIMES"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quota:
+    """A balance of hosted use. `provider` None: shared; `limit` None: unlimited; `restricted_to` None: every model."""
+
+    id: UUID
+    provider: str | None
+    type: QuotaType
+    unit: QuotaUnit
+    limit: int | None
+    used: int
+    reserved: int
+    restricted_to: frozenset[ModelKey] | None = None
+
+    @property
+    def is_valid(self) -> bool:
+        """Tell whether anything is left."""
+        return self.limit is None or self.used + self.reserved < self.limit
+
+    def allows(self, key: ModelKey) -> bool:
+        """Tell whether the quota may be spent on this model."""
+        return self.restricted_to is None or key in self.restricted_to
+
+
+class InvocationStatus(StrEnum):
+    """How far an invocation is."""
+
+    RUNNING = "RUNNING"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Invocation:
+    """One admitted call: who, what, and how it ended. `owner` is the process that runs it; times in seconds."""
+
+    id: UUID
+    workspace_id: UUID
+    model: ModelKey
+    provider_type: ProviderType
+    credential_id: UUID | None
+    credential_name: str | None
+    token_id: UUID
+    account_id: UUID | None
+    owner: UUID
+    started_at: datetime
+    status: InvocationStatus = InvocationStatus.RUNNING
+    pricing: Pricing | None = None
+    end_user: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    usage: Usage | None = None
+    cost: Cost | None = None
+    attempts: tuple[Attempt, ...] = ()
+    error: Problem | None = None
+    ended_at: datetime | None = None
+    time_to_first_token: float | None = None
+
+    @property
+    def principal(self) -> UUID:
+        """Return to whom it belongs: the account, else the service token."""
+        return self.account_id or self.token_id

@@ -1,0 +1,35 @@
+"""What the workers are asked to do: payloads that carry ids and never secrets."""
+
+from typing import ClassVar
+from uuid import UUID
+
+import msgspec
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """What is to be done once its row is committed. `name` is the worker's function."""
+
+    name: ClassVar[str]
+
+    @property
+    def key(self) -> str:
+        """Return what makes two jobs the same one; a job of a key that still waits is not queued twice."""
+        raise NotImplementedError
+
+
+class ValidateCredential(Job, frozen=True, kw_only=True):
+    """Ask the provider whether a credential works. `version` is the credential's when it was asked for."""
+
+    name = "validate_credential"
+
+    workspace_id: UUID
+    credential_id: UUID
+    version: int
+
+    @property
+    def key(self) -> str:
+        return f"{self.credential_id}:{self.version}"
+
+
+JOBS: tuple[type[Job], ...] = (ValidateCredential,)
+"""Every job that goes through the outbox; each has a worker function of its name."""

@@ -1,0 +1,332 @@
+"""What core needs from outside: protocols that storage implements. Every method that names a row takes its workspace."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Generic, Protocol, TypeVar
+from uuid import UUID
+
+from core.access import Viewer
+from core.configuration import Configuration
+from core.entities import (
+    Account,
+    ApiToken,
+    Credential,
+    CredentialStatus,
+    Invocation,
+    Member,
+    ModelRow,
+    ModelSetting,
+    Sealed,
+    Workspace,
+)
+from core.errors import Problem
+from core.jobs import Job
+from core.model_types import ModelKey, ModelType
+from core.provider import Values
+
+T = TypeVar("T")
+
+
+class Clock(Protocol):
+    """Time, so that a test can move it."""
+
+    def now(self) -> datetime:
+        """Return the time of day in UTC."""
+        ...
+
+    def monotonic(self) -> float:
+        """Return seconds that never go back."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageRequest:
+    """A part of a list ordered by id: `limit` rows after or before an id, newest first unless `oldest_first`.
+
+    `backwards` takes the last ones of the range instead of the first ones.
+    """
+
+    limit: int
+    after: UUID | None = None
+    before: UUID | None = None
+    backwards: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slice(Generic[T]):
+    """A part of a list in list order. `total` is None above 10,000."""
+
+    items: Sequence[T]
+    has_next: bool
+    has_previous: bool
+    total: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InvocationQuery:
+    """Which invocations are asked for; what is None does not restrict."""
+
+    principal: UUID | None = None
+    provider: str | None = None
+    model_name: str | None = None
+    type: ModelType | None = None
+    provider_type: str | None = None
+    status: tuple[str, ...] | None = None
+    credential_id: UUID | None = None
+    account_id: UUID | None = None
+    token_id: UUID | None = None
+    end_user: str | None = None
+    tags: Mapping[str, str] | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+class Identity(Protocol):
+    """Who a secret stands for."""
+
+    async def viewer(self, token_hash: bytes) -> Viewer | None:
+        """Return the viewer of a SHA-256 of a secret, by one read; None when unknown, revoked or expired."""
+        ...
+
+    async def revoked(self, token_ids: Sequence[UUID]) -> Mapping[UUID, Viewer | None]:
+        """Return the viewer that each of these tokens stands for now, None where it stands for none; one read."""
+        ...
+
+
+class Configurations(Protocol):
+    """Snapshots of workspaces' configurations, kept in process memory and verified by version."""
+
+    async def get(self, workspace_id: UUID, version: int | None = None) -> Configuration:
+        """Return the snapshot, at least as new as `version`; None reads the version first. NotFound if it is gone."""
+        ...
+
+
+class Vault(Protocol):
+    """Seals and opens credential values with the workspace's key."""
+
+    async def seal(self, tx: "Transaction", workspace_id: UUID, credential_id: UUID, values: Values) -> Sealed:
+        """Return the values sealed under the newest key of the workspace, bound to the credential."""
+        ...
+
+    async def open(self, credential: Credential) -> Values:
+        """Return the values in clear, secrets as Secret. CredentialUnreadable if they cannot be opened."""
+        ...
+
+
+class Accounts(Protocol):
+    """People."""
+
+    async def get_many(self, account_ids: Sequence[UUID]) -> Mapping[UUID, Account]: ...
+    async def insert(self, account: Account) -> None:
+        """AlreadyExists if the e-mail is taken."""
+        ...
+
+
+class Workspaces(Protocol):
+    """Tenants."""
+
+    async def get_many(self, workspace_ids: Sequence[UUID]) -> Mapping[UUID, Workspace]: ...
+    async def by_slug(self, slug: str) -> Workspace | None: ...
+    async def page(self, page: PageRequest, *, among: Sequence[UUID] | None, search: str | None) -> Slice[Workspace]:
+        """Return workspaces in order of id (oldest first); `among` None: all of the installation."""
+        ...
+
+    async def insert(self, workspace: Workspace) -> None:
+        """Insert with its first data key. AlreadyExists if the slug is taken."""
+        ...
+
+    async def touch(self, workspace_id: UUID) -> int:
+        """Raise the configuration's version, publish it after commit, and return it.
+
+        Serialises changes of one workspace. NotFound if it is gone.
+        """
+        ...
+
+
+class Members(Protocol):
+    """Memberships."""
+
+    async def insert(self, member: Member) -> None: ...
+    async def get(self, member_id: UUID) -> Member | None: ...
+    async def of_account(self, account_id: UUID) -> Sequence[Member]: ...
+    async def page(self, workspace_id: UUID, page: PageRequest, *, role: str | None) -> Slice[Member]: ...
+
+
+class Tokens(Protocol):
+    """Bearer tokens."""
+
+    async def insert(self, token: ApiToken, secret_hash: bytes) -> None: ...
+    async def get(self, token_id: UUID) -> ApiToken | None: ...
+    async def revoke(self, token_id: UUID, at: datetime) -> None:
+        """Revoke once; a second time changes nothing."""
+        ...
+
+    async def page(self, workspace_id: UUID, page: PageRequest, *, include_revoked: bool) -> Slice[ApiToken]: ...
+
+
+class Credentials(Protocol):
+    """Sealed credentials. Each change needs `workspaces.touch` in the same transaction, but for `set_status`."""
+
+    async def get(self, workspace_id: UUID, credential_id: UUID) -> Credential | None: ...
+    async def insert(self, credential: Credential) -> None:
+        """AlreadyExists if the name is taken within (workspace, provider, model, type)."""
+        ...
+
+    async def set_status(
+        self,
+        workspace_id: UUID,
+        credential_id: UUID,
+        *,
+        version: int,
+        status: CredentialStatus,
+        problem: Problem | None,
+        validated_at: datetime | None,
+    ) -> bool:
+        """Set the status if the credential still has this version, raising the configuration's version; tell if so."""
+        ...
+
+    async def delete(self, workspace_id: UUID, credential_id: UUID) -> bool:
+        """Delete; where it was active, nothing is active afterwards. Tell whether it was there."""
+        ...
+
+
+class ProviderRows(Protocol):
+    """What a workspace chose for a provider."""
+
+    async def set_active(self, workspace_id: UUID, provider: str, credential_id: UUID | None) -> None: ...
+
+
+class Models(Protocol):
+    """Custom and configured models of a workspace."""
+
+    async def put(self, workspace_id: UUID, row: ModelRow) -> None:
+        """Insert the row or replace label, source, active credential and form values of the one there."""
+        ...
+
+    async def delete(self, workspace_id: UUID, key: ModelKey) -> None:
+        """Delete the row with its setting and its place as a default; its credentials stay."""
+        ...
+
+    async def put_setting(self, workspace_id: UUID, setting: ModelSetting) -> None: ...
+    async def put_default(self, workspace_id: UUID, model_type: ModelType, key: ModelKey | None) -> None:
+        """Set the default of the type; None clears it."""
+        ...
+
+
+class Invocations(Protocol):
+    """Records of calls, for reading."""
+
+    async def get_many(self, workspace_ids: Sequence[UUID], ids: Sequence[UUID]) -> Mapping[UUID, Invocation]: ...
+    async def page(self, workspace_id: UUID, page: PageRequest, query: InvocationQuery) -> Slice[Invocation]:
+        """Return invocations, newest first."""
+        ...
+
+
+class Audit(Protocol):
+    """The log of changes."""
+
+    async def add(
+        self,
+        *,
+        workspace_id: UUID | None,
+        viewer: Viewer,
+        action: str,
+        subject: str | None,
+        summary: str,
+        changes: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Record who changed what; `changes` holds no secret."""
+        ...
+
+
+class Outbox(Protocol):
+    """Jobs that follow a commit."""
+
+    async def add(self, job: Job) -> None:
+        """Write the job with the transaction; it is relayed to the queue after the commit, at least once."""
+        ...
+
+
+class Transaction(Protocol):
+    """One SQL transaction with the nouns on it. Leaving the block commits, an exception rolls back."""
+
+    accounts: Accounts
+    workspaces: Workspaces
+    members: Members
+    tokens: Tokens
+    credentials: Credentials
+    providers: ProviderRows
+    models: Models
+    invocations: Invocations
+    audit: Audit
+    outbox: Outbox
+
+    async def configuration(self, workspace_id: UUID) -> Configuration:
+        """Return the configuration as this transaction sees it. NotFound if the workspace is gone."""
+        ...
+
+
+class Storage(Protocol):
+    """The database."""
+
+    def transaction(self) -> AbstractAsyncContextManager[Transaction]:
+        """Open a transaction that may write. ServerUnavailable when the database is away."""
+        ...
+
+    def read(self) -> AbstractAsyncContextManager[Transaction]:
+        """Open a transaction that only reads."""
+        ...
+
+
+class InvocationLog(Protocol):
+    """Writes records of calls, in groups where many come at once; returns when they are committed."""
+
+    async def admit(self, invocation: Invocation) -> None:
+        """Insert a running invocation."""
+        ...
+
+    async def settle(self, invocation: Invocation) -> bool:
+        """Write the end of an invocation if it is still running, with its attempts; tell whether it was."""
+        ...
+
+
+class Changes(Protocol):
+    """News between processes: small messages by publish and subscribe, lost when nobody listens."""
+
+    async def publish(self, channel: str, message: bytes) -> None: ...
+    def listen(self, channel: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """Iterate messages from the moment the block is entered."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComponentHealth:
+    """Whether a part of the installation answers, and how fast, in seconds."""
+
+    ok: bool
+    engine: str
+    latency: float | None = None
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerHealth:
+    """One worker as it last reported itself."""
+
+    name: str
+    last_seen_at: datetime
+    queued: int
+    ongoing: int
+    complete: int
+    failed: int
+    retried: int
+
+
+class Health(Protocol):
+    """The state of the installation's parts."""
+
+    async def database(self) -> ComponentHealth: ...
+    async def redis(self) -> ComponentHealth: ...
+    async def workers(self) -> Sequence[WorkerHealth]: ...
