@@ -1,0 +1,97 @@
+"""The completions that this process owns: their tasks, their grace, their end at shutdown."""
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from uuid import UUID
+
+from core.errors import Cancelled, ModelyardError, ServerUnavailable
+from core.stream import EventStream
+
+
+@dataclass(slots=True, kw_only=True)
+class Owned:
+    """A completion of this process. `reason` is set before its task is cancelled, and says why."""
+
+    stream: EventStream
+    task: asyncio.Task[None]
+    grace_seconds: float
+    reason: ModelyardError | None = None
+    timer: asyncio.TimerHandle | None = None
+
+    def cancel(self, reason: ModelyardError) -> None:
+        """End the completion at the provider; its last event carries `reason`."""
+        if self.reason is None and not self.task.done():
+            self.reason = reason
+            self.task.cancel()
+
+    def abandoned(self) -> None:
+        """Cancel after the grace time, unless somebody joins before."""
+        reason = Cancelled("Every reader has left, and the time for coming back is over.")
+        if self.grace_seconds <= 0:
+            self.cancel(reason)
+        else:
+            self.timer = asyncio.get_running_loop().call_later(self.grace_seconds, self.cancel, reason)
+
+    def joined(self) -> None:
+        """Keep the completion: somebody reads it."""
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+
+
+class Running:
+    """What runs in this process. `open` owns the tasks: leaving it ends and awaits them all."""
+
+    def __init__(self) -> None:
+        self._owned: dict[UUID, Owned] = {}
+        self._group: asyncio.TaskGroup | None = None
+        self._background: set[asyncio.Task[None]] = set()
+        self.closing = False
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator["Running"]:
+        """Run until the block ends; then end what still runs and wait for its settlement."""
+        async with asyncio.TaskGroup() as self._group:
+            try:
+                yield self
+            finally:
+                self.close()
+
+    def close(self) -> None:
+        """Admit nothing more, and end what runs with ServerUnavailable."""
+        self.closing = True
+        for owned in list(self._owned.values()):
+            owned.cancel(ServerUnavailable("This server is stopping; ask again in a moment."))
+        for task in self._background:
+            task.cancel()
+
+    def start(self, stream: EventStream, work: Coroutine[None, None, None], grace_seconds: float) -> Owned:
+        """Run `work` as the owner of `stream`. It must not raise."""
+        assert self._group is not None, "Running is not open"
+        task = self._group.create_task(work)
+        owned = Owned(stream=stream, task=task, grace_seconds=grace_seconds)
+        stream.on_abandoned, stream.on_joined = owned.abandoned, owned.joined
+        self._owned[stream.invocation_id] = owned
+        task.add_done_callback(lambda _: self._forget(owned))
+        return owned
+
+    def background(self, work: Coroutine[None, None, None]) -> None:
+        """Run `work` beside the completions until the process stops. It must not raise."""
+        assert self._group is not None, "Running is not open"
+        task = self._group.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    def find(self, invocation_id: UUID) -> Owned | None:
+        """Return the completion if this process runs it."""
+        return self._owned.get(invocation_id)
+
+    def all(self) -> list[Owned]:
+        """Return every completion that runs now."""
+        return list(self._owned.values())
+
+    def _forget(self, owned: Owned) -> None:
+        owned.joined()
+        self._owned.pop(owned.stream.invocation_id, None)
