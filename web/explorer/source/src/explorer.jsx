@@ -1,0 +1,66 @@
+/** The page: the bar above, GraphiQL below, and between them the token, the transport and the theme. */
+
+import { useEffect, useMemo, useRef, useState } from "react";
+import { GraphiQL } from "graphiql";
+import { ALL } from "../operations/index.js";
+import { CompletionPanel } from "./completion-panel.jsx";
+import { createFetcher } from "./connection.js";
+import { FIRST_STEPS } from "./first-steps.jsx";
+import { KeyboardExit } from "./keyboard-exit.jsx";
+import { useServer } from "./server.js";
+import * as settings from "./settings.js";
+import { useTheme } from "./theme.js";
+import { TopBar } from "./top-bar.jsx";
+
+const PLUGINS = [FIRST_STEPS];
+
+export function Explorer() {
+  const [{ token, remember }, setToken] = useState(settings.loadToken);
+  const [transport, setTransport] = useState(settings.loadTransport);
+  const [theme, resolvedTheme, setTheme] = useTheme();
+  const [server, reload] = useServer(token);
+
+  const current = useRef();
+  current.current = { token, transport };
+  const fetcher = useMemo(() => createFetcher(() => current.current), []);
+
+  useEffect(() => settings.saveToken(token, remember), [token, remember]);
+  useEffect(() => settings.saveTransport(transport), [transport]);
+
+  return (
+    <>
+      <TopBar
+        token={token}
+        remember={remember}
+        onToken={setToken}
+        transport={transport}
+        onTransport={setTransport}
+        theme={theme}
+        onTheme={setTheme}
+        server={server}
+        onReload={reload}
+      />
+      <main className="my-main">
+        <GraphiQL
+          fetcher={fetcher}
+          schema={server.schema}
+          storage={settings.tabStorage}
+          shouldPersistHeaders={false}
+          isHeadersEditorEnabled
+          defaultQuery={ALL[0].query}
+          defaultEditorToolsVisibility
+          plugins={PLUGINS}
+          visiblePlugin={FIRST_STEPS.title}
+          forcedTheme={resolvedTheme}
+        >
+          <GraphiQL.Logo>
+            <KeyboardExit />
+          </GraphiQL.Logo>
+          <GraphiQL.Footer>
+            <CompletionPanel token={token} />
+          </GraphiQL.Footer>
+        </GraphiQL>
+      </main>
+    </>
+  );
+}
