@@ -90,7 +90,7 @@ class Identity(Protocol):
         """Return the viewer of a SHA-256 of a secret, by one read; None when unknown, revoked or expired."""
         ...
 
-    async def revoked(self, token_ids: Sequence[UUID]) -> Mapping[UUID, Viewer | None]:
+    async def viewers(self, token_ids: Sequence[UUID]) -> Mapping[UUID, Viewer | None]:
         """Return the viewer that each of these tokens stands for now, None where it stands for none; one read."""
         ...
 

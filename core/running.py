@@ -19,10 +19,11 @@ class Owned:
     grace_seconds: float
     reason: ModelyardError | None = None
     timer: asyncio.TimerHandle | None = None
+    settling: bool = False
 
     def cancel(self, reason: ModelyardError) -> None:
         """End the completion at the provider; its last event carries `reason`."""
-        if self.reason is None and not self.task.done():
+        if self.reason is None and not self.settling and not self.task.done():
             self.reason = reason
             self.task.cancel()
 

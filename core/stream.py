@@ -16,10 +16,10 @@ from core.model_types.llm import (
 class Reader:
     """One who follows a completion: where they are, and whether they were sent away."""
 
-    __slots__ = ("_stream", "interrupted", "position", "token_id", "waiter")
+    __slots__ = ("interrupted", "position", "stream", "token_id", "waiter")
 
     def __init__(self, stream: "EventStream", token_id: UUID, after: int) -> None:
-        self._stream = stream
+        self.stream = stream
         self.token_id = token_id
         self.position = after + 1
         self.waiter: asyncio.Future[None] | None = None
@@ -27,7 +27,7 @@ class Reader:
 
     async def batches(self) -> AsyncGenerator[Sequence[CompletionEvent], None]:
         """Yield what has come since the last time, until the terminal event or an interruption."""
-        stream, events = self._stream, self._stream.events
+        stream, events = self.stream, self.stream.events
         try:
             while True:
                 if self.interrupted is not None:
@@ -57,12 +57,12 @@ class Reader:
 
     def close(self) -> None:
         """Leave. Called twice, the second does nothing."""
-        self._stream.leave(self)
+        self.stream.leave(self)
 
     def _interruption(self, reason: InterruptReason) -> CompletionInterrupted:
         last = self.position - 1
         return CompletionInterrupted(
-            invocation_id=str(self._stream.invocation_id),
+            invocation_id=str(self.stream.invocation_id),
             sequence=last,
             reason=reason,
             resume_after=last if last >= 0 else None,

@@ -1,0 +1,64 @@
+"""Use cases of default models: one a type, all set together or none."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from core.access import Permission, Viewer, require, workspace_of
+from core.app import App
+from core.configuration import Configuration
+from core.errors import InvalidInput
+from core.model_types import ModelKey, ModelType
+from core.plan import ModelReference
+from core.resolve import Request, resolve
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewDefault:
+    """The model to use where a call of this type names none; None clears it."""
+
+    type: ModelType
+    model: ModelReference | None
+
+
+async def set_default_models(
+    app: App, viewer: Viewer, workspace_id: UUID | None, defaults: Sequence[NewDefault]
+) -> Configuration:
+    """Set the defaults of several types, all or none; each must be a model that can serve now.
+
+    Raises:
+        InvalidInput: a type is named twice.
+        ModelyardError: why a model cannot be a default, with its place in the input as path.
+    """
+    workspace_id = workspace_of(viewer, workspace_id)
+    require(viewer, workspace_id, Permission.DEFAULT_MANAGE)
+    if len({default.type for default in defaults}) < len(defaults):
+        raise InvalidInput("A model type is named twice.", path=("defaults",))
+    async with app.storage.transaction() as tx:
+        await tx.workspaces.touch(workspace_id)
+        before = await tx.configuration(workspace_id)
+        for number, default in enumerate(defaults):
+            key = _usable(app, before, default, number)
+            await tx.models.put_default(workspace_id, default.type, key)
+            await tx.audit.add(
+                workspace_id=workspace_id,
+                viewer=viewer,
+                action="default.set" if key is not None else "default.clear",
+                subject=f"Workspace:{workspace_id}",
+                summary=f"Set the default {default.type} to {key.provider}/{key.name}"
+                if key is not None
+                else f"Cleared the default {default.type}",
+            )
+        return await tx.configuration(workspace_id)
+
+
+def _usable(app: App, configuration: Configuration, default: NewDefault, number: int) -> ModelKey | None:
+    if default.model is None:
+        return None
+    asked = Request(type=default.type, provider=default.model.provider, name=default.model.name)
+    route = resolve(configuration, app.catalog, asked)
+    if route.problem is not None:
+        route.problem.path = ("defaults", str(number), "model")
+        raise route.problem
+    assert route.model is not None
+    return route.model.key

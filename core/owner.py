@@ -1,0 +1,325 @@
+"""The owner of one completion: tries the plan, numbers the events, settles once, ends once."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from contextlib import aclosing
+from dataclasses import replace
+
+from core.app import App
+from core.counting import estimate_usage
+from core.entities import Invocation, InvocationStatus
+from core.errors import Cancelled, Internal, ModelyardError, Problem, ServerUnavailable, UpstreamProtocol, UpstreamTimeout
+from core.ids import uuid7
+from core.model_types import Usage
+from core.model_types.llm import (
+    AssistantMessage,
+    Attempt,
+    CompletionEvent,
+    CompletionFailed,
+    CompletionFinished,
+    CompletionRerouted,
+    CompletionStarted,
+    ContinuationPiece,
+    FinishPiece,
+    FinishReason,
+    Piece,
+    ReasoningDelta,
+    ReasoningPiece,
+    TextDelta,
+    TextPiece,
+    ToolCall,
+    ToolCallDelta,
+    ToolCallPiece,
+    UsagePiece,
+)
+from core.plan import Step
+from core.pricing import cost
+from core.provider import Call
+from core.running import Owned
+from core.stream import EventStream
+
+log = logging.getLogger(__name__)
+
+MAX_ANSWER_CHARACTERS = 8 * 1024 * 1024
+"""An answer longer than this is taken for a fault of the provider."""
+
+SETTLE_WAIT_S = 5.0
+SETTLE_RETRY_S = (0.5, 1.0, 2.0, 5.0, 10.0)
+
+
+class Answer:
+    """What has been produced so far, gathered from pieces."""
+
+    __slots__ = ("calls", "characters", "continuation", "finish", "reasoning", "text", "usage")
+
+    def __init__(self) -> None:
+        self.text: list[str] = []
+        self.reasoning: list[str] = []
+        self.calls: dict[int, tuple[str, str, list[str]]] = {}
+        self.usage: Usage | None = None
+        self.finish: FinishReason | None = None
+        self.continuation: str | None = None
+        self.characters = 0
+
+    def message(self) -> AssistantMessage:
+        """Return the whole answer."""
+        return AssistantMessage(
+            text="".join(self.text),
+            reasoning="".join(self.reasoning) if self.reasoning else None,
+            tool_calls=tuple(
+                ToolCall(id=id_, name=name, arguments="".join(parts))
+                for _, (id_, name, parts) in sorted(self.calls.items())
+            ),
+            continuation=self.continuation,
+        )
+
+    def produced(self) -> str:
+        """Return everything that the model wrote, for counting."""
+        calls = (name + "".join(parts) for _, name, parts in self.calls.values())
+        return "".join((*self.text, *self.reasoning, *calls))
+
+
+class Owner:
+    """Runs one admitted completion to its one terminal event."""
+
+    def __init__(
+        self, app: App, invocation: Invocation, stream: EventStream, steps: Sequence[Step], *, streaming: bool
+    ) -> None:
+        self._app = app
+        self._invocation = invocation
+        self._stream = stream
+        self._steps = steps
+        self._streaming = streaming
+        self._id = str(invocation.id)
+        self._answer = Answer()
+        self._attempts: list[Attempt] = []
+        self._began = app.clock.monotonic()
+        self._first_delta: float | None = None
+        self._step = steps[0]
+        self.owned: Owned | None = None
+        first = steps[0]
+        stream.append(
+            (
+                CompletionStarted(
+                    invocation_id=self._id,
+                    sequence=0,
+                    model=first.key,
+                    provider_type=first.provider_type,
+                    credential_name=first.credential_name,
+                ),
+            )
+        )
+
+    async def run(self) -> None:
+        """Try, settle, end. Never raises."""
+        error: ModelyardError | None = None
+        try:
+            await self._try_all()
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None:
+                task.uncancel()
+            error = self._reason()
+        except ModelyardError as failure:
+            error = failure
+        except Exception:
+            error_id = uuid7()
+            log.exception("completion %s failed inside, error id %s", self._id, error_id)
+            error = Internal(f"A fault of this server; its log has it under {error_id}.")
+        if self.owned is not None:
+            self.owned.settling = True
+        await self._finish(error)
+
+    # ---- trying
+
+    async def _try_all(self) -> None:
+        for number, step in enumerate(self._steps):
+            self._step = step
+            started = self._app.clock.now().timestamp()
+            began = self._app.clock.monotonic()
+            try:
+                await self._try(step)
+            except (ModelyardError, asyncio.CancelledError) as failure:
+                error = failure if isinstance(failure, ModelyardError) else self._reason()
+                failed = self._attempted(step, started, began, Problem.of(error))
+                following = self._steps[number + 1] if number + 1 < len(self._steps) else None
+                if failure is not error or following is None or error.rests is None or self._first_delta is not None:
+                    raise
+                self._reroute(failed, following)
+            else:
+                self._attempted(step, started, began, None)
+                return
+
+    async def _try(self, step: Step) -> None:
+        values = await self._app.vault.open(step.credential) if step.credential is not None else {}
+        call = Call(model=step.model, card=step.card, values=values)
+        settings, loop = self._app.settings, asyncio.get_running_loop()
+        end = loop.time() + settings.call_seconds
+        first = settings.first_byte_seconds if self._streaming else settings.call_seconds
+        deadline = asyncio.timeout_at(min(end, loop.time() + first))
+        spoke = False
+        try:
+            async with deadline:
+                if not self._streaming:
+                    self._take(await step.adapter.complete(call, step.chat))
+                else:
+                    async with aclosing(step.adapter.stream(call, step.chat)) as batches:
+                        async for batch in batches:
+                            spoke = True
+                            self._take(batch)
+                            deadline.reschedule(min(end, loop.time() + settings.idle_seconds))
+        except TimeoutError:
+            raise UpstreamTimeout(_timeout_text(step, spoke=spoke, total=loop.time() >= end)) from None
+        if self._answer.finish is None:
+            raise UpstreamProtocol(f"The answer of {step.key.provider} ended before the model had finished.")
+
+    def _take(self, pieces: Sequence[Piece]) -> None:
+        """Turn pieces into numbered events, gather them, and hand them to the readers."""
+        answer, id_, sequence = self._answer, self._id, self._stream.next_sequence
+        events: list[CompletionEvent] = []
+        for piece in pieces:
+            if isinstance(piece, TextPiece):
+                answer.text.append(piece.text)
+                answer.characters += len(piece.text)
+                events.append(TextDelta(invocation_id=id_, sequence=sequence + len(events), text=piece.text))
+            elif isinstance(piece, ReasoningPiece):
+                answer.reasoning.append(piece.text)
+                answer.characters += len(piece.text)
+                events.append(ReasoningDelta(invocation_id=id_, sequence=sequence + len(events), text=piece.text))
+            elif isinstance(piece, ToolCallPiece):
+                events.append(self._tool_call(piece, sequence + len(events)))
+            elif isinstance(piece, UsagePiece):
+                answer.usage = piece.usage
+            elif isinstance(piece, FinishPiece):
+                answer.finish = piece.reason
+            elif isinstance(piece, ContinuationPiece):
+                answer.continuation = piece.continuation
+        if events:
+            if self._first_delta is None:
+                self._first_delta = self._app.clock.monotonic()
+            self._stream.append(events)
+        if answer.characters > MAX_ANSWER_CHARACTERS:
+            raise UpstreamProtocol("The answer is longer than 8 Mi characters and was cut off.")
+
+    def _tool_call(self, piece: ToolCallPiece, sequence: int) -> ToolCallDelta:
+        id_, name, parts = self._answer.calls.get(piece.index, ("", "", []))
+        parts.append(piece.arguments)
+        self._answer.calls[piece.index] = (piece.id or id_, piece.name or name, parts)
+        self._answer.characters += len(piece.arguments)
+        return ToolCallDelta(
+            invocation_id=self._id,
+            sequence=sequence,
+            index=piece.index,
+            id=piece.id,
+            name=piece.name,
+            arguments=piece.arguments,
+        )
+
+    def _reroute(self, failed: Attempt, following: Step) -> None:
+        self._stream.append(
+            (
+                CompletionRerouted(
+                    invocation_id=self._id,
+                    sequence=self._stream.next_sequence,
+                    failed=failed,
+                    model=following.key,
+                    credential_name=following.credential_name,
+                ),
+            )
+        )
+
+    def _attempted(self, step: Step, started: float, began: float, error: Problem | None) -> Attempt:
+        attempt = Attempt(
+            model=step.key,
+            credential_id=str(step.credential.id) if step.credential is not None else None,
+            credential_name=step.credential_name,
+            started_at=started,
+            duration=self._app.clock.monotonic() - began,
+            error=error,
+        )
+        self._attempts.append(attempt)
+        return attempt
+
+    def _reason(self) -> ModelyardError:
+        reason = self.owned.reason if self.owned is not None else None
+        return reason or ServerUnavailable("This server is stopping; ask again in a moment.")
+
+    # ---- ending
+
+    async def _finish(self, error: ModelyardError | None) -> None:
+        usage = self._usage()
+        record = self._record(error, usage)
+        settled = await self._settle(record)
+        self._stream.end(self._last_event(error, usage, record))
+        for pause in (*SETTLE_RETRY_S, *([SETTLE_RETRY_S[-1]] * 60)):
+            if settled or self._app.running.closing:
+                return
+            await asyncio.sleep(pause)
+            settled = await self._settle(record)
+
+    async def _settle(self, record: Invocation) -> bool:
+        try:
+            async with asyncio.timeout(SETTLE_WAIT_S):
+                await self._app.invocations.settle(record)
+        except Exception:
+            log.exception("the settlement of invocation %s has to be tried again", self._id)
+            return False
+        return True
+
+    def _usage(self) -> Usage | None:
+        if self._answer.usage is not None:
+            return self._answer.usage
+        if self._first_delta is None and self._answer.finish is None:
+            return None
+        return estimate_usage(self._step.chat, self._answer.produced())
+
+    def _record(self, error: ModelyardError | None, usage: Usage | None) -> Invocation:
+        step = self._step
+        return replace(
+            self._invocation,
+            model=step.key,
+            provider_type=step.provider_type,
+            credential_id=step.credential.id if step.credential is not None else None,
+            credential_name=step.credential_name,
+            pricing=step.card.pricing,
+            status=_status(error),
+            usage=usage,
+            cost=cost(usage, step.card.pricing) if usage is not None else None,
+            attempts=tuple(self._attempts),
+            error=Problem.of(error) if error is not None else None,
+            ended_at=self._app.clock.now(),
+            time_to_first_token=self._first_delta - self._began if self._first_delta is not None else None,
+        )
+
+    def _last_event(
+        self, error: ModelyardError | None, usage: Usage | None, record: Invocation
+    ) -> CompletionFinished | CompletionFailed:
+        sequence = self._stream.next_sequence
+        if error is not None:
+            return CompletionFailed(invocation_id=self._id, sequence=sequence, error=Problem.of(error), usage=usage)
+        assert self._answer.finish is not None
+        assert usage is not None
+        return CompletionFinished(
+            invocation_id=self._id,
+            sequence=sequence,
+            finish_reason=self._answer.finish,
+            message=self._answer.message(),
+            usage=usage,
+            cost=record.cost,
+        )
+
+
+def _status(error: ModelyardError | None) -> InvocationStatus:
+    if error is None:
+        return InvocationStatus.SUCCEEDED
+    return InvocationStatus.CANCELLED if isinstance(error, Cancelled) else InvocationStatus.FAILED
+
+
+def _timeout_text(step: Step, *, spoke: bool, total: bool) -> str:
+    provider = step.key.provider
+    if total:
+        return f"The answer of {provider} took longer than a call may last; the operator sets MODELYARD_CALL_SECONDS."
+    if spoke:
+        return f"{provider} stopped sending in the middle of its answer."
+    return f"{provider} did not begin to answer in time."

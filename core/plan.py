@@ -1,0 +1,133 @@
+"""What a completion will try, in order: each attempt checked for its model before anything is admitted."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from uuid import UUID
+
+import msgspec
+
+from core.access import Permission, Viewer
+from core.capabilities import check_capabilities
+from core.catalog import Catalog
+from core.configuration import Configuration
+from core.entities import Credential
+from core.errors import InvalidInput, ModelyardError
+from core.model_types import ModelKey, ModelType
+from core.model_types.llm import ChatRequest, ProviderType
+from core.parameters import check_parameters
+from core.provider import LanguageModels, ModelCard
+from core.resolve import Request, resolve
+
+log = logging.getLogger(__name__)
+
+MAX_ATTEMPTS = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelReference:
+    """A model by provider and name, as an input names it."""
+
+    provider: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompletionRequest:
+    """What a caller asks for; `model` None is the workspace's default."""
+
+    chat: ChatRequest
+    workspace_id: UUID | None = None
+    model: ModelReference | None = None
+    fallbacks: tuple[ModelReference, ...] = ()
+    credential_id: UUID | None = None
+    end_user: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One attempt to come. `model` is the name that the provider knows; `credential` None where none is needed."""
+
+    key: ModelKey
+    model: str
+    card: ModelCard
+    provider_type: ProviderType
+    credential: Credential | None
+    adapter: LanguageModels
+    chat: ChatRequest
+
+    @property
+    def credential_name(self) -> str | None:
+        """Return the name of the credential that the attempt uses."""
+        return self.credential.name if self.credential is not None else None
+
+
+def plan(catalog: Catalog, viewer: Viewer, configuration: Configuration, request: CompletionRequest) -> list[Step]:
+    """Return every attempt that the configuration allows, at most eight, the first model's before the fallbacks'.
+
+    Raises:
+        ModelyardError: why the first model cannot serve. A fallback that cannot is left out.
+    """
+    steps = _steps(catalog, viewer, configuration, request, request.model, request.credential_id)
+    for reference in request.fallbacks:
+        try:
+            steps += _steps(catalog, viewer, configuration, request, reference, None)
+        except ModelyardError as problem:
+            log.info("fallback %s/%s is left out: %s", reference.provider, reference.name, problem.message)
+    return steps[:MAX_ATTEMPTS]
+
+
+def question(
+    viewer: Viewer,
+    workspace_id: UUID,
+    model_type: ModelType,
+    reference: ModelReference | None,
+    credential_id: UUID | None = None,
+) -> Request:
+    """Return what `resolve` is asked when this viewer calls a model, None being the default of the type."""
+    return Request(
+        type=model_type,
+        provider=reference.provider if reference else None,
+        name=reference.name if reference else None,
+        credential_id=credential_id,
+        allowed_models=viewer.allowed_models,
+        pinnable=lambda credential: (
+            viewer.can(workspace_id, Permission.CREDENTIAL_READ) or credential in viewer.pinnable_credentials
+        ),
+    )
+
+
+def _steps(
+    catalog: Catalog,
+    viewer: Viewer,
+    configuration: Configuration,
+    request: CompletionRequest,
+    reference: ModelReference | None,
+    credential_id: UUID | None,
+) -> list[Step]:
+    asked = question(viewer, configuration.workspace_id, ModelType.LLM, reference, credential_id)
+    route = resolve(configuration, catalog, asked)
+    if route.problem is not None:
+        raise route.problem
+    assert route.model is not None
+    assert route.provider_type is not None
+    key, card = route.model.key, route.model.card
+    check_capabilities(request.chat, card)
+    parameters = check_parameters(card.parameter_rules, request.chat.parameters)
+    provider = catalog.provider(key.provider)
+    if provider is None or provider.llm is None:
+        raise InvalidInput(f"The provider {key.provider} serves no language models.", path=("model",))
+    chat = msgspec.structs.replace(request.chat, parameters=parameters)
+    return [
+        Step(
+            key=key,
+            model=route.base_model or key.name,
+            card=card,
+            provider_type=route.provider_type,
+            credential=candidate.credential,
+            adapter=provider.llm,
+            chat=chat,
+        )
+        for candidate in route.usable
+    ]
