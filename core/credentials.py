@@ -30,14 +30,13 @@ from core.jobs import ValidateCredential
 from core.manifest_files import custom_card
 from core.model_types import ModelKey, ModelType
 from core.ports import Transaction
-from core.provider import ConfigurationMethod, FormFieldType, Manifest, Provider, Values
+from core.provider import ConfigurationMethod, FormFieldType, Manifest, ModelCard, Provider, Values
 from core.resolve import find_model
 from core.wire.egress import normalise_base_url
 
 log = logging.getLogger(__name__)
 
 MAX_NAME = 64
-CREDENTIAL_CHANNEL = "modelyard:credential:{workspace_id}"
 
 DEFINITE = (UpstreamAuthentication, UpstreamPermission, UpstreamModelNotFound, UpstreamBadRequest, InvalidInput)
 """What a provider says when the credential itself is wrong; anything else leaves it undecided."""
@@ -259,13 +258,13 @@ async def insert_credential(
 async def activate_first(tx: Transaction, before: Configuration, credential: Credential) -> None:
     """Make a new credential active where its provider, or its predefined model, has none yet."""
     if credential.model is None:
-        if before.provider(credential.provider).active_credential_id is None and not _siblings(before, credential):
+        if before.provider(credential.provider).active_credential_id is None:
             await tx.providers.set_active(before.workspace_id, credential.provider, credential.id)
         return
     row = before.models.get(credential.model)
     if row is None:
         row = ModelRow(key=credential.model, source=ModelSource.PREDEFINED, label=None, active_credential_id=None)
-    if row.active_credential_id is None and not _siblings(before, credential):
+    if row.active_credential_id is None:
         await tx.models.put(before.workspace_id, replace(row, active_credential_id=credential.id))
 
 
@@ -316,7 +315,7 @@ def _model_key(manifest: Manifest, model: ModelName | None) -> ModelKey | None:
     return ModelKey(provider=manifest.name, name=model.name, type=model.type)
 
 
-def _card(manifest: Manifest, key: ModelKey | None, values: Values):  # type: ignore[no-untyped-def]
+def _card(manifest: Manifest, key: ModelKey | None, values: Values) -> ModelCard | None:
     if key is None:
         return None
     return manifest.model(key.name, key.type) or custom_card(
@@ -331,12 +330,6 @@ def _name(name: str | None, taken: set[str]) -> str:
     if not name or len(name) > MAX_NAME:
         raise InvalidInput(f"A name has 1 to {MAX_NAME} characters.", path=("name",))
     return name
-
-
-def _siblings(configuration: Configuration, credential: Credential) -> list[Credential]:
-    if credential.model is None:
-        return configuration.provider_credentials(credential.provider)
-    return configuration.model_credentials(credential.model)
 
 
 def _present(configuration: Configuration, credential_id: UUID) -> Credential:

@@ -54,6 +54,7 @@ async def create_token(app: App, viewer: Viewer, new: NewToken) -> tuple[ApiToke
     """
     now = app.clock.now()
     _check(new, now)
+    _check_reach(app, viewer, new)
     if new.workspace_id is None:
         _check_personal(viewer, new)
     else:
@@ -125,6 +126,15 @@ def _check(new: NewToken, now: datetime) -> None:
         raise InvalidInput(f"A name has 1 to {MAX_NAME} characters.", path=("name",))
     if new.expires_at is not None and new.expires_at <= now:
         raise InvalidInput("The time of expiry is over already.", path=("expiresAt",))
+
+
+def _check_reach(app: App, viewer: Viewer, new: NewToken) -> None:
+    """A token that is limited to some models gives none that reaches further."""
+    if viewer.allowed_models is None:
+        return
+    models = _canonical(app, new.allowed_models)
+    if models is None or not set(models) <= viewer.allowed_models:
+        raise Forbidden("Your token is limited to some models: it cannot give more.", path=("allowedModels",))
 
 
 def _check_personal(viewer: Viewer, new: NewToken) -> None:
