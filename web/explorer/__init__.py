@@ -14,17 +14,9 @@ from starlette.routing import Route
 
 DIST = Path(__file__).parent / "dist"
 
-CONTENT_SECURITY_POLICY = "; ".join(
-    (
-        "default-src 'none'",
-        "script-src 'self'",
-        "style-src 'self'",
-        "img-src 'self' data:",
-        "connect-src 'self'",
-        "base-uri 'none'",
-        "form-action 'none'",
-        "frame-ancestors 'none'",
-    )
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
 _HEADERS = {
@@ -113,7 +105,9 @@ def _names_tag(if_none_match: str, etag: str) -> bool:
 
 def _accepts_gzip(accept_encoding: str) -> bool:
     codings = (coding.replace(" ", "").lower() for coding in accept_encoding.split(","))
-    return any(coding == "gzip" or (coding.startswith("gzip;q=") and not _is_zero(coding)) for coding in codings)
+    return any(
+        coding == "gzip" or (coding.startswith("gzip;q=") and not _is_zero(coding)) for coding in codings
+    )
 
 
 def _is_zero(coding: str) -> bool:

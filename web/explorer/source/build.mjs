@@ -64,6 +64,7 @@ async function bundle() {
     legalComments: "none",
     charset: "utf8",
     loader: { ".graphql": "text" },
+    alias: { "react-style-singleton": "./src/style-sheet.js" },
     define: { "process.env.NODE_ENV": '"production"' },
     metafile: true,
     plugins: [systemFonts],

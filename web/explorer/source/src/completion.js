@@ -8,9 +8,8 @@ export const STOPPED = "stopped";
 export const BROKEN = "broken";
 
 /** Return a completion of which nothing has arrived yet. Times are milliseconds of one monotonic clock. */
-export function begin({ title, transport, now }) {
+export function begin({ transport, now }) {
   return {
-    title,
     transport,
     status: RUNNING,
     startedAt: now,

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { BROKEN, FAILED, FINISHED, INTERRUPTED, STOPPED, absorb, absorbWhole, begin, end, stop } from "./completion.js";
 
-const fresh = () => begin({ title: "Echo", transport: "websocket", now: 0 });
+const fresh = () => begin({ transport: "websocket", now: 0 });
 const play = (events) => events.reduce((state, event, at) => absorb(state, event, 10 * (at + 1)), fresh());
 
 test("deltas join in order, text apart from reasoning", () => {

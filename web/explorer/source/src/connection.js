@@ -19,9 +19,9 @@ export function createFetcher(settings) {
       const headers = requestHeaders(token, options?.headers);
       const send = operation.kind === "subscription" ? SUBSCRIBE[transport] : post;
       const via = operation.kind === "subscription" ? transport : "http";
-      const watcher = watch(operation, { title: params.operationName ?? "Completion", transport: via });
+      const watcher = watch(operation, { transport: via });
       const sink = perFrame(observer, watcher);
-      const close = send(params, headers, sink);
+      const close = send({ ...params, operationName: operation.name }, headers, sink);
       return {
         unsubscribe() {
           sink.stop();

@@ -1,7 +1,10 @@
 /** The page: the bar above, GraphiQL below, and between them the token, the transport and the theme. */
 
 import { useEffect, useMemo, useRef, useState } from "react";
-import { GraphiQL } from "graphiql";
+import { DOC_EXPLORER_PLUGIN, DocExplorerContextProvider } from "@graphiql/plugin-doc-explorer";
+import { HISTORY_PLUGIN, HistoryContextProvider } from "@graphiql/plugin-history";
+import { GraphiQLProvider, usePluginStore } from "@graphiql/react";
+import { GraphiQL, GraphiQLInterface } from "graphiql";
 import { ALL } from "../operations/index.js";
 import { CompletionPanel } from "./completion-panel.jsx";
 import { createFetcher } from "./connection.js";
@@ -12,12 +15,13 @@ import * as settings from "./settings.js";
 import { useTheme } from "./theme.js";
 import { TopBar } from "./top-bar.jsx";
 
-const PLUGINS = [FIRST_STEPS];
+const PLUGINS = [FIRST_STEPS, DOC_EXPLORER_PLUGIN, HISTORY_PLUGIN];
 
 export function Explorer() {
   const [{ token, remember }, setToken] = useState(settings.loadToken);
   const [transport, setTransport] = useState(settings.loadTransport);
   const [theme, resolvedTheme, setTheme] = useTheme();
+  const [openPlugin] = useState(() => settings.loadPlugin(FIRST_STEPS.title));
   const [server, reload] = useServer(token);
 
   const current = useRef();
@@ -41,26 +45,38 @@ export function Explorer() {
         onReload={reload}
       />
       <main className="my-main">
-        <GraphiQL
+        <GraphiQLProvider
           fetcher={fetcher}
           schema={server.schema}
           storage={settings.tabStorage}
           shouldPersistHeaders={false}
-          isHeadersEditorEnabled
           defaultQuery={ALL[0].query}
-          defaultEditorToolsVisibility
           plugins={PLUGINS}
-          visiblePlugin={FIRST_STEPS.title}
-          forcedTheme={resolvedTheme}
+          referencePlugin={DOC_EXPLORER_PLUGIN}
+          visiblePlugin={openPlugin}
+          onTogglePluginVisibility={settings.savePlugin}
         >
-          <GraphiQL.Logo>
-            <KeyboardExit />
-          </GraphiQL.Logo>
-          <GraphiQL.Footer>
-            <CompletionPanel token={token} />
-          </GraphiQL.Footer>
-        </GraphiQL>
+          <HistoryContextProvider>
+            <DocExplorerContextProvider>
+              <WithPlugins>
+                <GraphiQLInterface isHeadersEditorEnabled defaultEditorToolsVisibility forcedTheme={resolvedTheme}>
+                  <GraphiQL.Logo>
+                    <KeyboardExit />
+                  </GraphiQL.Logo>
+                  <GraphiQL.Footer>
+                    <CompletionPanel token={token} />
+                  </GraphiQL.Footer>
+                </GraphiQLInterface>
+              </WithPlugins>
+            </DocExplorerContextProvider>
+          </HistoryContextProvider>
+        </GraphiQLProvider>
       </main>
     </>
   );
+}
+
+/** GraphiQL decides at its first render whether the side panel is open, one effect before it knows its plugins. */
+function WithPlugins({ children }) {
+  return usePluginStore((store) => store.plugins.length > 0) && children;
 }

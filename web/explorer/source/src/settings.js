@@ -1,8 +1,10 @@
-/** What the explorer keeps in the browser: nothing outlives the tab but the theme, the transport and a token that is to be remembered. */
+/** What the explorer keeps in the browser: nothing outlives the tab but choices of the page, and a token that is to be remembered. */
 
 const TOKEN = "modelyard.token";
 const THEME = "modelyard.theme";
 const TRANSPORT = "modelyard.transport";
+const PLUGIN = "modelyard.panel";
+const CLOSED = "closed";
 
 export const THEMES = ["system", "light", "dark"];
 export const TRANSPORTS = ["websocket", "sse"];
@@ -22,6 +24,14 @@ export const loadTheme = () => choice(read(localStorage, THEME), THEMES);
 export const saveTheme = (theme) => write(localStorage, THEME, theme);
 export const loadTransport = () => choice(read(localStorage, TRANSPORT), TRANSPORTS);
 export const saveTransport = (transport) => write(localStorage, TRANSPORT, transport);
+
+/** The title of the side panel that was open last; "" for none, `first` for one who has not chosen yet. */
+export function loadPlugin(first) {
+  const title = read(localStorage, PLUGIN);
+  return title === CLOSED ? "" : (title ?? first);
+}
+
+export const savePlugin = (plugin) => write(localStorage, PLUGIN, plugin?.title ?? CLOSED);
 
 const PREFIX = "graphiql:";
 const ownKeys = () => Object.keys(sessionStorage).filter((key) => key.startsWith(PREFIX));

@@ -17,13 +17,13 @@ export function clearCompletion() {
  * Return a watcher for one operation, or null where it holds no completion.
  * `event` takes each result, `ended` the end of the stream, `stopped` the person's own end of it.
  */
-export function watch(operation, { title, transport }) {
+export function watch(operation, { transport }) {
   const [streamed] = operation.streamed;
   const [whole] = operation.whole;
   const key = streamed ?? whole;
   if (!key) return null;
 
-  let state = begin({ title, transport, now: performance.now() });
+  let state = begin({ transport, now: performance.now() });
   const update = (next) => {
     const isShown = shown === state;
     state = next;
