@@ -1,0 +1,56 @@
+"""OpenAI: its chat completions with the account's organization and project."""
+
+import msgspec
+
+from core.errors import UpstreamAuthentication
+from core.model_types import ModelKey
+from core.provider import LanguageModels, Manifest, ModelCard, Provider, Values
+from core.wire.dialects.openai_chat import (
+    Endpoint,
+    OpenAIChat,
+    Quirks,
+    bearer,
+    check_models,
+    checked_header,
+    text_of,
+)
+from core.wire.failures import secrets_of
+from core.wire.http import Http
+
+_BASE_URL = "https://api.openai.com/v1"
+_QUIRKS = Quirks(
+    base_url=_BASE_URL, max_tokens_parameter="max_completion_tokens", obfuscation=True, done_required=True
+)
+_HEADERS = {"organization": "openai-organization", "project": "openai-project"}
+
+
+class OpenAI:
+    """The provider at api.openai.com, or at an address of OpenAI that the credential names."""
+
+    def __init__(self, manifest: Manifest, http: Http) -> None:
+        self.manifest = manifest
+        self._http = http
+        self._quirks = msgspec.convert({**msgspec.structs.asdict(_QUIRKS), **manifest.options}, Quirks)
+        self.llm: LanguageModels | None = OpenAIChat(http, self._endpoint, self._quirks)
+
+    async def validate(self, values: Values, model: ModelKey | None, card: ModelCard | None) -> None:
+        """Ask for the list of models; a restricted key that may not list them passes, as it may still chat."""
+        await check_models(self._http, self._endpoint(values))
+
+    def _endpoint(self, values: Values) -> Endpoint:
+        headers = bearer(text_of(values, "api_key"))
+        if not headers:
+            raise UpstreamAuthentication("The API key is missing.", path=("api_key",))
+        for field, header in _HEADERS.items():
+            if text := text_of(values, field):
+                headers[header] = checked_header(field, header, text)
+        return Endpoint(
+            base_url=text_of(values, "base_url") or self._quirks.base_url or _BASE_URL,
+            headers=headers,
+            secrets=secrets_of(values),
+        )
+
+
+def build(manifest: Manifest, http: Http) -> Provider:
+    """Return the provider that `manifest` describes."""
+    return OpenAI(manifest, http)

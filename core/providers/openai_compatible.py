@@ -1,0 +1,49 @@
+"""Any server that speaks OpenAI chat completions: the address and what it can do come from the form or the manifest."""
+
+import msgspec
+
+from core.errors import InvalidInput
+from core.model_types import ModelKey
+from core.provider import LanguageModels, Manifest, ModelCard, Provider, Values
+from core.wire.dialects.openai_chat import (
+    Endpoint,
+    OpenAIChat,
+    Quirks,
+    bearer,
+    check_models,
+    extra_headers,
+    text_of,
+)
+from core.wire.failures import secrets_of
+from core.wire.http import Http
+
+
+class OpenAICompatible:
+    """A provider of this kind. Its key may be missing: many servers need none."""
+
+    def __init__(self, manifest: Manifest, http: Http) -> None:
+        self.manifest = manifest
+        self._http = http
+        self._quirks = msgspec.convert(dict(manifest.options), Quirks)
+        self.llm: LanguageModels | None = OpenAIChat(http, self._endpoint, self._quirks)
+
+    async def validate(self, values: Values, model: ModelKey | None, card: ModelCard | None) -> None:
+        """Ask for the list of models; a model that is not in it may still be served, so names are not compared."""
+        await check_models(self._http, self._endpoint(values))
+
+    def _endpoint(self, values: Values) -> Endpoint:
+        base_url = text_of(values, "base_url") or self._quirks.base_url
+        if not base_url:
+            raise InvalidInput("The base URL is missing.", path=("base_url",))
+        return Endpoint(
+            base_url=base_url,
+            headers={**bearer(text_of(values, "api_key")), **extra_headers(text_of(values, "extra_headers"))},
+            secrets=secrets_of(values),
+            model=text_of(values, "upstream_model") or None,
+            stream_options=text_of(values, "supports_stream_options") != "false",
+        )
+
+
+def build(manifest: Manifest, http: Http) -> Provider:
+    """Return the provider that `manifest` describes."""
+    return OpenAICompatible(manifest, http)

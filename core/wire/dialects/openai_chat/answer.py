@@ -1,0 +1,429 @@
+"""Chat completion answers, streamed or whole, to the pieces that every dialect yields."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+
+from core.errors import ModelyardError, UpstreamProtocol
+from core.model_types import Usage
+from core.model_types.llm import (
+    FinishPiece,
+    FinishReason,
+    Piece,
+    ReasoningPiece,
+    TextPiece,
+    ToolCallPiece,
+    UsagePiece,
+)
+from core.wire.failures import failure_in_stream
+from core.wire.sse import EventDecoder
+
+TRUNCATED = "The provider's answer ended before it was complete."
+UNREADABLE = "The provider sent an event that cannot be read."
+EMPTY = "The provider's answer holds no completion."
+
+_REASONS: Mapping[str, FinishReason] = {
+    "stop": FinishReason.STOP,
+    "eos": FinishReason.STOP,
+    "eos_token": FinishReason.STOP,
+    "stop_sequence": FinishReason.STOP,
+    "end_turn": FinishReason.STOP,
+    "length": FinishReason.LENGTH,
+    "max_tokens": FinishReason.LENGTH,
+    "model_length": FinishReason.LENGTH,
+    "tool_calls": FinishReason.TOOL_CALLS,
+    "tool_use": FinishReason.TOOL_CALLS,
+    "function_call": FinishReason.TOOL_CALLS,
+    "content_filter": FinishReason.CONTENT_FILTER,
+}
+
+
+# ---- the wire's types: only what is read; all else is skipped undecoded
+
+_Count = int | float | None
+
+
+class _InputDetails(msgspec.Struct, gc=False):
+    cached_tokens: _Count = None
+    cache_write_tokens: _Count = None
+
+
+class _OutputDetails(msgspec.Struct, gc=False):
+    reasoning_tokens: _Count = None
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: _Count = None
+    completion_tokens: _Count = None
+    total_tokens: _Count = None
+    prompt_tokens_details: _InputDetails | None = None
+    completion_tokens_details: _OutputDetails | None = None
+    prompt_cache_hit_tokens: _Count = None  # DeepSeek
+    num_cached_tokens: _Count = None  # Mistral
+
+
+class _Function(msgspec.Struct):
+    name: str | None = None
+    arguments: str | dict[str, Any] | None = None
+
+
+class _ToolCall(msgspec.Struct):
+    index: int | None = None
+    id: str | int | None = None
+    function: _Function | None = None
+
+
+class _Part(msgspec.Struct):
+    """A part of a content list, as Mistral's reasoning models send it."""
+
+    type: str = ""
+    text: str | None = None
+    thinking: "str | list[_Part] | None" = None
+
+
+class _Delta(msgspec.Struct):
+    content: str | list[_Part] | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    refusal: str | None = None
+    tool_calls: list[_ToolCall] | None = None
+
+
+class _Choice(msgspec.Struct):
+    index: int | None = None
+    delta: _Delta | None = None
+    message: _Delta | None = None
+    finish_reason: str | None = None
+
+
+class _Groq(msgspec.Struct):
+    usage: _Usage | None = None
+
+
+class _Chunk(msgspec.Struct):
+    """An event of a stream, or a whole answer: they differ in `delta` and `message` alone."""
+
+    choices: list[_Choice] | None = None
+    usage: _Usage | None = None
+    error: Any = None
+    x_groq: _Groq | None = None
+
+
+_decode_chunk = msgspec.json.Decoder(_Chunk).decode
+
+
+# ---- decoding
+
+
+class Assembler:
+    """Turns the choices of one answer into pieces; text and reasoning that follow one another become one piece."""
+
+    __slots__ = ("_calls", "_new_id", "_parts", "_piece", "_pieces", "finish", "saw_choice")
+
+    def __init__(self, new_id: Callable[[], str]) -> None:
+        self._new_id = new_id
+        self._calls = _ToolCalls(new_id)
+        self._pieces: list[Piece] = []
+        self._piece: type[TextPiece | ReasoningPiece] = TextPiece
+        self._parts: list[str] = []
+        self.finish: FinishReason | None = None
+        self.saw_choice = False
+
+    def take(self) -> list[Piece]:
+        """Return the pieces since the last call."""
+        if self._parts:
+            self._flush()
+        pieces = self._pieces
+        if pieces:
+            self._pieces = []
+        return pieces
+
+    def add(self, chunk: _Chunk) -> None:
+        """Add what the first choice says, and the usage."""
+        if chunk.choices:
+            for choice in chunk.choices:
+                if not choice.index:
+                    self._add_choice(choice)
+        usage = chunk.usage
+        if usage is None and chunk.x_groq is not None:
+            usage = chunk.x_groq.usage
+        if usage is not None and (counted := _usage(usage)) is not None:
+            self._append(UsagePiece(counted))
+
+    def end(self) -> None:
+        """Add the reason that a provider left out."""
+        if self.finish is None:
+            self._finish(FinishReason.TOOL_CALLS if self._calls.count else FinishReason.OTHER)
+
+    def _add_choice(self, choice: _Choice) -> None:
+        self.saw_choice = True
+        delta = choice.delta or choice.message
+        if delta is not None:
+            content = delta.content
+            if (
+                content.__class__ is str
+                and content
+                and delta.reasoning is None
+                and delta.reasoning_content is None
+            ):
+                self._say(TextPiece, content)
+            else:
+                self._add_all(delta)
+            if delta.refusal:
+                self._say(TextPiece, delta.refusal)
+            if delta.tool_calls:
+                for call in delta.tool_calls:
+                    self._add_call(call)
+        if choice.finish_reason and self.finish is None:
+            reason = _REASONS.get(choice.finish_reason.lower(), FinishReason.OTHER)
+            is_call = reason is FinishReason.STOP and self._calls.count
+            self._finish(FinishReason.TOOL_CALLS if is_call else reason)
+
+    def _add_all(self, delta: _Delta) -> None:
+        reasoning = delta.reasoning_content or delta.reasoning
+        if reasoning:
+            self._say(ReasoningPiece, reasoning)
+        if isinstance(delta.content, str):
+            if delta.content:
+                self._say(TextPiece, delta.content)
+        elif delta.content:
+            for part in delta.content:
+                self._add_part(part)
+
+    def _add_part(self, part: _Part) -> None:
+        thoughts = part.thinking
+        if isinstance(thoughts, list):
+            thoughts = "".join(thought.text or "" for thought in thoughts)
+        if thoughts:
+            self._say(ReasoningPiece, thoughts)
+        if part.text:
+            self._say(TextPiece, part.text)
+
+    def _add_call(self, call: _ToolCall) -> None:
+        piece = self._calls.piece(call)
+        if piece is None:
+            return
+        self._flush()
+        last = self._pieces[-1] if self._pieces else None
+        if (
+            isinstance(last, ToolCallPiece)
+            and last.index == piece.index
+            and piece.id is None
+            and piece.name is None
+        ):
+            self._pieces[-1] = ToolCallPiece(last.index, last.id, last.name, last.arguments + piece.arguments)
+        else:
+            self._pieces.append(piece)
+
+    def _say(self, piece: type[TextPiece | ReasoningPiece], text: str) -> None:
+        if piece is not self._piece:
+            self._flush()
+            self._piece = piece
+        self._parts.append(text)
+
+    def _finish(self, reason: FinishReason) -> None:
+        self.finish = reason
+        self._append(FinishPiece(reason))
+
+    def _append(self, piece: Piece) -> None:
+        self._flush()
+        self._pieces.append(piece)
+
+    def _flush(self) -> None:
+        if self._parts:
+            self._pieces.append(self._piece("".join(self._parts)))
+            self._parts.clear()
+
+
+class _ToolCalls:
+    """Keeps fragments of tool calls apart, whatever a server leaves out: the index, the id, or the cutting."""
+
+    __slots__ = ("_by_wire", "_current", "_ids", "_named", "_new_id")
+
+    def __init__(self, new_id: Callable[[], str]) -> None:
+        self._new_id = new_id
+        self._ids: list[str] = []  # the id that the server gave each call, "" for none
+        self._named: list[bool] = []
+        self._by_wire: dict[int, int] = {}  # the server's index to ours
+        self._current = -1
+
+    @property
+    def count(self) -> int:
+        return len(self._ids)
+
+    def piece(self, call: _ToolCall) -> ToolCallPiece | None:
+        """Return what a fragment adds; None where that is nothing."""
+        function = call.function or _Function()
+        given = "" if call.id is None else str(call.id)
+        index, is_new = self._place(call.index, given, function.name or "")
+        arguments = _arguments(function.arguments)
+        name = None
+        if function.name and not self._named[index]:
+            self._named[index] = True
+            name = function.name
+        if is_new:
+            return ToolCallPiece(index, given or self._new_id(), name, arguments)
+        return ToolCallPiece(index, None, name, arguments) if name or arguments else None
+
+    def _place(self, wire: int | None, given: str, name: str) -> tuple[int, bool]:
+        """Return our index of the call that a fragment belongs to, and whether the call is new."""
+        if wire is None:
+            known = self._ids.index(given) if given and given in self._ids else -1
+            if known < 0 and self._current >= 0 and not given and not name:
+                known = self._current
+        else:
+            known = self._by_wire.get(wire, -1)
+            if known >= 0 and given and self._ids[known] and self._ids[known] != given and name:
+                known = -1  # a server that numbers all its calls 0
+        if known >= 0:
+            self._current = known
+            return known, False
+        self._current = len(self._ids)
+        self._ids.append(given)
+        self._named.append(False)
+        if wire is not None:
+            self._by_wire[wire] = self._current
+        return self._current, True
+
+
+class StreamDecoder:
+    """Decodes the bytes of one streamed answer.
+
+    After each `feed` or `end`, `failure` tells what went wrong after the pieces that were returned, and `complete` that
+    nothing more is to come.
+    """
+
+    __slots__ = ("_answer", "_done_required", "_events", "_secrets", "complete", "failure")
+
+    def __init__(
+        self,
+        *,
+        done_required: bool = False,
+        secrets: Sequence[str] = (),
+        new_id: Callable[[], str] | None = None,
+    ) -> None:
+        self._events = EventDecoder()
+        self._answer = Assembler(new_id or made_up_id)
+        self._done_required = done_required
+        self._secrets = secrets
+        self.complete = False
+        self.failure: ModelyardError | None = None
+
+    def feed(self, data: bytes) -> list[Piece]:
+        """Return the pieces that one network read completes."""
+        try:
+            events = self._events.feed(data)
+        except UpstreamProtocol as error:
+            self.failure = error
+            return []
+        self._add(events, UNREADABLE)
+        return self._answer.take()
+
+    def end(self) -> list[Piece]:
+        """Return the last pieces when the bytes are at their end."""
+        self._add(self._events.end(), TRUNCATED)
+        if self.failure is None and not self.complete:
+            if self._answer.finish is None or self._done_required:
+                self.failure = UpstreamProtocol(TRUNCATED)
+            self.complete = True
+        return self._answer.take()
+
+    def _add(self, events: list[bytes], problem: str) -> None:
+        add = self._answer.add
+        for data in events:
+            try:
+                chunk = _decode_chunk(data)
+            except msgspec.MsgspecError:
+                if data.strip() == b"[DONE]":
+                    self._done()
+                elif data.strip():
+                    self.failure = UpstreamProtocol(problem)
+                else:
+                    continue
+                return
+            add(chunk)
+            if chunk.error or (chunk.choices is None and chunk.usage is None):
+                self._add_error(chunk, data)
+                if self.failure is not None:
+                    return
+
+    def _done(self) -> None:
+        self.complete = True
+        if self._answer.saw_choice:
+            self._answer.end()
+        else:
+            self.failure = UpstreamProtocol(EMPTY)
+
+    def _add_error(self, chunk: _Chunk, data: bytes) -> None:
+        body = {"error": chunk.error} if chunk.error else msgspec.json.decode(data)
+        if chunk.error or is_error(body):
+            self.failure = failure_in_stream(body, secrets=self._secrets)
+
+
+def decode_answer(
+    body: bytes, *, secrets: Sequence[str] = (), new_id: Callable[[], str] | None = None
+) -> Sequence[Piece]:
+    """Return the pieces of a whole answer.
+
+    Raises:
+        UpstreamProtocol: it is no chat completion.
+        ModelyardError: it is an error that came with a status of success.
+    """
+    try:
+        chunk = _decode_chunk(body)
+    except msgspec.MsgspecError:
+        raise UpstreamProtocol("The provider's answer is not the JSON of a chat completion.") from None
+    if chunk.error or not chunk.choices:
+        value = msgspec.json.decode(body)
+        if chunk.error or is_error(value):
+            raise failure_in_stream(value, secrets=secrets)
+        raise UpstreamProtocol(EMPTY)
+    answer = Assembler(new_id or made_up_id)
+    answer.add(chunk)
+    answer.end()
+    return answer.take()
+
+
+def is_error(value: object) -> bool:
+    """Tell whether an object that is no part of an answer is an error in one of the shapes that servers use."""
+    if not isinstance(value, dict) or "choices" in value:
+        return False
+    return (
+        bool(value.get("error")) or value.get("object") == "error" or "detail" in value or "message" in value
+    )
+
+
+def made_up_id() -> str:
+    """Return an id for a tool call that came without one."""
+    return f"call_{uuid4().hex}"
+
+
+def _arguments(value: str | dict[str, Any] | None) -> str:
+    if isinstance(value, dict):
+        return msgspec.json.encode(value).decode()
+    return value or ""
+
+
+def _usage(sent: _Usage) -> Usage | None:
+    """Return the counts in our terms, as sent: input includes cached, output includes reasoning."""
+    if sent.prompt_tokens is None and sent.completion_tokens is None and sent.total_tokens is None:
+        return None
+    inputs, outputs = sent.prompt_tokens_details, sent.completion_tokens_details
+    total_input = _count(sent.prompt_tokens)
+    output = sent.completion_tokens
+    if output is None:
+        output = _count(sent.total_tokens) - total_input
+    cached = (inputs and inputs.cached_tokens) or sent.prompt_cache_hit_tokens or sent.num_cached_tokens
+    return Usage(
+        input_tokens=total_input,
+        output_tokens=_count(output),
+        cached_input_tokens=_count(cached),
+        cache_write_tokens=_count(inputs.cache_write_tokens) if inputs else 0,
+        reasoning_tokens=_count(outputs.reasoning_tokens) if outputs else 0,
+    )
+
+
+def _count(number: _Count) -> int:
+    return max(int(number), 0) if number is not None else 0

@@ -1,0 +1,191 @@
+"""Where a chat completions server stands, how it wants to be spoken to, and whether a credential works there."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+
+from core.errors import (
+    InvalidInput,
+    UpstreamAuthentication,
+    UpstreamBadRequest,
+    UpstreamError,
+    UpstreamPermission,
+    UpstreamProtocol,
+)
+from core.provider import Values
+from core.secret import Secret
+from core.wire.failures import failure, looks_like_html
+from core.wire.http import Http, Reply, check_header
+
+_VERSIONED = re.compile(r"/v\d+[a-z0-9]*$")
+
+
+class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a server differs from the plainest one; a manifest's `options` give the values.
+
+    `base_url`: where the provider is when the credential names no other address.
+    `max_tokens_parameter`: the name that the limit of output has there.
+    `end_user_parameter`: the name that the end user has there.
+    `stream_options`: it takes `stream_options.include_usage`.
+    `obfuscation`: it pads streams unless told not to.
+    `done_required`: its streams are whole only with `[DONE]`; else a finish reason is enough.
+    """
+
+    base_url: str | None = None
+    max_tokens_parameter: str = "max_tokens"
+    end_user_parameter: str = "user"
+    stream_options: bool = True
+    obfuscation: bool = False
+    done_required: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """One credential's server. `headers` hold its key; `model` is the name there where it differs from ours."""
+
+    base_url: str
+    headers: Mapping[str, str] = field(repr=False)
+    secrets: tuple[str, ...] = field(repr=False)
+    model: str | None = None
+    stream_options: bool = True
+
+
+def text_of(values: Values, name: str) -> str:
+    """Return a field's value in clear without blanks around it; "" where it has none."""
+    value = values.get(name, "")
+    return (value.reveal() if isinstance(value, Secret) else value).strip()
+
+
+def bearer(key: str) -> dict[str, str]:
+    """Return the header that carries a key; none for an empty key.
+
+    Raises:
+        UpstreamAuthentication: no header can carry it.
+    """
+    key = key.removeprefix("Bearer ").strip()
+    if not key:
+        return {}
+    try:
+        check_header("authorization", key)
+    except ValueError:
+        raise UpstreamAuthentication(
+            "The key holds line breaks or characters that no key has; enter it again as the provider shows it."
+        ) from None
+    return {"authorization": f"Bearer {key}"}
+
+
+def checked_header(field: str, name: str, value: str) -> str:
+    """Return the value of a form field as a header takes it.
+
+    Raises:
+        InvalidInput: no header can carry it.
+    """
+    try:
+        check_header(name, value)
+    except ValueError as error:
+        raise InvalidInput(f"The field cannot be sent: {error}.", path=(field,)) from None
+    return value
+
+
+def extra_headers(text: str) -> dict[str, str]:
+    """Return the headers of a field that holds one `Name: value` a line, or a JSON object of them.
+
+    Raises:
+        InvalidInput: it is neither, or holds a header that may not be set.
+    """
+    try:
+        headers = _header_object(text) if text.startswith("{") else _header_lines(text)
+        for name, value in headers.items():
+            check_header(name, value)
+    except ValueError as error:
+        raise InvalidInput(f"The extra headers cannot be used: {error}.", path=("extra_headers",)) from None
+    return headers
+
+
+def _header_object(text: str) -> dict[str, str]:
+    try:
+        return msgspec.json.decode(text.encode(), type=dict[str, str])
+    except msgspec.MsgspecError:
+        raise ValueError("they are not a JSON object of texts") from None
+
+
+def _header_lines(text: str) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    for line in filter(None, (line.strip() for line in text.splitlines())):
+        name, colon, value = line.partition(":")
+        if not colon:
+            raise ValueError("each line must be of the form `Name: value`")
+        headers[name.strip()] = value.strip()
+    return headers
+
+
+async def check_models(http: Http, endpoint: Endpoint) -> None:
+    """Ask for the list of models, which costs nothing, to learn whether the credential works.
+
+    Raises:
+        UpstreamAuthentication, UpstreamPermission: the key is refused.
+        UpstreamBadRequest: there is no such API at the base URL, and the text suggests the right one.
+        UpstreamProtocol: something answers, but nothing that tells whether the credential works.
+        UpstreamError: the server could not be asked.
+    """
+    reply = await _ask(http, endpoint, endpoint.base_url)
+    if _is_list(reply) or _is_unlistable(reply):
+        return
+    if reply.status in {404, 405} or reply.status < 400:
+        await _suggest_version(http, endpoint)
+        raise UpstreamProtocol(_no_list(endpoint, reply))
+    raise failure(reply.status, reply.headers, reply.body, secrets=endpoint.secrets)
+
+
+async def _ask(http: Http, endpoint: Endpoint, base_url: str) -> Reply:
+    return await http.request("GET", f"{base_url}/models", headers=endpoint.headers)
+
+
+def _is_list(reply: Reply) -> bool:
+    """Tell whether a reply is a list of models: `{"data": [...]}`, or a bare list as a few servers send it."""
+    if not 200 <= reply.status < 300:
+        return False
+    try:
+        value = msgspec.json.decode(reply.body)
+    except msgspec.DecodeError:
+        return False
+    if isinstance(value, dict):
+        value = value.get("data", value.get("models"))
+    return isinstance(value, list)
+
+
+def _is_unlistable(reply: Reply) -> bool:
+    """Tell whether the key works and only lacks the right to list models, as restricted keys of OpenAI do."""
+    if reply.status not in {401, 403}:
+        return False
+    refusal = failure(reply.status, reply.headers, reply.body)
+    scoped = b"scope" in reply.body or b"insufficient permissions" in reply.body
+    return scoped and isinstance(refusal, (UpstreamPermission, UpstreamAuthentication))
+
+
+async def _suggest_version(http: Http, endpoint: Endpoint) -> None:
+    """Try the address with /v1, and say so where it is there; never changes what was entered."""
+    if _VERSIONED.search(endpoint.base_url):
+        return
+    better = f"{endpoint.base_url}/v1"
+    try:
+        reply = await _ask(http, endpoint, better)
+    except UpstreamError:
+        return
+    if _is_list(reply) or reply.status in {401, 403}:
+        raise UpstreamBadRequest(
+            f"No model API answers at {endpoint.base_url}, but one does at {better}: enter that URL."
+        )
+
+
+def _no_list(endpoint: Endpoint, reply: Reply) -> str:
+    what = f"answers with HTTP status {reply.status}"
+    if reply.status < 400:
+        page = looks_like_html(reply.body[:2048].decode("utf-8", "replace"))
+        what = "is a web page" if page else "holds no list of models"
+    return (
+        f"{endpoint.base_url}/models {what}, so the credential cannot be verified. Check the base URL (it usually ends in "
+        "/v1); a server that has no list of models can be saved without verification."
+    )

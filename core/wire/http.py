@@ -1,0 +1,288 @@
+"""HTTP to providers: the only file that opens a connection to the outside, every one past the egress guard."""
+
+import asyncio
+import io
+import os
+import re
+import socket
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Self
+
+import aiohttp
+import certifi
+
+from core.errors import (
+    UpstreamBadRequest,
+    UpstreamError,
+    UpstreamProtocol,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+)
+from core.wire.egress import VARIABLE, Egress, target_of, targeting
+
+ERROR_LIMIT = 64 * 1024
+ANSWER_LIMIT = 32 * 1024 * 1024
+
+# One text for refused, filtered, unknown and not allowed: who may enter a URL must not learn what listens where.
+UNREACHABLE = (
+    "The provider's server cannot be reached: its name is unknown, nothing answers at its address, or the address is "
+    f"not allowed. Check the base URL; a private or plain http address must be allowed by an operator with {VARIABLE}."
+)
+REDIRECTED = (
+    "The provider's server answers with a redirect ({status}), and redirects are not followed. The base URL is "
+    "likely wrong (http instead of https, or an old address): enter the final one."
+)
+_CUT_OFF = "The provider's answer broke off before it was complete."
+_LATE = "The provider did not answer in time."
+_NO_ANSWER = "The provider's server closed the connection without an answer."
+_NOT_HTTP = "The provider's server does not answer in readable HTTP; check the base URL's scheme and port."
+_CERTIFICATE = "The TLS certificate of the provider's server cannot be verified."
+
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")
+_DRAIN_SECONDS = 0.05
+_LARGE_BODY = 2**20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """A whole response, its body read; header names are looked up in any case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Answer:
+    """A response whose body is still to come. Ends with the block that `Http.stream` opened."""
+
+    __slots__ = ("_response", "headers", "status")
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self._response = response
+        self.status: int = response.status
+        self.headers: Mapping[str, str] = response.headers
+
+    async def read(self) -> bytes:
+        """Return what has come in since the last call, waiting for at least one byte; b"" at the end.
+
+        Raises:
+            UpstreamProtocol: the transfer broke off.
+            UpstreamTimeout: nothing came for a long time.
+        """
+        try:
+            return await self._response.content.readany()
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise _broken_body(error) from error
+
+    async def iter_chunks(self) -> AsyncIterator[bytes]:
+        """Yield what `read` returns until the end."""
+        while data := await self.read():
+            yield data
+
+    async def read_all(self, limit: int) -> bytes:
+        """Return the rest of the body.
+
+        Raises:
+            UpstreamProtocol: it is longer than `limit` bytes, or broke off.
+        """
+        parts: list[bytes] = []
+        size = 0
+        while data := await self.read():
+            size += len(data)
+            if size > limit:
+                raise UpstreamProtocol(f"The provider's answer is longer than {limit // 1024} KiB.")
+            parts.append(data)
+        return b"".join(parts)
+
+    async def read_error(self) -> bytes:
+        """Return the start of an error's body, at most 64 KiB; what breaks off is as good as whole."""
+        parts: list[bytes] = []
+        size = 0
+        try:
+            while size < ERROR_LIMIT and (data := await self.read()):
+                parts.append(data)
+                size += len(data)
+        except UpstreamError:
+            pass  # the status is what matters
+        return b"".join(parts)[:ERROR_LIMIT]
+
+    async def drain(self) -> None:
+        """Wait a moment for the end of a body that has said all, so that its connection can serve again."""
+        if self._response.content.is_eof():
+            return
+        try:
+            async with asyncio.timeout(_DRAIN_SECONDS):
+                await self._response.content.readany()
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            return  # the connection is closed instead
+
+
+class Http:
+    """One client of one egress profile. Shares no cookies, follows no redirects, reads no environment."""
+
+    def __init__(self, session: aiohttp.ClientSession, egress: Egress) -> None:
+        self._session = session
+        self.egress = egress
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls,
+        *,
+        egress: Egress,
+        connect_seconds: float = 5.0,
+        write_seconds: float = 30.0,
+        silence_seconds: float = 900.0,
+        user_agent: str = "modelyard",
+    ) -> AsyncIterator[Self]:
+        """Open a client; its connections close with the block.
+
+        `connect_seconds` bounds name lookup, TCP and TLS together; `write_seconds` how long sent bytes may stay
+        unacknowledged (Linux); `silence_seconds` the time without a byte in an answer, a safety net behind the deadlines
+        of the caller.
+        """
+        connector = aiohttp.TCPConnector(
+            limit=0,
+            ttl_dns_cache=10,
+            keepalive_timeout=15,
+            ssl=_tls(),
+            socket_factory=_guarded(egress, write_seconds),
+        )
+        async with aiohttp.ClientSession(
+            connector=connector,
+            timeout=aiohttp.ClientTimeout(
+                total=None, connect=connect_seconds, sock_connect=connect_seconds, sock_read=silence_seconds
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"user-agent": user_agent},
+            trust_env=False,
+        ) as session:
+            yield cls(session, egress)
+
+    @asynccontextmanager
+    async def stream(
+        self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None = None
+    ) -> AsyncIterator[Answer]:
+        """Send a request and give its answer once the headers are there; leaving the block closes what is unread.
+
+        Raises:
+            UpstreamUnavailable: the server cannot be reached, or hangs up before it answers.
+            UpstreamProtocol: what answers is not HTTP.
+            UpstreamBadRequest: it redirects.
+        """
+        response = await self._send(method, url, {"accept-encoding": "identity", **headers}, body)
+        try:
+            if 300 <= response.status < 400:
+                raise UpstreamBadRequest(REDIRECTED.format(status=response.status))
+            yield Answer(response)
+        finally:
+            response.close()
+
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        body: bytes | None = None,
+        limit: int = ANSWER_LIMIT,
+    ) -> Reply:
+        """Send a request and return the whole answer; of an error at most the first 64 KiB.
+
+        Raises:
+            UpstreamError: as `stream`; also UpstreamProtocol for a body above `limit` or one that broke off.
+        """
+        async with self.stream(
+            method, url, headers={"accept-encoding": "gzip, deflate", **headers}, body=body
+        ) as answer:
+            content = await answer.read_all(limit) if answer.status < 400 else await answer.read_error()
+            return Reply(status=answer.status, headers=answer.headers, body=content)
+
+    async def _send(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None
+    ) -> aiohttp.ClientResponse:
+        # A large body goes out in pieces, so that it does not hold up the others of the loop.
+        data = io.BytesIO(body) if body is not None and len(body) > _LARGE_BODY else body
+        with targeting(target_of(url)):
+            try:
+                return await self._session.request(
+                    method, url, headers=headers, data=data, allow_redirects=False
+                )
+            except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+                raise _no_answer(error) from error
+
+
+def check_header(name: str, value: str) -> None:
+    """Refuse a header that HTTP cannot carry or that frames the message.
+
+    Raises:
+        ValueError: the text says why and shows no value.
+    """
+    if not _HEADER_NAME.fullmatch(name):
+        raise ValueError("a header name holds only letters, digits and -")
+    if name.lower() in {
+        "host",
+        "content-length",
+        "transfer-encoding",
+        "connection",
+        "expect",
+        "te",
+        "upgrade",
+    }:
+        raise ValueError(f"the header {name} cannot be set")
+    if not value.isprintable() or not value.isascii():
+        raise ValueError(f"the value of header {name} holds control characters or others than ASCII")
+
+
+def _tls() -> ssl.SSLContext:
+    """Trust what the system trusts; on a machine without certificates, the list that comes with the packages."""
+    paths = ssl.get_default_verify_paths()
+    has_own = paths.cafile is not None or (paths.capath is not None and any(os.scandir(paths.capath)))
+    return ssl.create_default_context(cafile=None if has_own else certifi.where())
+
+
+def _guarded(egress: Egress, write_seconds: float) -> Any:
+    """Return a factory of sockets that asks the guard about the very address that is connected to."""
+
+    def make(address_info: tuple[Any, ...]) -> socket.socket:
+        family, kind, protocol, _, sockaddr = address_info
+        egress.check_connection(sockaddr[0])
+        made = socket.socket(family, kind, protocol)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(write_seconds * 1000))
+        return made
+
+    return make
+
+
+# The first that fits names a failure before the headers came; aiohttp's classes derive from one another.
+_BEFORE_HEADERS: tuple[tuple[tuple[type[Exception], ...], type[UpstreamError], str], ...] = (
+    (
+        (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError),
+        UpstreamUnavailable,
+        _CERTIFICATE,
+    ),
+    ((aiohttp.SocketTimeoutError,), UpstreamTimeout, _LATE),
+    ((aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError), UpstreamUnavailable, UNREACHABLE),
+    (
+        (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, ConnectionError),
+        UpstreamUnavailable,
+        _NO_ANSWER,
+    ),
+    ((aiohttp.ClientResponseError, aiohttp.ClientPayloadError), UpstreamProtocol, _NOT_HTTP),
+    ((Exception,), UpstreamUnavailable, UNREACHABLE),
+)
+
+
+def _no_answer(error: Exception) -> UpstreamError:
+    return next(failure(text) for kinds, failure, text in _BEFORE_HEADERS if isinstance(error, kinds))
+
+
+def _broken_body(error: Exception) -> UpstreamError:
+    """Name a failure after the headers came."""
+    if isinstance(error, TimeoutError):
+        return UpstreamTimeout("The provider stopped in the middle of its answer.")
+    return UpstreamProtocol(_CUT_OFF)

@@ -1,0 +1,1 @@
+"""Provider bodies against the wire layer."""
