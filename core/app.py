@@ -7,6 +7,7 @@ from core.catalog import Catalog
 from core.ports import Changes, Clock, Configurations, Health, Identity, InvocationLog, Storage, Vault
 from core.running import Running
 from core.settings import Settings
+from core.wire.egress import Egress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,3 +26,4 @@ class App:
     changes: Changes
     health: Health
     running: Running
+    egress: Egress

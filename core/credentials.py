@@ -204,7 +204,9 @@ async def check_values(
     """Check what was entered against the form and, with `verify`, against the provider. Nothing is stored here."""
     manifest = provider.manifest
     form = manifest.credential_form if key is None else manifest.model_credential_form
-    values = check_form(form, given, key.type if key is not None else None, normalise_url=normalise_base_url)
+    values = check_form(
+        form, given, key.type if key is not None else None, normalise_url=lambda text: _address(app, text)
+    )
     if not verify:
         return Checked(values=values, status=CredentialStatus.UNVERIFIED, validated_at=None)
     try:
@@ -289,6 +291,13 @@ async def locate(
 def provider_of(app: App, name: str) -> Provider:
     """Return a provider by any of its names. NotFound if there is none."""
     return _provider(app, name)
+
+
+def _address(app: App, text: str) -> str:
+    """Return an entered base URL in its canonical form, if this installation may ever call it."""
+    url = normalise_base_url(text)
+    app.egress.check_url(url)
+    return url
 
 
 _NOT_PUBLIC = (FormFieldType.SECRET, FormFieldType.URL)
