@@ -19,7 +19,7 @@ from strawberry.types import Info
 
 from web import explorer
 
-TOKEN = "my_0123456789abcdef"  # noqa: S105 - this server's only token
+TOKEN = "my_0123456789abcdef"
 
 
 @strawberry.enum
