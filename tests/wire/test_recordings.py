@@ -26,7 +26,12 @@ STREAMS = [recording for recording in RECORDINGS if recording.streaming and reco
 each = pytest.mark.parametrize("recording", RECORDINGS, ids=lambda recording: recording.name)
 REQUEST = ChatRequest(messages=(Message(role=Role.USER, content=(Text("hi"),)),))
 MANIFEST = Manifest(
-    name="openai_compatible", label="", description="", model_types=(), methods=frozenset(), dialect="openai_chat"
+    name="openai_compatible",
+    label="",
+    description="",
+    model_types=(),
+    methods=frozenset(),
+    dialect="openai_chat",
 )
 
 
