@@ -1,0 +1,132 @@
+"""News between processes by publish and subscribe, over one connection for all listeners of a process."""
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from redis.asyncio import ConnectionPool, Redis
+from redis.asyncio.client import PubSub
+from redis.exceptions import RedisError
+
+from core.errors import ServerUnavailable
+from storage.redis import redis_errors
+
+log = logging.getLogger(__name__)
+
+_KEPT = 1000
+_SUBSCRIBE_S = 5.0
+_AGAIN_S = 0.5
+
+
+class _Listener:
+    """One reader of a channel: a bounded queue that loses its oldest message when nobody reads."""
+
+    def __init__(self) -> None:
+        self.queue: asyncio.Queue[bytes] = asyncio.Queue(_KEPT)
+
+    def give(self, message: bytes) -> None:
+        if self.queue.full():
+            self.queue.get_nowait()
+        self.queue.put_nowait(message)
+
+    async def messages(self) -> AsyncIterator[bytes]:
+        while True:
+            yield await self.queue.get()
+
+
+class RedisChanges:
+    """Publishes and listens. After a lost connection, listeners go on; what was published meanwhile is lost."""
+
+    def __init__(self, pool: ConnectionPool) -> None:
+        self._redis = Redis(connection_pool=pool)
+        self._listeners: defaultdict[str, set[_Listener]] = defaultdict(set)
+        self._confirmed: dict[str, asyncio.Event] = {}
+        self._pubsub: PubSub | None = None
+        self._reader: asyncio.Task[None] | None = None
+
+    async def publish(self, channel: str, message: bytes) -> None:
+        """Send a message to who listens now. ServerUnavailable when Redis is away."""
+        with redis_errors():
+            await self._redis.publish(channel, message)
+
+    @asynccontextmanager
+    async def listen(self, channel: str) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Iterate messages from the moment the block is entered. ServerUnavailable when Redis is away."""
+        listener = _Listener()
+        self._listeners[channel].add(listener)
+        try:
+            await self._subscribe(channel)
+            yield listener.messages()
+        finally:
+            self._listeners[channel].discard(listener)
+            if not self._listeners[channel]:
+                del self._listeners[channel]
+                await self._unsubscribe(channel)
+
+    async def close(self) -> None:
+        """Stop listening."""
+        if self._reader is not None:
+            self._reader.cancel()
+            await asyncio.wait([self._reader])
+
+    async def _subscribe(self, channel: str) -> None:
+        confirmed = self._confirmed.get(channel)
+        if confirmed is None:
+            confirmed = self._confirmed[channel] = asyncio.Event()
+            if self._pubsub is not None:
+                with redis_errors():
+                    await self._pubsub.subscribe(channel)
+        if self._reader is None:
+            self._reader = asyncio.create_task(self._read())
+        try:
+            async with asyncio.timeout(_SUBSCRIBE_S):
+                await confirmed.wait()
+        except TimeoutError:
+            raise ServerUnavailable(
+                "Redis cannot be reached; ask again in a moment.", retry_after=1.0
+            ) from None
+
+    async def _unsubscribe(self, channel: str) -> None:
+        self._confirmed.pop(channel, None)
+        if self._pubsub is not None:
+            with suppress(RedisError, OSError):
+                await self._pubsub.unsubscribe(channel)
+
+    async def _read(self) -> None:
+        while True:
+            try:
+                await self._read_connected()
+            except (RedisError, OSError) as error:
+                log.warning("news from other processes is not heard for now: %s", error)
+            except Exception:
+                log.exception("news from other processes is not heard for now")
+            for event in self._confirmed.values():
+                event.clear()
+            await asyncio.sleep(_AGAIN_S)
+
+    async def _read_connected(self) -> None:
+        async with self._redis.pubsub() as pubsub:
+            while not self._confirmed:
+                await asyncio.sleep(_AGAIN_S)
+            await pubsub.subscribe(*self._confirmed)
+            self._pubsub = pubsub
+            try:
+                while True:
+                    message = await pubsub.get_message(timeout=None)
+                    if message is not None:
+                        self._take(message)
+            finally:
+                self._pubsub = None
+
+    def _take(self, message: dict[str, object]) -> None:
+        channel, data = message["channel"], message["data"]
+        assert isinstance(channel, bytes)
+        name = channel.decode()
+        if message["type"] == "subscribe":
+            if name in self._confirmed:
+                self._confirmed[name].set()
+        elif message["type"] == "message" and isinstance(data, bytes):
+            for listener in self._listeners.get(name, ()):
+                listener.give(data)

@@ -1,0 +1,171 @@
+"""Sealed credentials, as rows."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    Column,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Integer,
+    LargeBinary,
+    Row,
+    String,
+    Table,
+    UniqueConstraint,
+    Uuid,
+    delete,
+    insert,
+    select,
+    update,
+)
+
+from core.entities import Credential, CredentialStatus, Sealed
+from core.errors import Problem
+from core.model_types import ModelKey, ModelType
+from storage.base import Json, UtcDateTime, id_column, metadata, times, within
+from storage.connection import Connection
+from storage.models import models
+from storage.providers import providers
+from storage.workspaces import SqlWorkspaces
+
+credentials = Table(
+    "credentials",
+    metadata,
+    id_column(),
+    Column("workspace_id", Uuid, ForeignKey("workspaces.id", ondelete="CASCADE"), nullable=False),
+    Column("provider", String(64), nullable=False),
+    Column("model_name", String(200), nullable=False),
+    Column("model_type", String(16), nullable=False),
+    Column("name", String(64), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("problem", Json(Problem)),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("key_version", Integer, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("validated_at", UtcDateTime),
+    Column("last_used_at", UtcDateTime),
+    *times(),
+    UniqueConstraint(
+        "workspace_id", "provider", "model_name", "model_type", "name", name="uq_credentials_name"
+    ),
+    UniqueConstraint("workspace_id", "provider", "id", name="uq_credentials_of_provider"),
+    UniqueConstraint(
+        "workspace_id", "provider", "model_name", "model_type", "id", name="uq_credentials_of_model"
+    ),
+    ForeignKeyConstraint(
+        ["workspace_id", "key_version"],
+        ["workspace_keys.workspace_id", "workspace_keys.version"],
+        name="fk_credentials_key",
+        deferrable=True,
+        initially="DEFERRED",
+    ),
+)
+
+_OF_WORKSPACE = select(credentials).where(within(credentials)).order_by(credentials.c.id)
+
+
+async def of_workspace(connection: Connection, workspace_id: UUID) -> Sequence[Credential]:
+    """Return every credential of a workspace, oldest first."""
+    return [_credential(row) for row in await connection.rows(_OF_WORKSPACE, {"workspace": workspace_id})]
+
+
+class SqlCredentials:
+    """The credentials of one transaction."""
+
+    def __init__(self, connection: Connection, workspaces: SqlWorkspaces) -> None:
+        self._connection = connection
+        self._workspaces = workspaces
+
+    async def get(self, workspace_id: UUID, credential_id: UUID) -> Credential | None:
+        """Return a credential of the workspace."""
+        row = await self._connection.row(select(credentials).where(*_named(workspace_id, credential_id)))
+        return None if row is None else _credential(row)
+
+    async def insert(self, credential: Credential) -> None:
+        """Insert; AlreadyExists if the name is taken within (workspace, provider, model, type)."""
+        model = credential.model
+        await self._connection.run(
+            insert(credentials).values(
+                id=credential.id,
+                workspace_id=credential.workspace_id,
+                provider=credential.provider,
+                model_name="" if model is None else model.name,
+                model_type="" if model is None else model.type.value,
+                name=credential.name,
+                status=credential.status.value,
+                problem=credential.problem,
+                sealed=credential.sealed.data,
+                key_version=credential.sealed.key_version,
+                version=credential.version,
+                validated_at=credential.validated_at,
+                last_used_at=credential.last_used_at,
+                created_at=credential.created_at,
+                updated_at=credential.updated_at,
+            )
+        )
+
+    async def set_status(
+        self,
+        workspace_id: UUID,
+        credential_id: UUID,
+        *,
+        version: int,
+        status: CredentialStatus,
+        problem: Problem | None,
+        validated_at: datetime | None,
+    ) -> bool:
+        """Set the status if the credential still has this version, raising the configuration's version; tell if so."""
+        changed = await self._connection.run(
+            update(credentials)
+            .where(*_named(workspace_id, credential_id), credentials.c.version == version)
+            .values(
+                status=status.value,
+                problem=problem,
+                validated_at=validated_at,
+                updated_at=self._connection.now(),
+            )
+        )
+        if changed:
+            await self._workspaces.touch(workspace_id)
+        return changed > 0
+
+    async def delete(self, workspace_id: UUID, credential_id: UUID) -> bool:
+        """Delete; where it was active, nothing is active afterwards. Tell whether it was there."""
+        for table in (providers, models):
+            await self._connection.run(
+                update(table)
+                .where(within(table, workspace_id), table.c.active_credential_id == credential_id)
+                .values(active_credential_id=None, updated_at=self._connection.now())
+            )
+        return await self._connection.run(delete(credentials).where(*_named(workspace_id, credential_id))) > 0
+
+
+def _named(workspace_id: UUID, credential_id: UUID) -> tuple[Any, ...]:
+    return within(credentials, workspace_id), credentials.c.id == credential_id
+
+
+def _credential(row: Row[Any]) -> Credential:
+    return Credential(
+        id=row.id,
+        workspace_id=row.workspace_id,
+        provider=row.provider,
+        model=_model(row),
+        name=row.name,
+        status=CredentialStatus(row.status),
+        problem=row.problem,
+        sealed=Sealed(key_version=row.key_version, data=row.sealed),
+        version=row.version,
+        validated_at=row.validated_at,
+        last_used_at=row.last_used_at,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+    )
+
+
+def _model(row: Row[Any]) -> ModelKey | None:
+    if not row.model_name:
+        return None
+    return ModelKey(provider=row.provider, name=row.model_name, type=ModelType(row.model_type))

@@ -1,0 +1,233 @@
+"""SQLite and PostgreSQL: the only place where the two are told apart."""
+
+import errno
+from collections.abc import Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Dialect,
+    Insert,
+    Table,
+    event,
+    exc,
+    func,
+    literal,
+    make_url,
+    select,
+    text,
+)
+from sqlalchemy import cast as sql_cast
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from core.errors import AlreadyExists, Conflict, ModelyardError, ServerUnavailable
+
+_BUSY_SECONDS = 15
+_STATEMENT_SECONDS = 30
+_SQLITE_READERS = 4
+_NOT_UNIQUE = {"23505", "SQLITE_CONSTRAINT_UNIQUE", "SQLITE_CONSTRAINT_PRIMARYKEY"}
+_NO_PARENT = {"23503", "SQLITE_CONSTRAINT_FOREIGNKEY"}
+_AWAY_STATES = ("08", "53", "57P", "58", "55P03", "40001", "40P01")
+_AWAY_SQLITE = {
+    "SQLITE_BUSY",
+    "SQLITE_LOCKED",
+    "SQLITE_CANTOPEN",
+    "SQLITE_IOERR",
+    "SQLITE_FULL",
+    "SQLITE_READONLY",
+}
+_AWAY_ERRNOS = {
+    errno.ECONNREFUSED,
+    errno.ECONNRESET,
+    errno.EPIPE,
+    errno.ETIMEDOUT,
+    errno.ENOENT,
+    errno.EHOSTUNREACH,
+}
+_BOOTSTRAP_LOCK = 0x6D6F64656C79
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engines:
+    """The database as three ways in: one that writes, one that reads a snapshot, one for single statements."""
+
+    name: str
+    writer: AsyncEngine
+    reader: AsyncEngine
+    single: AsyncEngine
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self.writer.dispose()
+        await self.reader.dispose()
+
+
+def open_engines(url: str, *, pool: int, migrating: bool = False) -> Engines:
+    """Return the engines of a database; nothing connects before the first statement.
+
+    `migrating` leaves SQLite's foreign keys unchecked: a table that is rebuilt must not take its children along.
+    """
+    if make_url(url).get_backend_name() == "sqlite":
+        return _sqlite(url, foreign_keys="OFF" if migrating else "ON")
+    return _postgresql(url, pool)
+
+
+def _sqlite(url: str, *, foreign_keys: str) -> Engines:
+    connect: dict[str, Any] = {"timeout": _BUSY_SECONDS, "isolation_level": None}
+    writer = create_async_engine(
+        url, pool_size=1, max_overflow=0, pool_timeout=_STATEMENT_SECONDS, connect_args=connect
+    )
+    reader = create_async_engine(url, pool_size=_SQLITE_READERS, max_overflow=0, connect_args=connect)
+    _prepare(writer, begin="BEGIN IMMEDIATE", pragmas=(f"foreign_keys={foreign_keys}",))
+    _prepare(reader, begin="BEGIN", pragmas=("query_only=ON",))
+    return Engines(name="sqlite", writer=writer, reader=reader, single=reader.execution_options(single=True))
+
+
+def _prepare(engine: AsyncEngine, *, begin: str, pragmas: Sequence[str]) -> None:
+    """Set a SQLite connection up, and begin its transactions by `begin`, those of single statements not at all."""
+    settings = ("journal_mode=WAL", "synchronous=NORMAL", f"busy_timeout={_BUSY_SECONDS * 1000}")
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def _connect(connection: Any, _: Any) -> None:
+        cursor = connection.cursor()
+        for pragma in (*settings, *pragmas):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def _begin(connection: Any) -> None:
+        if not connection.get_execution_options().get("single"):
+            connection.exec_driver_sql(begin)
+
+
+def _postgresql(url: str, pool: int) -> Engines:
+    writer = create_async_engine(
+        url,
+        pool_size=pool,
+        max_overflow=0,
+        pool_timeout=_STATEMENT_SECONDS,
+        pool_pre_ping=True,
+        connect_args={
+            "timeout": 10,
+            "command_timeout": _STATEMENT_SECONDS * 2,
+            "server_settings": {
+                "application_name": "modelyard",
+                "statement_timeout": str(_STATEMENT_SECONDS * 1000),
+                "idle_in_transaction_session_timeout": str(_STATEMENT_SECONDS * 1000),
+                "jit": "off",
+            },
+        },
+    )
+    return Engines(
+        name="postgresql",
+        writer=writer,
+        reader=writer.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True),
+        single=writer.execution_options(isolation_level="AUTOCOMMIT"),
+    )
+
+
+@contextmanager
+def translated() -> Any:
+    """Turn the database's own errors into ours.
+
+    Raises:
+        AlreadyExists: a unique key is taken.
+        Conflict: a row that is referred to is gone, or still referred to.
+        ServerUnavailable: the database is away, full, or too busy.
+    """
+    try:
+        yield
+    except exc.TimeoutError as error:
+        raise ServerUnavailable("The database is busy; ask again in a moment.", retry_after=1.0) from error
+    except exc.DBAPIError as error:
+        ours = _ours(error)
+        if ours is None:
+            raise
+        raise ours from error
+    except OSError as error:
+        if error.errno not in _AWAY_ERRNOS and not isinstance(error, ConnectionError | TimeoutError):
+            raise
+        raise _away() from error
+
+
+def _ours(error: exc.DBAPIError) -> ModelyardError | None:
+    states = _states(error)
+    if states & _NOT_UNIQUE:
+        return AlreadyExists("This name is taken.")
+    if states & _NO_PARENT:
+        return Conflict(
+            "Something that this refers to was changed or removed at the same time; read it again."
+        )
+    if error.connection_invalidated or isinstance(error, exc.InterfaceError) or any(map(_is_away, states)):
+        return _away()
+    return None
+
+
+def _states(error: exc.DBAPIError) -> set[str]:
+    """Return the names that the driver gives this error, whichever driver it is."""
+    chain: list[BaseException | None] = [error.orig, error.orig.__cause__ if error.orig else None]
+    names = {
+        getattr(link, "sqlite_errorname", None) or getattr(link, "sqlstate", None) for link in chain if link
+    }
+    return {str(name) for name in names if name}
+
+
+def _is_away(state: str) -> bool:
+    return state.startswith(_AWAY_STATES) or any(
+        state == name or state.startswith(name + "_") for name in _AWAY_SQLITE
+    )
+
+
+def _away() -> ServerUnavailable:
+    return ServerUnavailable(
+        "The database cannot be reached or is too busy; ask again in a moment.", retry_after=1.0
+    )
+
+
+class Upsert:
+    """An insert that replaces `columns` of the row with the same `key`, or leaves that row where there are none.
+
+    `where` names the partial unique index that is meant.
+    """
+
+    def __init__(
+        self,
+        table: Table,
+        *,
+        key: Sequence[str],
+        columns: Sequence[str] = (),
+        where: ColumnElement[bool] | None = None,
+    ) -> None:
+        self._statements: dict[str, Insert] = {}
+        for name, insert in (("sqlite", sqlite.insert), ("postgresql", postgresql.insert)):
+            statement: Any = insert(table)
+            if columns:
+                values = {column: statement.excluded[column] for column in columns}
+                statement = statement.on_conflict_do_update(
+                    index_elements=key, index_where=where, set_=values
+                )
+            else:
+                statement = statement.on_conflict_do_nothing(index_elements=key, index_where=where)
+            self._statements[name] = statement
+
+    def on(self, dialect: Dialect) -> Insert:
+        """Return the statement for an engine."""
+        return self._statements[dialect.name]
+
+
+def has_tag(engine: str, tags: Column[Any], name: str, value: str) -> ColumnElement[bool]:
+    """Return the predicate that a JSON object holds this pair."""
+    if engine == "postgresql":
+        return sql_cast(tags, postgresql.JSONB).op("->>")(name) == value
+    pairs = func.json_each(tags).table_valued("key", "value")
+    return select(literal(1)).select_from(pairs).where(pairs.c.key == name, pairs.c.value == value).exists()
+
+
+async def lock_bootstrap(connection: AsyncConnection) -> None:
+    """Let one transaction at a time go on; SQLite's writers already go one by one."""
+    if connection.dialect.name == "postgresql":
+        await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _BOOTSTRAP_LOCK})

@@ -1,0 +1,135 @@
+"""The processes of the installation and their leases: who is alive, and what the dead left behind."""
+
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import Column, Index, String, Table, bindparam, delete, insert, select, update
+
+from core.entities import InvocationStatus
+from core.errors import ErrorCode, Problem
+from core.ports import WorkerHealth
+from storage.base import Json, UtcDateTime, id_column, metadata, times
+from storage.connection import Connection
+from storage.invocations import invocations
+
+API, WORKER = "api", "worker"
+LEASE = timedelta(seconds=15)
+RENEW_S = 5.0
+DEAD_AFTER = timedelta(seconds=30)
+"""How long after the end of its lease a process is taken for dead."""
+
+
+class Counts(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker tells of its jobs."""
+
+    queued: int = 0
+    ongoing: int = 0
+    complete: int = 0
+    failed: int = 0
+    retried: int = 0
+
+
+processes = Table(
+    "processes",
+    metadata,
+    id_column(),
+    Column("kind", String(16), nullable=False),
+    Column("name", String(200), nullable=False),
+    Column("lease_until", UtcDateTime, nullable=False),
+    Column("counts", Json(Counts), nullable=False),
+    *times(),
+    Index(None, "kind", "lease_until"),
+)
+
+
+async def register(connection: Connection, process_id: UUID, kind: str) -> None:
+    """Make a process known, with its first lease."""
+    now = connection.now()
+    await connection.run(
+        insert(processes).values(
+            id=process_id,
+            kind=kind,
+            name=f"{socket.gethostname()}:{os.getpid()}",
+            lease_until=now + LEASE,
+            counts=Counts(),
+            created_at=now,
+            updated_at=now,
+        )
+    )
+
+
+async def renew(connection: Connection, process_id: UUID, counts: Counts) -> bool:
+    """Prolong the lease of a process; tell whether it is still known."""
+    now = connection.now()
+    changes = {"lease_until": now + LEASE, "counts": counts, "updated_at": now}
+    return await connection.run(update(processes).where(processes.c.id == process_id).values(**changes)) > 0
+
+
+async def leave(connection: Connection, process_id: UUID) -> None:
+    """End the lease of a process that stops."""
+    await connection.run(delete(processes).where(processes.c.id == process_id))
+
+
+async def workers(connection: Connection) -> Sequence[WorkerHealth]:
+    """Return the workers that are alive, oldest first."""
+    alive = select(processes).where(
+        processes.c.kind == WORKER, processes.c.lease_until > connection.now() - DEAD_AFTER
+    )
+    return [
+        WorkerHealth(
+            name=row.name,
+            last_seen_at=row.updated_at,
+            queued=row.counts.queued,
+            ongoing=row.counts.ongoing,
+            complete=row.counts.complete,
+            failed=row.counts.failed,
+            retried=row.counts.retried,
+        )
+        for row in await connection.rows(alive.order_by(processes.c.id))
+    ]
+
+
+_LEFT_BEHIND = Problem(
+    code=ErrorCode.SERVER_UNAVAILABLE,
+    message="The server process that ran this call has died.",
+    retryable=True,
+)
+
+
+async def fail_left_behind(connection: Connection, *, limit: int) -> int:
+    """End the running invocations of dead processes as FAILED; return how many, at most `limit`.
+
+    An invocation whose process is not known at all counts once it is older than a lease can be.
+    """
+    now = connection.now()
+    alive = select(processes.c.id).where(processes.c.lease_until > now - DEAD_AFTER)
+    columns = invocations.c
+    running = columns.status == InvocationStatus.RUNNING.value
+    orphans = (
+        select(columns.id)
+        .where(running, columns.owner.not_in(alive), columns.started_at < now - LEASE - DEAD_AFTER)
+        .order_by(columns.id)
+        .limit(limit)
+    )
+    ids = [row.id for row in await connection.rows(orphans)]
+    if not ids:
+        return 0
+    end: Mapping[str, object] = {
+        "status": InvocationStatus.FAILED.value,
+        "error": _LEFT_BEHIND,
+        "ended_at": now,
+        "updated_at": now,
+    }
+    statement = (
+        update(invocations).where(columns.id.in_(bindparam("ids", expanding=True)), running).values(**end)
+    )
+    return await connection.run(statement, {"ids": ids})
+
+
+async def forget_dead(connection: Connection, before: datetime) -> int:
+    """Delete processes whose lease ended before a time; return how many."""
+    return await connection.run(delete(processes).where(processes.c.lease_until < before))

@@ -1,0 +1,87 @@
+"""What workspaces chose for providers, as rows."""
+
+from collections.abc import Mapping
+from uuid import UUID
+
+from sqlalchemy import (
+    Column,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    String,
+    Table,
+    UniqueConstraint,
+    Uuid,
+    select,
+)
+
+from core.entities import ProviderRow
+from core.ids import uuid7
+from core.model_types.llm import ProviderType
+from storage.base import id_column, metadata, times, within
+from storage.connection import Connection
+from storage.engine import Upsert
+
+# The active credential is named together with its provider, so that it cannot be another's. The constraint waits for
+# the commit: then the order in which a deleted workspace's rows go does not matter.
+providers = Table(
+    "providers",
+    metadata,
+    id_column(),
+    Column("workspace_id", Uuid, ForeignKey("workspaces.id", ondelete="CASCADE"), nullable=False),
+    Column("name", String(64), nullable=False),
+    Column("preferred_type", String(16)),
+    Column("active_credential_id", Uuid),
+    *times(),
+    UniqueConstraint("workspace_id", "name"),
+    ForeignKeyConstraint(
+        ["workspace_id", "name", "active_credential_id"],
+        ["credentials.workspace_id", "credentials.provider", "credentials.id"],
+        name="fk_providers_active_credential",
+        deferrable=True,
+        initially="DEFERRED",
+    ),
+    Index(None, "active_credential_id"),
+)
+
+_OF_WORKSPACE = select(providers.c.name, providers.c.preferred_type, providers.c.active_credential_id).where(
+    within(providers)
+)
+_PUT_ACTIVE = Upsert(providers, key=("workspace_id", "name"), columns=("active_credential_id", "updated_at"))
+
+
+async def of_workspace(connection: Connection, workspace_id: UUID) -> Mapping[str, ProviderRow]:
+    """Return what a workspace chose, by the provider's name."""
+    return {
+        row.name: ProviderRow(
+            name=row.name,
+            preferred_type=None if row.preferred_type is None else ProviderType(row.preferred_type),
+            active_credential_id=row.active_credential_id,
+        )
+        for row in await connection.rows(_OF_WORKSPACE, {"workspace": workspace_id})
+    }
+
+
+class SqlProviders:
+    """The providers of one transaction."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def set_active(self, workspace_id: UUID, provider: str, credential_id: UUID | None) -> None:
+        """Make a credential of this provider the active one, or none.
+
+        One of another provider or workspace fails with Conflict when the transaction is committed.
+        """
+        now = self._connection.now()
+        await self._connection.run(
+            _PUT_ACTIVE,
+            {
+                "id": uuid7(),
+                "workspace_id": workspace_id,
+                "name": provider,
+                "active_credential_id": credential_id,
+                "created_at": now,
+                "updated_at": now,
+            },
+        )

@@ -1,0 +1,190 @@
+"""The composition root: opens everything that a process needs, and closes it in reverse order."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from uuid import UUID
+
+from core.catalog import discover
+
+from core.app import App
+from core.errors import ServerUnavailable
+from core.ids import uuid7
+from core.ports import Clock
+from core.running import Running
+from core.settings import Settings
+from core.wire.egress import Egress
+from core.wire.http import Http
+from storage import configurations, processes
+from storage.background import Background
+from storage.changes import RedisChanges
+from storage.cipher import Cipher
+from storage.clock import SystemClock
+from storage.configurations import Cache
+from storage.engine import open_engines
+from storage.health import SqlHealth
+from storage.identity import SqlIdentity
+from storage.invocation_log import SqlInvocationLog
+from storage.processes import Counts
+from storage.queue import Queue
+from storage.redis import open_pool
+from storage.relay import Relay
+from storage.transaction import SqlStorage
+from storage.vault import SqlVault
+
+log = logging.getLogger(__name__)
+
+_LISTEN_AGAIN_S = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """What a process has open: the app, and what workers need besides."""
+
+    app: App
+    storage: SqlStorage
+    queue: Queue
+    relay: Relay
+    background: Background
+
+
+@asynccontextmanager
+async def open_app(settings: Settings, *, clock: Clock | None = None) -> AsyncIterator[App]:
+    """Open an API process.
+
+    Raises:
+        ServerUnavailable: the database is away.
+    """
+    async with open_resources(settings, kind=processes.API, clock=clock) as resources:
+        yield resources.app
+
+
+@asynccontextmanager
+async def open_resources(
+    settings: Settings,
+    *,
+    kind: str,
+    clock: Clock | None = None,
+    counts: Callable[[], Counts] = Counts,
+) -> AsyncIterator[Resources]:
+    """Open a process of a kind; `counts` is asked every few seconds what a worker has to tell of its jobs."""
+    clock = clock or SystemClock()
+    process_id = uuid7()
+    async with AsyncExitStack() as stack:
+        http = await stack.enter_async_context(Http.open(egress=Egress(settings.egress_allow)))
+        engines = open_engines(settings.database_url, pool=settings.database_pool)
+        stack.push_async_callback(engines.close)
+        pool = open_pool(settings.redis_url)
+        stack.push_async_callback(pool.aclose)
+
+        changes = RedisChanges(pool)
+        queue = Queue(pool)
+        cipher = Cipher(settings.encryption_keys)
+        told = _AfterCommit()
+        storage = SqlStorage(engines, cipher, clock, told)
+        snapshots = Cache(storage)
+        identity = SqlIdentity(storage, clock)
+        invocations = SqlInvocationLog(storage)
+        relay = Relay(storage, queue)
+        for closing in (changes.close, snapshots.close, identity.close, invocations.close):
+            stack.push_async_callback(closing)
+
+        background = await stack.enter_async_context(Background.open())
+        await stack.enter_async_context(_alive(storage, background, process_id, kind, counts))
+        told.to(background, changes, snapshots, relay)
+        background.start(relay.run())
+        background.start(_listen(changes, snapshots))
+        running = await stack.enter_async_context(Running().open())
+        app = App(
+            settings=settings,
+            process_id=process_id,
+            clock=clock,
+            catalog=discover(http, echo=settings.echo),
+            storage=storage,
+            identity=identity,
+            configurations=snapshots,
+            vault=SqlVault(storage, cipher, clock),
+            invocations=invocations,
+            changes=changes,
+            health=SqlHealth(storage, queue, clock, engines.name),
+            running=running,
+            egress=http.egress,
+        )
+        yield Resources(app=app, storage=storage, queue=queue, relay=relay, background=background)
+
+
+class _AfterCommit:
+    """Passes on what a commit asked for, once everything is open."""
+
+    def __init__(self) -> None:
+        self._pass_on: Callable[[Mapping[UUID, int], bool], None] | None = None
+
+    def to(self, background: Background, changes: RedisChanges, snapshots: Cache, relay: Relay) -> None:
+        """Pass on to these."""
+
+        def pass_on(versions: Mapping[UUID, int], has_jobs: bool) -> None:
+            for workspace_id, version in versions.items():
+                snapshots.changed(workspace_id, version)
+            if versions:
+                background.start(_publish(changes, versions))
+            if has_jobs:
+                relay.nudge()
+
+        self._pass_on = pass_on
+
+    def __call__(self, versions: Mapping[UUID, int], has_jobs: bool) -> None:
+        if self._pass_on is not None:
+            self._pass_on(versions, has_jobs)
+
+
+async def _publish(changes: RedisChanges, versions: Mapping[UUID, int]) -> None:
+    """Tell other processes of new versions; they would notice by themselves with their next call."""
+    try:
+        for workspace_id, version in versions.items():
+            await changes.publish(configurations.CHANNEL, configurations.to_message(workspace_id, version))
+    except ServerUnavailable as error:
+        log.warning("a change of configuration was not published: %s", error)
+
+
+async def _listen(changes: RedisChanges, snapshots: Cache) -> None:
+    """Drop snapshots that other processes have made old."""
+    while True:
+        try:
+            async with changes.listen(configurations.CHANNEL) as messages:
+                async for message in messages:
+                    if (told := configurations.from_message(message)) is not None:
+                        snapshots.changed(*told)
+        except ServerUnavailable as error:
+            log.warning("changes of configurations are not heard for now: %s", error)
+            await asyncio.sleep(_LISTEN_AGAIN_S)
+
+
+@asynccontextmanager
+async def _alive(
+    storage: SqlStorage, background: Background, process_id: UUID, kind: str, counts: Callable[[], Counts]
+) -> AsyncIterator[None]:
+    """Hold the lease of this process during the block."""
+    async with storage.connect() as connection:
+        await processes.register(connection, process_id, kind)
+
+    async def renew() -> None:
+        async with storage.connect() as connection:
+            if not await processes.renew(connection, process_id, counts()):
+                await processes.register(connection, process_id, kind)
+
+    background.every(processes.RENEW_S, renew)
+    try:
+        yield
+    finally:
+        await _leave(storage, process_id)
+
+
+async def _leave(storage: SqlStorage, process_id: UUID) -> None:
+    """End the lease; where the database is away it runs out by itself."""
+    try:
+        async with storage.connect() as connection:
+            await processes.leave(connection, process_id)
+    except ServerUnavailable as error:
+        log.warning("this process could not sign off: %s", error)

@@ -1,0 +1,35 @@
+"""One snapshot of a workspace's configuration, read whole."""
+
+from uuid import UUID
+
+from sqlalchemy import Uuid, bindparam, select
+
+from core.configuration import Configuration
+from core.errors import NotFound
+from storage import credentials, models, providers
+from storage.connection import Connection
+from storage.workspaces import workspaces
+
+_VERSION = select(workspaces.c.config_version).where(workspaces.c.id == bindparam("workspace", type_=Uuid))
+
+
+async def load(connection: Connection, workspace_id: UUID) -> Configuration:
+    """Return the configuration of a workspace by six statements. NotFound if it is gone."""
+    version = await version_of(connection, workspace_id)
+    return Configuration(
+        workspace_id=workspace_id,
+        version=version,
+        providers=await providers.of_workspace(connection, workspace_id),
+        credentials={found.id: found for found in await credentials.of_workspace(connection, workspace_id)},
+        models=await models.of_workspace(connection, workspace_id),
+        settings=await models.settings_of_workspace(connection, workspace_id),
+        defaults=await models.defaults_of_workspace(connection, workspace_id),
+    )
+
+
+async def version_of(connection: Connection, workspace_id: UUID) -> int:
+    """Return the version of a workspace's configuration. NotFound if it is gone."""
+    row = await connection.row(_VERSION, {"workspace": workspace_id})
+    if row is None:
+        raise NotFound("There is no such workspace, or it is not one of yours.")
+    return int(row[0])

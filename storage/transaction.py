@@ -1,0 +1,99 @@
+"""One SQL transaction with the nouns on it; what it asked for is sent on once it is committed."""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from uuid import UUID
+
+from core.configuration import Configuration
+from core.ports import (
+    Accounts,
+    Audit,
+    Clock,
+    Credentials,
+    Invocations,
+    Members,
+    Models,
+    Outbox,
+    ProviderRows,
+    Tokens,
+    Workspaces,
+)
+from storage import snapshot
+from storage.accounts import SqlAccounts
+from storage.audit import SqlAudit
+from storage.cipher import Cipher
+from storage.connection import Connection
+from storage.credentials import SqlCredentials
+from storage.engine import Engines, translated
+from storage.invocations import SqlInvocations
+from storage.members import SqlMembers
+from storage.models import SqlModels
+from storage.outbox import SqlOutbox
+from storage.providers import SqlProviders
+from storage.tokens import SqlTokens
+from storage.workspaces import SqlWorkspaces
+
+AfterCommit = Callable[[Mapping[UUID, int], bool], None]
+"""Is told after a commit the new versions of configurations, and whether jobs were written. Must not block."""
+
+
+class SqlTransaction:
+    """The nouns, all on one connection."""
+
+    def __init__(self, connection: Connection, cipher: Cipher) -> None:
+        workspaces = SqlWorkspaces(connection, cipher)
+        self.connection = connection
+        self.accounts: Accounts = SqlAccounts(connection)
+        self.workspaces: Workspaces = workspaces
+        self.members: Members = SqlMembers(connection)
+        self.tokens: Tokens = SqlTokens(connection)
+        self.credentials: Credentials = SqlCredentials(connection, workspaces)
+        self.providers: ProviderRows = SqlProviders(connection)
+        self.models: Models = SqlModels(connection)
+        self.invocations: Invocations = SqlInvocations(connection)
+        self.audit: Audit = SqlAudit(connection)
+        self.outbox: Outbox = SqlOutbox(connection)
+
+    async def configuration(self, workspace_id: UUID) -> Configuration:
+        """Return the configuration as this transaction sees it. NotFound if the workspace is gone."""
+        return await snapshot.load(self.connection, workspace_id)
+
+
+class SqlStorage:
+    """The database. Foreign errors come out as AlreadyExists, Conflict or ServerUnavailable."""
+
+    def __init__(self, engines: Engines, cipher: Cipher, clock: Clock, after_commit: AfterCommit) -> None:
+        self._engines = engines
+        self._cipher = cipher
+        self._clock = clock
+        self._after_commit = after_commit
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[SqlTransaction]:
+        """Open a transaction that may write; leaving the block commits, an exception rolls back."""
+        async with self.connect() as connection:
+            yield SqlTransaction(connection, self._cipher)
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[SqlTransaction]:
+        """Open a transaction that sees one moment of the database and cannot write."""
+        with translated():
+            async with self._engines.reader.connect() as raw:
+                yield SqlTransaction(Connection(raw, self._clock), self._cipher)
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncIterator[Connection]:
+        """Open a transaction that may write, for statements of storage's own."""
+        with translated():
+            async with self._engines.writer.begin() as raw:
+                connection = Connection(raw, self._clock)
+                yield connection
+        if connection.versions or connection.has_jobs:
+            self._after_commit(connection.versions, connection.has_jobs)
+
+    @asynccontextmanager
+    async def single(self) -> AsyncIterator[Connection]:
+        """Open a connection for one reading statement, which needs no transaction."""
+        with translated():
+            async with self._engines.single.connect() as raw:
+                yield Connection(raw, self._clock)
