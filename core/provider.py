@@ -135,8 +135,20 @@ class ModelCard:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CustomModel:
+    """Which form fields describe a custom model: its limits, and for each feature the switch that gives it."""
+
+    context_window: str | None = None
+    max_output_tokens: str | None = None
+    features: Mapping[ModelFeature, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """What a provider is, as data. `options` are the adapter's own (base URL, quirks)."""
+    """What a provider is, as data. `options` are the adapter's own (base URL, quirks).
+
+    A `keyless` provider serves calls without any credential.
+    """
 
     name: str
     label: str
@@ -151,6 +163,8 @@ class Manifest:
     model_credential_form: tuple[FormField, ...] = ()
     models: tuple[ModelCard, ...] = ()
     defaults: Mapping[ModelType, ModelCard] = field(default_factory=dict)
+    custom_model: CustomModel = field(default_factory=CustomModel)
+    keyless: bool = False
     position: int = 0
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -187,8 +201,15 @@ class LanguageModels(Protocol):
 class Provider(Protocol):
     """A provider that can be called. Capabilities that it lacks are None."""
 
-    manifest: Manifest
-    llm: LanguageModels | None
+    @property
+    def manifest(self) -> Manifest:
+        """Return what the provider is."""
+        ...
+
+    @property
+    def llm(self) -> LanguageModels | None:
+        """Return its language models."""
+        ...
 
     async def validate(self, values: Values, model: ModelKey | None, card: ModelCard | None) -> None:
         """Ask the provider by its cheapest free call whether the credential works.

@@ -270,7 +270,7 @@ def _custom(configuration: Configuration, model: Known) -> Route:
     if credential is not None:
         where = "model" if credential.model is not None else "provider"
         return _single(model, credential, f"the active credential of the {where}")
-    if model.manifest.options.get("keyless"):
+    if model.manifest.keyless:
         free = Candidate(credential=None, member=None, usable=True, reason="the provider needs no credential")
         return Route(model=model, provider_type=ProviderType.CUSTOM, candidates=(free,))
     return Route(model=model, provider_type=ProviderType.CUSTOM, problem=_nothing_active(configuration, model))

@@ -1,6 +1,13 @@
-"""A value that shows itself to nobody."""
+"""A value that shows itself to nobody, and the bearer secrets that tokens are."""
 
+import base64
+import hashlib
+import os
 from typing import final
+
+PREFIX = "my_"
+SHOWN = 9
+"""How many characters of a bearer secret are stored to be shown, its fixed prefix included."""
 
 
 @final
@@ -32,3 +39,13 @@ class Secret:
 
     def __reduce__(self) -> str:
         raise TypeError("a Secret is not serialised")
+
+
+def new_secret() -> Secret:
+    """Return a new bearer secret of 256 random bits."""
+    return Secret(PREFIX + base64.urlsafe_b64encode(os.urandom(32)).decode().rstrip("="))
+
+
+def hash_secret(secret: str) -> bytes:
+    """Return what is stored and looked up of a bearer secret: its SHA-256."""
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()

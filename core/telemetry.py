@@ -17,7 +17,7 @@ _SECRETS = re.compile(
 class Redacting(logging.Formatter):
     """Formats a line, its traceback included, with everything that looks like a secret replaced."""
 
-    converter = time.gmtime
+    converter = staticmethod(time.gmtime)
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the finished line."""

@@ -1,8 +1,5 @@
 """Use cases of bearer tokens: make one, revoke one."""
 
-import base64
-import hashlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,12 +11,9 @@ from core.entities import ApiToken
 from core.errors import Forbidden, InvalidInput, NotFound
 from core.ids import uuid7
 from core.model_types import ModelKey
-from core.secret import Secret
+from core.secret import SHOWN, Secret, hash_secret, new_secret
 
 MAX_NAME = 64
-PREFIX = "my_"
-SHOWN = 9
-"""How many characters of a secret are stored to be shown, its fixed prefix included."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,16 +27,6 @@ class NewToken:
     allowed_models: tuple[ModelKey, ...] | None = None
     credential_ids: tuple[UUID, ...] | None = None
     expires_at: datetime | None = None
-
-
-def new_secret() -> Secret:
-    """Return a new bearer secret of 256 random bits."""
-    return Secret(PREFIX + base64.urlsafe_b64encode(os.urandom(32)).decode().rstrip("="))
-
-
-def hash_secret(secret: str) -> bytes:
-    """Return what is stored and looked up of a secret: its SHA-256."""
-    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
 
 
 async def create_token(app: App, viewer: Viewer, new: NewToken) -> tuple[ApiToken, Secret]:

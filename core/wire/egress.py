@@ -291,7 +291,8 @@ def _parse_entry(text: str) -> AllowEntry:
     try:
         return AllowEntry(host=None, network=ipaddress.ip_network(name), port=port)
     except ValueError:
-        if match["bracketed"] or "/" in name or not _HOST.fullmatch(name) or _literal(name) is not None:
+        is_name = _HOST.fullmatch(name) and not name.rpartition(".")[2].isdecimal()
+        if match["bracketed"] or not is_name or _literal(name) is not None:
             raise ValueError(
                 f"{text!r} names neither a host nor a network (no host bits may be set)"
             ) from None
