@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from enum import Enum
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import strawberry
 from graphql import GraphQLError
@@ -49,6 +49,7 @@ class ModelReferenceInput:
 class CompletionInput:
     messages: list[MessageInput]
     model: ModelReferenceInput | None = None
+    parameters: JSON | None = None
 
 
 @strawberry.type
@@ -244,9 +245,10 @@ class Subscription:
         self, info: Info[Any, None], input: CompletionInput
     ) -> AsyncGenerator[CompletionEvent, None]:
         require_token(info)
+        delay_ms = cast("dict[str, int]", input.parameters or {}).get("delay_ms", 0)
         for event in events_of(input):
             yield event
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(delay_ms / 1000)
 
     @strawberry.subscription
     async def connection_params(

@@ -42,7 +42,7 @@ function Head({ completion, token }) {
       <span className="my-quiet">{TRANSPORT[transport]}</span>
       <span className="my-actions">
         {status === RUNNING && completion.invocationId && <Cancel id={completion.invocationId} token={token} />}
-        <Copy text={completion.text} label="Copy text" />
+        <Copy text={completion.text} label="Copy" title="Copies the text" />
         <button type="button" onClick={clearCompletion} aria-label="Close the completion">
           Close
         </button>

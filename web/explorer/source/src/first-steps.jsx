@@ -27,6 +27,7 @@ function FirstSteps() {
     const sample = sampleOf(query);
     const untouched = !query.trim() || (sample && (!variables.trim() || variables === sample.variables));
     if (!untouched) addTab();
+    setShown(null);
     setWaiting(step);
   };
 

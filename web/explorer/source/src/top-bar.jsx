@@ -40,7 +40,7 @@ function TokenField({ token, remember, onToken }) {
           type={visible ? "text" : "password"}
           value={token}
           onChange={change}
-          placeholder="of an account or a workspace"
+          placeholder="personal or workspace"
           autoComplete="off"
           autoCapitalize="off"
           spellCheck="false"
