@@ -120,9 +120,7 @@ async def activate_credential(app: App, viewer: Viewer, credential_id: UUID) -> 
                     "`existingId` adds it again.",
                     path=("id",),
                 )
-            await tx.models.put(
-                workspace_id, await _described(app, configuration, credential, known.source)
-            )
+            await tx.models.put(workspace_id, await _described(app, configuration, credential, known.source))
         await tx.audit.add(
             workspace_id=workspace_id,
             viewer=viewer,
@@ -348,9 +346,7 @@ def _present(configuration: Configuration, credential_id: UUID) -> Credential:
     return credential
 
 
-async def _described(
-    app: App, configuration: Configuration, credential: Credential, source: ModelSource
-) -> ModelRow:
+async def _described(app: App, configuration: Configuration, credential: Credential, source: ModelSource) -> ModelRow:
     """Return the row of a model whose active credential is this one; a custom model is described by its values."""
     assert credential.model is not None
     row = configuration.models.get(credential.model) or ModelRow(
@@ -372,9 +368,7 @@ async def _without_credentials(tx: Transaction, before: Configuration, key: Mode
     return key
 
 
-async def _ask(
-    app: App, credential: Credential, before: CredentialStatus
-) -> tuple[CredentialStatus, Problem | None]:
+async def _ask(app: App, credential: Credential, before: CredentialStatus) -> tuple[CredentialStatus, Problem | None]:
     undecided = CredentialStatus.UNVERIFIED if before is CredentialStatus.VALIDATING else before
     try:
         provider = _provider(app, credential.provider)

@@ -35,9 +35,7 @@ def check_form(
         if name not in fields:
             known = ", ".join(fields) or "none"
             raise InvalidInput(f"There is no field {name!r}; the fields are: {known}.", path=("values", name))
-    entered = {
-        name: _parse(fields[name], text, normalise_url) for name, text in given.items() if text is not None
-    }
+    entered = {name: _parse(fields[name], text, normalise_url) for name, text in given.items() if text is not None}
     kept = {name: value for name, value in (stored or {}).items() if name in fields and name not in given}
     values = {**kept, **{name: value for name, value in entered.items() if value}}
     if stored:
@@ -45,9 +43,7 @@ def check_form(
     return _complete(fields.values(), values, given, model_type)
 
 
-def visible(
-    conditions: tuple[FormCondition, ...], values: Mapping[str, Value], model_type: ModelType | None
-) -> bool:
+def visible(conditions: tuple[FormCondition, ...], values: Mapping[str, Value], model_type: ModelType | None) -> bool:
     """Tell whether a field or option with these conditions is shown: any of them holds, or there are none."""
     return not conditions or any(_holds(condition, values, model_type) for condition in conditions)
 
@@ -140,9 +136,7 @@ def _clean_secret(text: str) -> str:
     return text
 
 
-def _check_option(
-    field: FormField, value: Value, values: Mapping[str, Value], model_type: ModelType | None
-) -> None:
+def _check_option(field: FormField, value: Value, values: Mapping[str, Value], model_type: ModelType | None) -> None:
     if field.type not in {FormFieldType.SELECT, FormFieldType.RADIO}:
         return
     offered = [option.value for option in field.options if _offered(option, values, model_type)]

@@ -9,7 +9,7 @@ from core.access import Permission, Viewer, require, workspace_of
 from core.app import App
 from core.catalog import Catalog
 from core.configuration import Configuration
-from core.credentials import check_values, insert_credential, locate, provider_of, public_values
+from core.credentials import check_values, insert_credential, provider_of, public_values
 from core.entities import Credential, ModelRow, ModelSource
 from core.errors import (
     CredentialRemoved,
@@ -47,7 +47,9 @@ _STATUSES: Mapping[type[ModelyardError], ModelStatus] = {
 """Problems that are statuses; an INVALID or UNREADABLE credential leaves the model ACTIVE with a problem."""
 
 
-def model_state(configuration: Configuration, catalog: Catalog, model: Known) -> tuple[ModelStatus, ModelyardError | None]:
+def model_state(
+    configuration: Configuration, catalog: Catalog, model: Known
+) -> tuple[ModelStatus, ModelyardError | None]:
     """Return the status of a model and the problem that a call of it made now would meet."""
     problem = resolve(
         configuration,
@@ -119,9 +121,7 @@ async def add_model(app: App, viewer: Viewer, new: NewModel) -> tuple[Configurat
     require(viewer, workspace_id, Permission.CREDENTIAL_MANAGE)
     provider = provider_of(app, new.key.provider)
     key = _custom_key(provider.manifest, new.key)
-    checked = (
-        await check_values(app, provider, key, new.values, verify=new.verify) if new.values is not None else None
-    )
+    checked = await check_values(app, provider, key, new.values, verify=new.verify) if new.values is not None else None
     async with app.storage.transaction() as tx:
         await tx.workspaces.touch(workspace_id)
         before = await tx.configuration(workspace_id)

@@ -9,7 +9,15 @@ from dataclasses import replace
 from core.app import App
 from core.counting import estimate_usage
 from core.entities import Invocation, InvocationStatus
-from core.errors import Cancelled, Internal, ModelyardError, Problem, ServerUnavailable, UpstreamProtocol, UpstreamTimeout
+from core.errors import (
+    Cancelled,
+    Internal,
+    ModelyardError,
+    Problem,
+    ServerUnavailable,
+    UpstreamProtocol,
+    UpstreamTimeout,
+)
 from core.ids import uuid7
 from core.model_types import Usage
 from core.model_types.llm import (

@@ -104,17 +104,13 @@ def check_parameters(rules: Sequence[ParameterRule], given: Mapping[str, Any]) -
         rule = known.get(name)
         if rule is None:
             names = ", ".join(known) or "none"
-            raise InvalidInput(
-                f"This model has no parameter {name!r}; it has: {names}.", path=("parameters", name)
-            )
+            raise InvalidInput(f"This model has no parameter {name!r}; it has: {names}.", path=("parameters", name))
         if value is not None:
             result[name] = _check(rule, value)
     for rule in rules:
         if rule.required and rule.name not in result:
             if rule.default is None:
-                raise InvalidInput(
-                    f"The parameter {rule.name!r} is required.", path=("parameters", rule.name)
-                )
+                raise InvalidInput(f"The parameter {rule.name!r} is required.", path=("parameters", rule.name))
             result[rule.name] = rule.default
     return result
 

@@ -218,9 +218,7 @@ def _check_use(configuration: Configuration, model: Known, request: Request) -> 
         )
 
 
-def _pinned(
-    configuration: Configuration, model: Known, credential_id: UUID, pinnable: Callable[[UUID], bool]
-) -> Route:
+def _pinned(configuration: Configuration, model: Known, credential_id: UUID, pinnable: Callable[[UUID], bool]) -> Route:
     credential = configuration.credentials.get(credential_id)
     if credential is None:
         raise NotFound("There is no such credential in this workspace.", path=("credentialId",))
@@ -336,9 +334,7 @@ def _member(configuration: Configuration, model: Known, pool: Pool, member: Pool
         if doubled
         else ""
     )
-    return Candidate(
-        credential=credential, member=member, usable=not reason, reason=reason or "a member of the pool"
-    )
+    return Candidate(credential=credential, member=member, usable=not reason, reason=reason or "a member of the pool")
 
 
 def _serves(credential: Credential, model: Known) -> bool:

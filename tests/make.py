@@ -36,7 +36,9 @@ def key(name: str = "gpt-4o", provider: str = "openai", type: ModelType = ModelT
     return ModelKey(provider=provider, name=name, type=type)
 
 
-def credential(name: str = "main", provider: str = "openai", model: ModelKey | None = None, **changed: Any) -> Credential:
+def credential(
+    name: str = "main", provider: str = "openai", model: ModelKey | None = None, **changed: Any
+) -> Credential:
     """Return a VALID credential."""
     made = Credential(
         id=uuid7(),
@@ -56,7 +58,9 @@ def credential(name: str = "main", provider: str = "openai", model: ModelKey | N
     return replace(made, **changed)
 
 
-def quota(type: QuotaType = QuotaType.TRIAL, *, provider: str | None = "openai", limit: int | None = 10, **changed: Any) -> Quota:  # noqa: A002 - the field's name
+def quota(
+    type: QuotaType = QuotaType.TRIAL, *, provider: str | None = "openai", limit: int | None = 10, **changed: Any
+) -> Quota:  # noqa: A002 - the field's name
     """Return a quota of TIMES with nothing used."""
     made = Quota(id=uuid7(), provider=provider, type=type, unit=QuotaUnit.TIMES, limit=limit, used=0, reserved=0)
     return replace(made, **changed)
@@ -64,14 +68,14 @@ def quota(type: QuotaType = QuotaType.TRIAL, *, provider: str | None = "openai",
 
 def pool(model: ModelKey, members: Iterable[PoolMember], *, enabled: bool = True) -> Pool:
     """Return a round-robin pool."""
-    return Pool(
-        id=uuid7(), key=model, enabled=enabled, strategy=PoolStrategy.ROUND_ROBIN, members=tuple(members)
-    )
+    return Pool(id=uuid7(), key=model, enabled=enabled, strategy=PoolStrategy.ROUND_ROBIN, members=tuple(members))
 
 
 def member(of: Credential | None, **changed: Any) -> PoolMember:
     """Return an enabled member; of None it is the Default Config."""
-    made = PoolMember(id=uuid7(), credential_id=of.id if of is not None else None, name=of.name if of else "Default Config")
+    made = PoolMember(
+        id=uuid7(), credential_id=of.id if of is not None else None, name=of.name if of else "Default Config"
+    )
     return replace(made, **changed)
 
 

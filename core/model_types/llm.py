@@ -9,7 +9,6 @@ from core.errors import Problem
 from core.model_types import ModelKey, Usage
 
 
-
 class Role(StrEnum):
     """Who speaks in a message."""
 

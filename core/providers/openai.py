@@ -18,9 +18,7 @@ from core.wire.failures import secrets_of
 from core.wire.http import Http
 
 _BASE_URL = "https://api.openai.com/v1"
-_QUIRKS = Quirks(
-    base_url=_BASE_URL, max_tokens_parameter="max_completion_tokens", obfuscation=True, done_required=True
-)
+_QUIRKS = Quirks(base_url=_BASE_URL, max_tokens_parameter="max_completion_tokens", obfuscation=True, done_required=True)
 _HEADERS = {"organization": "openai-organization", "project": "openai-project"}
 
 

@@ -147,9 +147,7 @@ _WORDS: tuple[tuple[frozenset[int], type[ModelyardError], re.Pattern[str]], ...]
     (
         frozenset({400, 403, 422}),
         UpstreamAuthentication,
-        re.compile(
-            r"(?:api[ _]key|token) (?:is )?(?:not valid|invalid)|invalid (?:api[ _]key|token)", re.IGNORECASE
-        ),
+        re.compile(r"(?:api[ _]key|token) (?:is )?(?:not valid|invalid)|invalid (?:api[ _]key|token)", re.IGNORECASE),
     ),
     (
         frozenset({400, 403, 422}),
@@ -189,9 +187,7 @@ _SENTENCES: Mapping[type[ModelyardError], str] = {
 }
 
 _WAITING = (UpstreamRateLimited, UpstreamOverloaded)
-_INVALID_REQUEST_TYPES = frozenset(
-    {"invalid_request_error", "invalid_argument", "bad_request", "validation_error"}
-)
+_INVALID_REQUEST_TYPES = frozenset({"invalid_request_error", "invalid_argument", "bad_request", "validation_error"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -357,16 +353,12 @@ def _fields(value: Mapping[str, Any]) -> Refusal:
 
 def _message(value: Mapping[str, Any], nested: list[dict[str, Any]], more: list[dict[str, Any]]) -> str:
     """Return the message; where a router in between says only that something failed, with what it was told."""
-    message = next(
-        (value[name] for name in ("message", "msg", "detail") if isinstance(value.get(name), str)), ""
-    )
+    message = next((value[name] for name in ("message", "msg", "detail") if isinstance(value.get(name), str)), "")
     raw = next((part["raw"] for part in nested if isinstance(part.get("raw"), str)), "")
     quota = " ".join(
         str(violation) for part in more for violation in part.get("violations", ()) if "quotaId" in violation
     )
-    return ": ".join(part for part in (message, raw) if part) + (
-        " (PerDay quota)" if "PerDay" in quota else ""
-    )
+    return ": ".join(part for part in (message, raw) if part) + (" (PerDay quota)" if "PerDay" in quota else "")
 
 
 def _status(value: Mapping[str, Any]) -> int | None:
@@ -411,8 +403,7 @@ def retry_after_of(headers: Mapping[str, str], now: float | None = None) -> floa
     if wait is not None:
         return wait
     resets = {
-        name: parse_wait(headers.get(f"x-ratelimit-reset{name}", ""), here)
-        for name in ("-requests", "-tokens", "")
+        name: parse_wait(headers.get(f"x-ratelimit-reset{name}", ""), here) for name in ("-requests", "-tokens", "")
     }
     used_up = [name for name in resets if headers.get(f"x-ratelimit-remaining{name}") == "0"]
     waits = [wait for name in (used_up or resets) if (wait := resets[name]) is not None]
@@ -432,9 +423,7 @@ def parse_wait(text: str, now: float | None = None) -> float | None:
     except ValueError:
         pass
     if match := _DURATION.fullmatch(text.lower()):
-        return _bounded(
-            sum(float(number) * _UNIT_SECONDS[unit] for unit, number in match.groupdict("0").items()), None
-        )
+        return _bounded(sum(float(number) * _UNIT_SECONDS[unit] for unit, number in match.groupdict("0").items()), None)
     at = _date(text)
     return None if at is None or now is None else _bounded(at - now, None)
 

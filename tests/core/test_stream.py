@@ -24,9 +24,7 @@ def delta(number: int) -> TextDelta:
 
 
 def end(number: int) -> CompletionFailed:
-    return CompletionFailed(
-        invocation_id="i", sequence=number, error=Problem(code=ErrorCode.CANCELLED, message="over")
-    )
+    return CompletionFailed(invocation_id="i", sequence=number, error=Problem(code=ErrorCode.CANCELLED, message="over"))
 
 
 async def read(reader: Reader) -> list[CompletionEvent]:
@@ -34,7 +32,11 @@ async def read(reader: Reader) -> list[CompletionEvent]:
         return [event async for batch in batches for event in batch]
 
 
-@given(batches=st.lists(st.integers(min_value=0, max_value=5), max_size=8), joins=st.integers(0, 8), after=st.integers(-1, 6))
+@given(
+    batches=st.lists(st.integers(min_value=0, max_value=5), max_size=8),
+    joins=st.integers(0, 8),
+    after=st.integers(-1, 6),
+)
 def test_a_reader_gets_all_that_follows_in_order(batches: list[int], joins: int, after: int) -> None:
     async def play() -> tuple[list[CompletionEvent], int]:
         one = stream()

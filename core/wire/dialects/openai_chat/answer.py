@@ -162,12 +162,7 @@ class Assembler:
         delta = choice.delta or choice.message
         if delta is not None:
             content = delta.content
-            if (
-                content.__class__ is str
-                and content
-                and delta.reasoning is None
-                and delta.reasoning_content is None
-            ):
+            if content.__class__ is str and content and delta.reasoning is None and delta.reasoning_content is None:
                 self._say(TextPiece, content)
             else:
                 self._add_all(delta)
@@ -207,12 +202,7 @@ class Assembler:
             return
         self._flush()
         last = self._pieces[-1] if self._pieces else None
-        if (
-            isinstance(last, ToolCallPiece)
-            and last.index == piece.index
-            and piece.id is None
-            and piece.name is None
-        ):
+        if isinstance(last, ToolCallPiece) and last.index == piece.index and piece.id is None and piece.name is None:
             self._pieces[-1] = ToolCallPiece(last.index, last.id, last.name, last.arguments + piece.arguments)
         else:
             self._pieces.append(piece)
@@ -390,9 +380,7 @@ def is_error(value: object) -> bool:
     """Tell whether an object that is no part of an answer is an error in one of the shapes that servers use."""
     if not isinstance(value, dict) or "choices" in value:
         return False
-    return (
-        bool(value.get("error")) or value.get("object") == "error" or "detail" in value or "message" in value
-    )
+    return bool(value.get("error")) or value.get("object") == "error" or "detail" in value or "message" in value
 
 
 def made_up_id() -> str:
