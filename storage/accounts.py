@@ -48,6 +48,4 @@ class SqlAccounts:
 
 
 def _account(row: Row[Any]) -> Account:
-    return Account(
-        id=row.id, name=row.name, email=row.email, is_operator=row.is_operator, created_at=row.created_at
-    )
+    return Account(id=row.id, name=row.name, email=row.email, is_operator=row.is_operator, created_at=row.created_at)

@@ -35,7 +35,7 @@ class Background:
         task.add_done_callback(self._ended)
 
     def every(self, seconds: float, work: Callable[[], Awaitable[object]]) -> None:
-        """Call `work` again and again, with a pause between; a failure is logged and the next call comes all the same."""
+        """Call `work` again and again, with a pause between; a failure is logged and stops nothing."""
         self.start(_repeat(seconds, work))
 
     def _ended(self, task: asyncio.Task[Any]) -> None:

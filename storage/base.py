@@ -79,9 +79,7 @@ def id_column() -> Column[UUID]:
 
 def times() -> tuple[Column[datetime], Column[datetime]]:
     """Return `created_at` and `updated_at`."""
-    return Column("created_at", UtcDateTime, nullable=False), Column(
-        "updated_at", UtcDateTime, nullable=False
-    )
+    return Column("created_at", UtcDateTime, nullable=False), Column("updated_at", UtcDateTime, nullable=False)
 
 
 def within(table: Table, workspace: UUID | BindParameter[UUID] | None = None) -> ColumnElement[bool]:

@@ -15,9 +15,7 @@ class Batch(Generic[K, V]):
     after an item was given, never before, so a read sees everything that was committed when it was asked for.
     """
 
-    def __init__(
-        self, work: Callable[[Sequence[K]], Awaitable[Sequence[V | BaseException]]], *, limit: int
-    ) -> None:
+    def __init__(self, work: Callable[[Sequence[K]], Awaitable[Sequence[V | BaseException]]], *, limit: int) -> None:
         self._work = work
         self._limit = limit
         self._waiting: list[tuple[K, asyncio.Future[V]]] = []

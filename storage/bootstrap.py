@@ -12,9 +12,8 @@ from core.entities import Account, ApiToken, Member, Workspace
 from core.errors import ModelyardError
 from core.ids import uuid7
 from core.ports import Clock
-from core.secret import Secret
+from core.secret import SHOWN, Secret, hash_secret, new_secret
 from core.settings import Settings, SettingsError, load_settings
-from core.tokens import SHOWN, hash_secret, new_secret
 from storage.accounts import accounts
 from storage.cipher import Cipher
 from storage.clock import SystemClock
@@ -32,7 +31,7 @@ async def bootstrap(settings: Settings, *, clock: Clock | None = None) -> Secret
     """
     engines = open_engines(settings.database_url, pool=1)
     cipher = Cipher(settings.encryption_keys)
-    storage = SqlStorage(engines, cipher, clock or SystemClock(), lambda versions, has_jobs: None)
+    storage = SqlStorage(engines, cipher, clock or SystemClock(), lambda _: None)
     try:
         async with storage.transaction() as tx:
             await lock_bootstrap(tx.connection.raw)
@@ -58,9 +57,7 @@ async def _insert(tx: SqlTransaction, secret: Secret) -> None:
         created_at=now,
         updated_at=now,
     )
-    member = Member(
-        id=uuid7(), workspace_id=workspace.id, account_id=account.id, role=Role.OWNER, created_at=now
-    )
+    member = Member(id=uuid7(), workspace_id=workspace.id, account_id=account.id, role=Role.OWNER, created_at=now)
     token = ApiToken(
         id=uuid7(),
         name="First token of the owner",

@@ -45,6 +45,7 @@ class RedisChanges:
         self._confirmed: dict[str, asyncio.Event] = {}
         self._pubsub: PubSub | None = None
         self._reader: asyncio.Task[None] | None = None
+        self._wanted = asyncio.Event()
 
     async def publish(self, channel: str, message: bytes) -> None:
         """Send a message to who listens now. ServerUnavailable when Redis is away."""
@@ -75,6 +76,7 @@ class RedisChanges:
         confirmed = self._confirmed.get(channel)
         if confirmed is None:
             confirmed = self._confirmed[channel] = asyncio.Event()
+            self._wanted.set()
             if self._pubsub is not None:
                 with redis_errors():
                     await self._pubsub.subscribe(channel)
@@ -84,12 +86,12 @@ class RedisChanges:
             async with asyncio.timeout(_SUBSCRIBE_S):
                 await confirmed.wait()
         except TimeoutError:
-            raise ServerUnavailable(
-                "Redis cannot be reached; ask again in a moment.", retry_after=1.0
-            ) from None
+            raise ServerUnavailable("Redis cannot be reached; ask again in a moment.", retry_after=1.0) from None
 
     async def _unsubscribe(self, channel: str) -> None:
         self._confirmed.pop(channel, None)
+        if not self._confirmed:
+            self._wanted.clear()
         if self._pubsub is not None:
             with suppress(RedisError, OSError):
                 await self._pubsub.unsubscribe(channel)
@@ -107,9 +109,8 @@ class RedisChanges:
             await asyncio.sleep(_AGAIN_S)
 
     async def _read_connected(self) -> None:
+        await self._wanted.wait()
         async with self._redis.pubsub() as pubsub:
-            while not self._confirmed:
-                await asyncio.sleep(_AGAIN_S)
             await pubsub.subscribe(*self._confirmed)
             self._pubsub = pubsub
             try:

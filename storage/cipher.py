@@ -59,9 +59,7 @@ class DataKey:
     def open(self, credential_id: UUID, sealed: bytes) -> Values:
         """Return the values in clear; CredentialUnreadable if they were changed or moved, or sealed by another key."""
         try:
-            clear = self._aead.decrypt(
-                sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], self._binding(credential_id)
-            )
+            clear = self._aead.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], self._binding(credential_id))
             opened = _decode(clear)
         except (InvalidTag, ValueError, msgspec.MsgspecError) as error:
             raise CredentialUnreadable(
@@ -86,12 +84,8 @@ class Cipher:
     def new_key(self, workspace_id: UUID, version: int) -> WrappedKey:
         """Return a new random data key, wrapped by the current key-encryption key."""
         nonce = os.urandom(_NONCE_BYTES)
-        sealed = self._aeads[self.current].encrypt(
-            nonce, os.urandom(_KEY_BYTES), _owner(workspace_id, version)
-        )
-        return WrappedKey(
-            workspace_id=workspace_id, version=version, kek_id=self.current, data=nonce + sealed
-        )
+        sealed = self._aeads[self.current].encrypt(nonce, os.urandom(_KEY_BYTES), _owner(workspace_id, version))
+        return WrappedKey(workspace_id=workspace_id, version=version, kek_id=self.current, data=nonce + sealed)
 
     def unwrap(self, key: WrappedKey) -> DataKey:
         """Return the data key; CredentialUnreadable if its key-encryption key is not at hand or it was changed."""

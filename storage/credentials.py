@@ -48,13 +48,9 @@ credentials = Table(
     Column("validated_at", UtcDateTime),
     Column("last_used_at", UtcDateTime),
     *times(),
-    UniqueConstraint(
-        "workspace_id", "provider", "model_name", "model_type", "name", name="uq_credentials_name"
-    ),
+    UniqueConstraint("workspace_id", "provider", "model_name", "model_type", "name", name="uq_credentials_name"),
     UniqueConstraint("workspace_id", "provider", "id", name="uq_credentials_of_provider"),
-    UniqueConstraint(
-        "workspace_id", "provider", "model_name", "model_type", "id", name="uq_credentials_of_model"
-    ),
+    UniqueConstraint("workspace_id", "provider", "model_name", "model_type", "id", name="uq_credentials_of_model"),
     ForeignKeyConstraint(
         ["workspace_id", "key_version"],
         ["workspace_keys.workspace_id", "workspace_keys.version"],

@@ -159,9 +159,7 @@ def _ours(error: exc.DBAPIError) -> ModelyardError | None:
     if states & _NOT_UNIQUE:
         return AlreadyExists("This name is taken.")
     if states & _NO_PARENT:
-        return Conflict(
-            "Something that this refers to was changed or removed at the same time; read it again."
-        )
+        return Conflict("Something that this refers to was changed or removed at the same time; read it again.")
     if error.connection_invalidated or isinstance(error, exc.InterfaceError) or any(map(_is_away, states)):
         return _away()
     return None
@@ -170,22 +168,16 @@ def _ours(error: exc.DBAPIError) -> ModelyardError | None:
 def _states(error: exc.DBAPIError) -> set[str]:
     """Return the names that the driver gives this error, whichever driver it is."""
     chain: list[BaseException | None] = [error.orig, error.orig.__cause__ if error.orig else None]
-    names = {
-        getattr(link, "sqlite_errorname", None) or getattr(link, "sqlstate", None) for link in chain if link
-    }
+    names = {getattr(link, "sqlite_errorname", None) or getattr(link, "sqlstate", None) for link in chain if link}
     return {str(name) for name in names if name}
 
 
 def _is_away(state: str) -> bool:
-    return state.startswith(_AWAY_STATES) or any(
-        state == name or state.startswith(name + "_") for name in _AWAY_SQLITE
-    )
+    return state.startswith(_AWAY_STATES) or any(state == name or state.startswith(name + "_") for name in _AWAY_SQLITE)
 
 
 def _away() -> ServerUnavailable:
-    return ServerUnavailable(
-        "The database cannot be reached or is too busy; ask again in a moment.", retry_after=1.0
-    )
+    return ServerUnavailable("The database cannot be reached or is too busy; ask again in a moment.", retry_after=1.0)
 
 
 class Upsert:
@@ -207,9 +199,7 @@ class Upsert:
             statement: Any = insert(table)
             if columns:
                 values = {column: statement.excluded[column] for column in columns}
-                statement = statement.on_conflict_do_update(
-                    index_elements=key, index_where=where, set_=values
-                )
+                statement = statement.on_conflict_do_update(index_elements=key, index_where=where, set_=values)
             else:
                 statement = statement.on_conflict_do_nothing(index_elements=key, index_where=where)
             self._statements[name] = statement

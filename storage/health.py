@@ -45,9 +45,7 @@ class SqlHealth:
         except ServerUnavailable as error:
             return ComponentHealth(ok=False, engine=engine, problem=error.message)
         except TimeoutError:
-            return ComponentHealth(
-                ok=False, engine=engine, problem=f"No answer within {_PATIENCE_S:g} seconds."
-            )
+            return ComponentHealth(ok=False, engine=engine, problem=f"No answer within {_PATIENCE_S:g} seconds.")
         return ComponentHealth(ok=True, engine=engine, latency=self._clock.monotonic() - began)
 
     async def _database(self) -> None:

@@ -46,12 +46,8 @@ def _viewers(key: ColumnElement[Any], condition: ColumnElement[bool]) -> Select[
     )
 
 
-_BY_HASH = _viewers(
-    api_tokens.c.hash, api_tokens.c.hash.in_(bindparam("keys", expanding=True, type_=LargeBinary))
-)
-_BY_ID = _viewers(
-    api_tokens.c.id.label("key"), api_tokens.c.id.in_(bindparam("keys", expanding=True, type_=Uuid))
-)
+_BY_HASH = _viewers(api_tokens.c.hash, api_tokens.c.hash.in_(bindparam("keys", expanding=True, type_=LargeBinary)))
+_BY_ID = _viewers(api_tokens.c.id.label("key"), api_tokens.c.id.in_(bindparam("keys", expanding=True, type_=Uuid)))
 
 
 class SqlIdentity:
@@ -77,7 +73,7 @@ class SqlIdentity:
         """Wait for reads that are under way."""
         await self._batch.close()
 
-    async def _by_hash(self, hashes: Sequence[bytes]) -> Sequence[Viewer | None | BaseException]:
+    async def _by_hash(self, hashes: Sequence[bytes]) -> Sequence[Viewer | BaseException | None]:
         async with self._storage.single() as connection:
             rows = await connection.rows(_BY_HASH, {"keys": list(set(hashes))})
         now = self._clock.now()
@@ -96,9 +92,7 @@ def _viewer(rows: Sequence[Row[Any]], now: datetime) -> Viewer | None:
     """Return the viewer of one token's rows; None if it stands for nobody."""
     if not rows:
         return None
-    _, id_, role_name, workspace_id, account_id, allowed, pinnable, expires_at, is_operator = tuple(rows[0])[
-        :9
-    ]
+    _, id_, role_name, workspace_id, account_id, allowed, pinnable, expires_at, is_operator = tuple(rows[0])[:9]
     if expires_at is not None and expires_at <= now:
         return None
     role = Role(role_name)

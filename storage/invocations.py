@@ -1,6 +1,7 @@
 """Records of calls and their attempts, as rows."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -20,6 +21,7 @@ from sqlalchemy import (
     UniqueConstraint,
     Uuid,
     bindparam,
+    delete,
     insert,
     select,
     text,
@@ -150,6 +152,16 @@ _ATTEMPTS = (
 )
 
 
+async def prune(connection: Connection, before: datetime, *, limit: int) -> int:
+    """Delete ended invocations that began before a time; return how many, at most `limit`.
+
+    The time is read off the id, which needs no index of its own.
+    """
+    first = UUID(int=max(0, int(before.timestamp() * 1000)) << 80)
+    old = select(invocations.c.id).where(invocations.c.id < first, invocations.c.status != _RUNNING).limit(limit)
+    return await connection.run(delete(invocations).where(invocations.c.id.in_(old)))
+
+
 def to_row(invocation: Invocation) -> dict[str, Any]:
     """Return the parameters of INSERT."""
     return {
@@ -256,9 +268,7 @@ def _conditions(engine: str, query: InvocationQuery) -> list[ColumnElement[bool]
         columns.token_id: query.token_id,
         columns.end_user: query.end_user,
     }
-    found: list[ColumnElement[bool]] = [
-        column == value for column, value in equal.items() if value is not None
-    ]
+    found: list[ColumnElement[bool]] = [column == value for column, value in equal.items() if value is not None]
     if query.principal is not None:
         own = columns.account_id.is_(None) & (columns.token_id == query.principal)
         found.append((columns.account_id == query.principal) | own)

@@ -55,13 +55,11 @@ async def claim(storage: SqlStorage, job_id: UUID) -> Lease | None:
         )
     if row is None:
         return None
-    return Lease(
-        job_id=job_id, fence=row.fence, job=msgspec.json.decode(row.payload, type=_CLASSES[row.name])
-    )
+    return Lease(job_id=job_id, fence=row.fence, job=msgspec.json.decode(row.payload, type=_CLASSES[row.name]))
 
 
 async def hold(connection: Connection, lease: Lease, *, seconds: float = LEASE_S) -> None:
-    """Prolong the lease within a transaction, so that what it writes is written by the holder. LeaseLost if it is not."""
+    """Prolong the lease within a transaction, so that its holder writes. LeaseLost if another holds it."""
     now = connection.now()
     await _write(connection, lease, lease_until=now + timedelta(seconds=seconds), updated_at=now)
 
@@ -80,9 +78,7 @@ async def give_back(storage: SqlStorage, lease: Lease, *, failed: bool) -> None:
             await _write(connection, lease, state=FAILED, lease_until=None, updated_at=now)
             return
         pause = _PAUSES_S[min(lease.fence, len(_PAUSES_S)) - 1] if failed else 0
-        await _write(
-            connection, lease, lease_until=now + timedelta(seconds=pause), queued_at=None, updated_at=now
-        )
+        await _write(connection, lease, lease_until=now + timedelta(seconds=pause), queued_at=None, updated_at=now)
 
 
 @asynccontextmanager

@@ -66,9 +66,7 @@ class SqlMembers:
         rows, has_next, has_previous, total = await paging.fetch(
             self._connection, members, conditions, page, newest_first=False
         )
-        return Slice(
-            items=[_member(row) for row in rows], has_next=has_next, has_previous=has_previous, total=total
-        )
+        return Slice(items=[_member(row) for row in rows], has_next=has_next, has_previous=has_previous, total=total)
 
 
 def _member(row: Row[Any]) -> Member:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _VERSIONS = Path(__file__).parent / "migrations" / "versions"
 _LOCK = 0x6D6F64656C79617264 >> 8
 _TABLE = "alembic_version"
+_REVISION = "SELECT version_num FROM alembic_version"
 
 
 def head() -> str:
@@ -71,13 +72,8 @@ async def _upgrade(url: str) -> bool:
         from alembic import command
 
         command.upgrade(config(connection), "head")
-        if (
-            connection.dialect.name == "sqlite"
-            and connection.exec_driver_sql("PRAGMA foreign_key_check").first()
-        ):
-            raise RuntimeError(
-                "a migration would leave rows that refer to nothing; the database is unchanged"
-            )
+        if connection.dialect.name == "sqlite" and connection.exec_driver_sql("PRAGMA foreign_key_check").first():
+            raise RuntimeError("a migration would leave rows that refer to nothing; the database is unchanged")
         return True
 
     engines = open_engines(url, pool=1, migrating=True)
@@ -104,12 +100,12 @@ def _revision(connection: "SyncConnection") -> str | None:
 
     if not inspect(connection).has_table(_TABLE):
         return None
-    found: str | None = connection.execute(text(f"SELECT version_num FROM {_TABLE}")).scalar()
+    found: str | None = connection.execute(text(_REVISION)).scalar()
     return found
 
 
 def _sqlite_revision(path: Path) -> str | None:
-    return sqlite_first(path, f"SELECT version_num FROM {_TABLE}")
+    return sqlite_first(path, _REVISION)
 
 
 def sqlite_first(path: Path, query: str) -> str | None:

@@ -90,13 +90,9 @@ default_models = Table(
 _MODELS = select(models).where(within(models))
 _SETTINGS = select(model_settings).where(within(model_settings))
 _DEFAULTS = select(default_models).where(within(default_models))
-_PUT_MODEL = Upsert(
-    models, key=_KEY, columns=("source", "label", "active_credential_id", "form_values", "updated_at")
-)
+_PUT_MODEL = Upsert(models, key=_KEY, columns=("source", "label", "active_credential_id", "form_values", "updated_at"))
 _PUT_SETTING = Upsert(model_settings, key=_KEY, columns=("enabled", "pricing", "updated_at"))
-_PUT_DEFAULT = Upsert(
-    default_models, key=("workspace_id", "type"), columns=("provider", "name", "updated_at")
-)
+_PUT_DEFAULT = Upsert(default_models, key=("workspace_id", "type"), columns=("provider", "name", "updated_at"))
 
 
 async def of_workspace(connection: Connection, workspace_id: UUID) -> Mapping[ModelKey, ModelRow]:
@@ -113,9 +109,7 @@ async def of_workspace(connection: Connection, workspace_id: UUID) -> Mapping[Mo
     }
 
 
-async def settings_of_workspace(
-    connection: Connection, workspace_id: UUID
-) -> Mapping[ModelKey, ModelSetting]:
+async def settings_of_workspace(connection: Connection, workspace_id: UUID) -> Mapping[ModelKey, ModelSetting]:
     """Return the switches and prices that a workspace set."""
     return {
         (key := _key(row)): ModelSetting(key=key, enabled=row.enabled, pricing=row.pricing)
@@ -163,14 +157,10 @@ class SqlModels:
     async def put_default(self, workspace_id: UUID, model_type: ModelType, key: ModelKey | None) -> None:
         """Set the default of the type; None clears it."""
         if key is not None:
-            await self._connection.run(
-                _PUT_DEFAULT, self._named(workspace_id, key) | {"type": model_type.value}
-            )
+            await self._connection.run(_PUT_DEFAULT, self._named(workspace_id, key) | {"type": model_type.value})
             return
         of_type = default_models.c.type == model_type.value
-        await self._connection.run(
-            delete(default_models).where(within(default_models, workspace_id), of_type)
-        )
+        await self._connection.run(delete(default_models).where(within(default_models, workspace_id), of_type))
 
     def _named(self, workspace_id: UUID, key: ModelKey) -> dict[str, Any]:
         now = self._connection.now()

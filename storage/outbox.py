@@ -103,11 +103,7 @@ async def mark_queued(connection: Connection, jobs: list[Due]) -> None:
 
 async def prune_finished(connection: Connection, before: datetime, *, limit: int) -> int:
     """Delete jobs that ended before a time; return how many, at most `limit`."""
-    old = (
-        select(outbox.c.id)
-        .where(outbox.c.state.in_((DONE, FAILED)), outbox.c.updated_at < before)
-        .limit(limit)
-    )
+    old = select(outbox.c.id).where(outbox.c.state.in_((DONE, FAILED)), outbox.c.updated_at < before).limit(limit)
     return await connection.run(delete(outbox).where(outbox.c.id.in_(old)))
 
 

@@ -41,9 +41,7 @@ async def fetch(
 
     edge = page.before if page.backwards else page.after
     beyond = None if edge is None else (behind(table, edge) if edge is page.after else ahead(table, edge))
-    other = beyond is not None and (
-        await _any(connection, table, [*conditions, beyond | (table.c.id == edge)])
-    )
+    other = beyond is not None and (await _any(connection, table, [*conditions, beyond | (table.c.id == edge)]))
     has_next, has_previous = (other, more) if page.backwards else (more, other)
     return (
         rows,

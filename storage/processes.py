@@ -76,9 +76,7 @@ async def leave(connection: Connection, process_id: UUID) -> None:
 
 async def workers(connection: Connection) -> Sequence[WorkerHealth]:
     """Return the workers that are alive, oldest first."""
-    alive = select(processes).where(
-        processes.c.kind == WORKER, processes.c.lease_until > connection.now() - DEAD_AFTER
-    )
+    alive = select(processes).where(processes.c.kind == WORKER, processes.c.lease_until > connection.now() - DEAD_AFTER)
     return [
         WorkerHealth(
             name=row.name,
@@ -124,9 +122,7 @@ async def fail_left_behind(connection: Connection, *, limit: int) -> int:
         "ended_at": now,
         "updated_at": now,
     }
-    statement = (
-        update(invocations).where(columns.id.in_(bindparam("ids", expanding=True)), running).values(**end)
-    )
+    statement = update(invocations).where(columns.id.in_(bindparam("ids", expanding=True)), running).values(**end)
     return await connection.run(statement, {"ids": ids})
 
 

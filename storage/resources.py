@@ -2,14 +2,13 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from uuid import UUID
 
-from core.catalog import discover
-
 from core.app import App
+from core.catalog import discover
 from core.errors import ServerUnavailable
 from core.ids import uuid7
 from core.ports import Clock
@@ -23,6 +22,7 @@ from storage.changes import RedisChanges
 from storage.cipher import Cipher
 from storage.clock import SystemClock
 from storage.configurations import Cache
+from storage.connection import Connection
 from storage.engine import open_engines
 from storage.health import SqlHealth
 from storage.identity import SqlIdentity
@@ -31,7 +31,7 @@ from storage.processes import Counts
 from storage.queue import Queue
 from storage.redis import open_pool
 from storage.relay import Relay
-from storage.transaction import SqlStorage
+from storage.transaction import AfterCommit, SqlStorage
 from storage.vault import SqlVault
 
 log = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ async def open_resources(
     *,
     kind: str,
     clock: Clock | None = None,
-    counts: Callable[[], Counts] = Counts,
+    counts: Callable[[], Awaitable[Counts]] | None = None,
 ) -> AsyncIterator[Resources]:
     """Open a process of a kind; `counts` is asked every few seconds what a worker has to tell of its jobs."""
     clock = clock or SystemClock()
@@ -116,27 +116,27 @@ async def open_resources(
 
 
 class _AfterCommit:
-    """Passes on what a commit asked for, once everything is open."""
+    """Passes on what a commit brought, once everything is open."""
 
     def __init__(self) -> None:
-        self._pass_on: Callable[[Mapping[UUID, int], bool], None] | None = None
+        self._pass_on: AfterCommit | None = None
 
     def to(self, background: Background, changes: RedisChanges, snapshots: Cache, relay: Relay) -> None:
         """Pass on to these."""
 
-        def pass_on(versions: Mapping[UUID, int], has_jobs: bool) -> None:
-            for workspace_id, version in versions.items():
+        def pass_on(committed: Connection) -> None:
+            for workspace_id, version in committed.versions.items():
                 snapshots.changed(workspace_id, version)
-            if versions:
-                background.start(_publish(changes, versions))
-            if has_jobs:
+            if committed.versions:
+                background.start(_publish(changes, committed.versions))
+            if committed.has_jobs:
                 relay.nudge()
 
         self._pass_on = pass_on
 
-    def __call__(self, versions: Mapping[UUID, int], has_jobs: bool) -> None:
+    def __call__(self, committed: Connection) -> None:
         if self._pass_on is not None:
-            self._pass_on(versions, has_jobs)
+            self._pass_on(committed)
 
 
 async def _publish(changes: RedisChanges, versions: Mapping[UUID, int]) -> None:
@@ -163,15 +163,20 @@ async def _listen(changes: RedisChanges, snapshots: Cache) -> None:
 
 @asynccontextmanager
 async def _alive(
-    storage: SqlStorage, background: Background, process_id: UUID, kind: str, counts: Callable[[], Counts]
+    storage: SqlStorage,
+    background: Background,
+    process_id: UUID,
+    kind: str,
+    counts: Callable[[], Awaitable[Counts]] | None,
 ) -> AsyncIterator[None]:
     """Hold the lease of this process during the block."""
     async with storage.connect() as connection:
         await processes.register(connection, process_id, kind)
 
     async def renew() -> None:
+        told = Counts() if counts is None else await counts()
         async with storage.connect() as connection:
-            if not await processes.renew(connection, process_id, counts()):
+            if not await processes.renew(connection, process_id, told):
                 await processes.register(connection, process_id, kind)
 
     background.every(processes.RENEW_S, renew)

@@ -102,9 +102,7 @@ class SqlTokens:
         rows, has_next, has_previous, total = await paging.fetch(
             self._connection, api_tokens, conditions, page, newest_first=True
         )
-        return Slice(
-            items=[_token(row) for row in rows], has_next=has_next, has_previous=has_previous, total=total
-        )
+        return Slice(items=[_token(row) for row in rows], has_next=has_next, has_previous=has_previous, total=total)
 
 
 def _token(row: Row[Any]) -> ApiToken:

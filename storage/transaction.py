@@ -1,6 +1,6 @@
 """One SQL transaction with the nouns on it; what it asked for is sent on once it is committed."""
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from uuid import UUID
 
@@ -33,8 +33,8 @@ from storage.providers import SqlProviders
 from storage.tokens import SqlTokens
 from storage.workspaces import SqlWorkspaces
 
-AfterCommit = Callable[[Mapping[UUID, int], bool], None]
-"""Is told after a commit the new versions of configurations, and whether jobs were written. Must not block."""
+AfterCommit = Callable[[Connection], None]
+"""Is told after a commit what it brought: `versions` of configurations, and whether it `has_jobs`. Must not block."""
 
 
 class SqlTransaction:
@@ -89,7 +89,7 @@ class SqlStorage:
                 connection = Connection(raw, self._clock)
                 yield connection
         if connection.versions or connection.has_jobs:
-            self._after_commit(connection.versions, connection.has_jobs)
+            self._after_commit(connection)
 
     @asynccontextmanager
     async def single(self) -> AsyncIterator[Connection]:

@@ -58,9 +58,7 @@ class SqlVault:
             async with self._storage.single() as connection:
                 row = await connection.row(KEY, {"workspace": workspace_id, "version": version})
             if row is None:
-                raise CredentialUnreadable(
-                    "The key that seals this credential is gone; enter its values again."
-                )
+                raise CredentialUnreadable("The key that seals this credential is gone; enter its values again.")
             key = self._cipher.unwrap(wrapped_key(row))
             self._keys.put((workspace_id, version), key)
         return key

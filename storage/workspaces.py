@@ -68,9 +68,7 @@ _KEY_COLUMNS = (
     workspace_keys.c.kek_id,
     workspace_keys.c.wrapped_key,
 )
-NEWEST_KEY = (
-    select(*_KEY_COLUMNS).where(within(workspace_keys)).order_by(workspace_keys.c.version.desc()).limit(1)
-)
+NEWEST_KEY = select(*_KEY_COLUMNS).where(within(workspace_keys)).order_by(workspace_keys.c.version.desc()).limit(1)
 KEY = select(*_KEY_COLUMNS).where(within(workspace_keys), workspace_keys.c.version == bindparam("version"))
 
 
@@ -91,9 +89,7 @@ class SqlWorkspaces:
         row = await self._connection.row(select(workspaces).where(workspaces.c.slug == slug))
         return None if row is None else _workspace(row)
 
-    async def page(
-        self, page: PageRequest, *, among: Sequence[UUID] | None, search: str | None
-    ) -> Slice[Workspace]:
+    async def page(self, page: PageRequest, *, among: Sequence[UUID] | None, search: str | None) -> Slice[Workspace]:
         """Return workspaces, oldest first; `search` is found in name or slug."""
         conditions: list[ColumnElement[bool]] = [] if among is None else [workspaces.c.id.in_(among)]
         if search:
@@ -106,9 +102,7 @@ class SqlWorkspaces:
         rows, has_next, has_previous, total = await paging.fetch(
             self._connection, workspaces, conditions, page, newest_first=False
         )
-        return Slice(
-            items=[_workspace(row) for row in rows], has_next=has_next, has_previous=has_previous, total=total
-        )
+        return Slice(items=[_workspace(row) for row in rows], has_next=has_next, has_previous=has_previous, total=total)
 
     async def insert(self, workspace: Workspace) -> None:
         """Insert with its first data key; AlreadyExists if the slug is taken."""
@@ -152,9 +146,7 @@ class SqlWorkspaces:
 
 def wrapped_key(row: Row[Any]) -> WrappedKey:
     """Return the data key of a row that NEWEST_KEY or KEY selected."""
-    return WrappedKey(
-        workspace_id=row.workspace_id, version=row.version, kek_id=row.kek_id, data=row.wrapped_key
-    )
+    return WrappedKey(workspace_id=row.workspace_id, version=row.version, kek_id=row.kek_id, data=row.wrapped_key)
 
 
 def _workspace(row: Row[Any]) -> Workspace:

@@ -92,12 +92,8 @@ def upgrade() -> None:
         sa.CheckConstraint(
             "workspace_id IS NOT NULL OR account_id IS NOT NULL", name="ck_api_tokens_stands_for_something"
         ),
-        sa.ForeignKeyConstraint(
-            ["account_id"], ["accounts.id"], name="fk_api_tokens_account_id", ondelete="CASCADE"
-        ),
-        sa.ForeignKeyConstraint(
-            ["created_by"], ["accounts.id"], name="fk_api_tokens_created_by", ondelete="SET NULL"
-        ),
+        sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name="fk_api_tokens_account_id", ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(["created_by"], ["accounts.id"], name="fk_api_tokens_created_by", ondelete="SET NULL"),
         sa.ForeignKeyConstraint(
             ["workspace_id"], ["workspaces.id"], name="fk_api_tokens_workspace_id", ondelete="CASCADE"
         ),
@@ -196,18 +192,14 @@ def upgrade() -> None:
         sa.Column("role", sa.String(length=16), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["account_id"], ["accounts.id"], name="fk_members_account_id", ondelete="CASCADE"
-        ),
+        sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name="fk_members_account_id", ondelete="CASCADE"),
         sa.ForeignKeyConstraint(
             ["workspace_id"], ["workspaces.id"], name="fk_members_workspace_id", ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("id", name="pk_members"),
         sa.UniqueConstraint("workspace_id", "account_id", name="uq_members_workspace_id_account_id"),
     )
-    op.create_index(
-        "ix_members_account_id_workspace_id", "members", ["account_id", "workspace_id"], unique=False
-    )
+    op.create_index("ix_members_account_id_workspace_id", "members", ["account_id", "workspace_id"], unique=False)
     op.create_index("ix_members_workspace_id_id", "members", ["workspace_id", "id"], unique=False)
     op.create_table(
         "model_settings",
@@ -301,9 +293,7 @@ def upgrade() -> None:
         sa.UniqueConstraint(
             "workspace_id", "provider", "model_name", "model_type", "id", name="uq_credentials_of_model"
         ),
-        sa.UniqueConstraint(
-            "workspace_id", "provider", "model_name", "model_type", "name", name="uq_credentials_name"
-        ),
+        sa.UniqueConstraint("workspace_id", "provider", "model_name", "model_type", "name", name="uq_credentials_name"),
     )
     op.create_table(
         "models",
@@ -331,9 +321,7 @@ def upgrade() -> None:
             initially="DEFERRED",
             deferrable=True,
         ),
-        sa.ForeignKeyConstraint(
-            ["workspace_id"], ["workspaces.id"], name="fk_models_workspace_id", ondelete="CASCADE"
-        ),
+        sa.ForeignKeyConstraint(["workspace_id"], ["workspaces.id"], name="fk_models_workspace_id", ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id", name="pk_models"),
         sa.UniqueConstraint(
             "workspace_id", "provider", "name", "type", name="uq_models_workspace_id_provider_name_type"

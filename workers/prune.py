@@ -1,0 +1,32 @@
+"""Deletes what is past its time: invocations by the retention setting, finished jobs, and dead processes."""
+
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+from storage import invocations, outbox, processes
+from storage.connection import Connection
+from storage.resources import Resources
+
+KEEP_JOBS = timedelta(days=7)
+KEEP_PROCESSES = timedelta(days=1)
+_GROUP = 1000
+
+
+async def prune(resources: Resources) -> int:
+    """Delete in small transactions, so that others can write in between; return how many rows."""
+    now = resources.app.clock.now()
+    past = now - timedelta(days=resources.app.settings.retention_days)
+    pruned = await _in_groups(resources, lambda found: invocations.prune(found, past, limit=_GROUP))
+    pruned += await _in_groups(resources, lambda found: outbox.prune_finished(found, now - KEEP_JOBS, limit=_GROUP))
+    async with resources.storage.connect() as connection:
+        return pruned + await processes.forget_dead(connection, now - KEEP_PROCESSES)
+
+
+async def _in_groups(resources: Resources, delete: Callable[[Connection], Awaitable[int]]) -> int:
+    deleted = 0
+    while True:
+        async with resources.storage.connect() as connection:
+            found = await delete(connection)
+        deleted += found
+        if found < _GROUP:
+            return deleted
