@@ -107,6 +107,15 @@ async function run(page, seen) {
     await page.waitForFunction(() => document.querySelector('.graphiql-execute-button[aria-label*="Execute"]'));
   });
 
+  await step("a call can be cancelled on the server, which says so", async () => {
+    await page.focus(".graphiql-query-editor textarea");
+    await chord(page, "Control", "Enter");
+    await page.waitForFunction(() => document.querySelector('[data-status="running"] .my-text')?.textContent.length > 20);
+    await page.click(".my-cancel");
+    await page.waitForSelector('.my-completion[data-status="failed"] .my-trouble');
+    assert.match(await page.$eval(".my-trouble", (element) => element.textContent), /CANCELLED/);
+  });
+
   await step("the headers editor adds headers to a query and to connection_init", async () => {
     await page.click('.graphiql-editor-tools button[data-name="headers"]');
     await setVisibleTool(page, JSON.stringify({ "X-Note": "kept" }));

@@ -19,6 +19,7 @@ from strawberry.types import Info
 
 from web import explorer
 
+INPUT = strawberry.argument(name="input")
 TOKEN = "my_0123456789abcdef"
 
 
@@ -231,31 +232,47 @@ class Query:
         require_token(info)
         return WORKSPACE
 
-    @strawberry.field
-    def header(self, info: Info[Any, None], name: str) -> str | None:
-        """What the request carried under that name."""
-        found: str | None = info.context["request"].headers.get(name)
-        return found
+
+@strawberry.input
+class CancelInvocationInput:
+    id: strawberry.ID
+
+
+@strawberry.type
+class InvocationPayload:
+    errors: list[UserError]
+
+
+cancelled: set[str] = set()
+
+
+@strawberry.type
+class Mutation:
+    @strawberry.mutation
+    def cancel_invocation(
+        self, info: Info[Any, None], asked: Annotated[CancelInvocationInput, INPUT]
+    ) -> InvocationPayload:
+        require_token(info)
+        cancelled.add(asked.id)
+        return InvocationPayload(errors=[])
 
 
 @strawberry.type
 class Subscription:
     @strawberry.subscription
     async def completion(
-        self, info: Info[Any, None], input: CompletionInput
+        self, info: Info[Any, None], asked: Annotated[CompletionInput, INPUT]
     ) -> AsyncGenerator[CompletionEvent, None]:
         require_token(info)
-        delay_ms = cast("dict[str, int]", input.parameters or {}).get("delay_ms", 0)
-        for event in events_of(input):
+        delay_ms = cast("dict[str, int]", asked.parameters or {}).get("delay_ms", 0)
+        for event in events_of(asked):
+            if event.invocation_id in cancelled:
+                cancelled.remove(event.invocation_id)
+                error = UserError(code="CANCELLED", message="The call was cancelled.")
+                yield CompletionFailed(invocation_id=event.invocation_id, sequence=event.sequence, error=error)
+                return
             yield event
             await asyncio.sleep(delay_ms / 1000)
-
-    @strawberry.subscription
-    async def connection_params(
-        self, info: Info[Any, None]
-    ) -> AsyncGenerator[Annotated[JSON, "payload"], None]:
-        """What connection_init carried."""
-        yield info.context.get("connection_params")
 
 
 def events_of(asked: CompletionInput) -> list[CompletionEvent]:
@@ -305,7 +322,7 @@ def events_of(asked: CompletionInput) -> list[CompletionEvent]:
 
 def app() -> Starlette:
     """Return the explorer together with this server at `/graphql`."""
-    schema = strawberry.Schema(query=Query, subscription=Subscription, types=EVENTS)
+    schema = strawberry.Schema(query=Query, mutation=Mutation, subscription=Subscription, types=EVENTS)
     view: GraphQL[Any, None] = GraphQL(
         schema, subscription_protocols=[GRAPHQL_TRANSPORT_WS_PROTOCOL, GRAPHQL_SSE_PROTOCOL]
     )

@@ -50,9 +50,7 @@ class _File:
 
     @classmethod
     def read(cls, path: Path, cache_control: str) -> _File:
-        return cls(
-            body=path.read_bytes(), content_type=_CONTENT_TYPES[path.suffix], cache_control=cache_control
-        )
+        return cls(body=path.read_bytes(), content_type=_CONTENT_TYPES[path.suffix], cache_control=cache_control)
 
     @cached_property
     def compressed(self) -> bytes:
@@ -105,9 +103,7 @@ def _names_tag(if_none_match: str, etag: str) -> bool:
 
 def _accepts_gzip(accept_encoding: str) -> bool:
     codings = (coding.replace(" ", "").lower() for coding in accept_encoding.split(","))
-    return any(
-        coding == "gzip" or (coding.startswith("gzip;q=") and not _is_zero(coding)) for coding in codings
-    )
+    return any(coding == "gzip" or (coding.startswith("gzip;q=") and not _is_zero(coding)) for coding in codings)
 
 
 def _is_zero(coding: str) -> bool:

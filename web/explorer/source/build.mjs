@@ -38,11 +38,10 @@ if (!options.check) write(files);
 report(files);
 
 function checkOperations(schemaFile) {
-  const folder = join(HERE, "operations");
   const schema = schemaFile && buildSchema(readFileSync(schemaFile, "utf8"));
-  const names = readdirSync(folder).filter((name) => name.endsWith(".graphql"));
+  const names = walk(HERE).filter((name) => name.endsWith(".graphql"));
   const problems = names.flatMap((name) => {
-    const document = parse(readFileSync(join(folder, name), "utf8"));
+    const document = parse(readFileSync(join(HERE, name), "utf8"));
     return schema ? validate(schema, document).map((error) => `${name}: ${error.message}`) : [];
   });
   if (problems.length) fail(`operations that the schema does not allow:\n${problems.join("\n")}`);

@@ -1,6 +1,7 @@
 /** The panel under the response: a completion as running text, its end, and its figures. */
 
 import { useLayoutEffect, useRef, useState } from "react";
+import CANCEL from "./cancel.graphql";
 import { BROKEN, FAILED, FINISHED, INTERRUPTED, RUNNING, STOPPED } from "./completion.js";
 import { ask } from "./connection.js";
 import { clearCompletion, useCompletion } from "./watch.js";
@@ -14,7 +15,6 @@ const STATUS = {
   [BROKEN]: "Broken off",
 };
 const TRANSPORT = { websocket: "WebSocket", sse: "SSE", http: "one answer" };
-const CANCEL = "mutation Cancel($id: ID!) { cancelInvocation(input: {id: $id}) { errors { message } } }";
 
 export function CompletionPanel({ token }) {
   const completion = useCompletion();
@@ -176,12 +176,12 @@ function Copy({ text, label, title }) {
 function Cancel({ id, token }) {
   const [problem, setProblem] = useState("");
   const cancel = async () => {
-    const result = await ask({ query: CANCEL, operationName: "Cancel", variables: { id } }, token);
+    const result = await ask({ query: CANCEL, operationName: "ExplorerCancel", variables: { id } }, token);
     const [error] = result.errors ?? result.data?.cancelInvocation?.errors ?? [];
     setProblem(error?.message ?? "");
   };
   return (
-    <button type="button" onClick={cancel} title={problem || "Ends the call on the server"}>
+    <button type="button" className="my-cancel" onClick={cancel} title={problem || "Ends the call on the server"}>
       {problem ? "Not cancelled" : "Cancel"}
     </button>
   );

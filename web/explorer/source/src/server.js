@@ -3,8 +3,8 @@
 import { buildClientSchema, getIntrospectionQuery } from "graphql";
 import { useCallback, useEffect, useState } from "react";
 import { ask } from "./connection.js";
+import VIEWER from "./viewer.graphql";
 
-const VIEWER = "query ExplorerViewer { viewer { account { name } token { name role } workspace { name } isOperator } }";
 const INTROSPECTION = getIntrospectionQuery({ schemaDescription: true, specifiedByUrl: true, inputValueDeprecation: true, oneOf: true });
 const TYPING_PAUSE_MS = 250;
 
