@@ -1,0 +1,1 @@
+"""The embedded default: engines and processes that one command starts, watches and ends."""
