@@ -229,7 +229,7 @@ def _pinned(configuration: Configuration, model: Known, credential_id: UUID, pin
         )
     if not _serves(credential, model):
         raise InvalidInput(
-            f"The credential {credential.name!r} does not serve the model {model.key.name!r} of {model.key.provider}.",
+            f"This credential does not serve the model {model.key.name!r} of {model.key.provider}.",
             path=("credentialId",),
         )
     return _single(model, credential, "pinned by credentialId")
@@ -303,11 +303,12 @@ def _nothing_active(configuration: Configuration, model: Known) -> ModelyardErro
 def credential_problem(credential: Credential) -> ModelyardError | None:
     """Return why a credential cannot serve; None when it can be tried."""
     if credential.status is CredentialStatus.INVALID:
-        said = f": {credential.problem.message}" if credential.problem is not None else "."
-        return CredentialInvalid(f"The credential {credential.name!r} is refused by {credential.provider}{said}")
+        return CredentialInvalid(
+            f"The credential for this call is refused by {credential.provider}: check it, or enter another."
+        )
     if credential.status is CredentialStatus.UNREADABLE:
         return CredentialUnreadable(
-            f"The credential {credential.name!r} cannot be opened with the keys at hand; enter its values again."
+            "The credential for this call cannot be opened with the keys at hand; enter its values again."
         )
     return None
 

@@ -8,6 +8,8 @@ import shutil
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import asyncpg
@@ -58,12 +60,24 @@ def postgres_url() -> str:
         server = Watched.start("postgres", _server(programs, data), env=env, folder=data, output=log, user=user)
     atexit.register(server.kill)
     deadline = time.monotonic() + _START_SECONDS
-    ready = [programs / "pg_isready", "-q", "-h", data]
+    ready: list[str | Path] = [programs / "pg_isready", "-q", "-h", data]
     while subprocess.run(ready, check=False, env=env).returncode != 0:
         if server.code is not None or time.monotonic() > deadline:
             raise RuntimeError(f"PostgreSQL does not start:\n{(folder / 'log').read_text()}")
         time.sleep(0.05)
     return f"postgresql+asyncpg://postgres@/{{}}?host={data}"
+
+
+@contextmanager
+def valkey() -> Iterator[str]:
+    """Give the address of a Valkey: the tests' own, or the one that MODELYARD_TEST_REDIS_URL names."""
+    yield os.environ.get("MODELYARD_TEST_REDIS_URL") or valkey_url()
+
+
+@contextmanager
+def postgres() -> Iterator[str]:
+    """Give the address of a PostgreSQL's database `postgres`, whose user may create others."""
+    yield database_url("postgres")
 
 
 def database_url(name: str) -> str:

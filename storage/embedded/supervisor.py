@@ -47,8 +47,8 @@ def data_folder(path: Path) -> Iterator[Path]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise StartError(
-                f"Modelyard runs on the data folder {path} already: stop that one first, or set MODELYARD_DATA to another "
-                "folder."
+                f"Modelyard runs on the data folder {path} already: stop that one first, or set MODELYARD_DATA to "
+                "another folder."
             ) from None
         yield path
 
