@@ -110,7 +110,7 @@ function Trouble({ completion }) {
       )}
       {problem && (
         <div className="my-trouble" role="alert">
-          <strong>No proper end</strong>
+          <strong>{completion.events === 0 ? "Not started" : "Broken off"}</strong>
           <p>{problem}</p>
         </div>
       )}

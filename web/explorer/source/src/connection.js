@@ -99,7 +99,7 @@ function subscribeWebSocket(params, headers, sink) {
 
 function subscribeSSE(params, headers, sink) {
   const client = createSSE({ url: ENDPOINT, headers, credentials: "omit", retryAttempts: 0 });
-  return follow(client, params, sink, async (error) => (error.response ? readResult(error.response) : failure(error.message)));
+  return follow(client, params, sink, async (error) => (error.response ? readResult(error.response) : failure(`The stream could not be read: ${error.message}`)));
 }
 
 function follow(client, params, sink, explain) {
