@@ -216,7 +216,9 @@ def normalise_base_url(text: str, *, path: tuple[str, ...] = ()) -> str:
     if parts.scheme not in _DEFAULT_PORTS:
         raise InvalidInput("The URL must begin with https:// or http://.", path=path)
     if "@" in parts.netloc:
-        raise InvalidInput("The URL must not hold a user name or password; enter the key in its field.", path=path)
+        raise InvalidInput(
+            "The URL must not hold a user name or password; enter the key in its field.", path=path
+        )
     if parts.query or parts.fragment or stripped.endswith(("?", "#")):
         raise InvalidInput("The URL must not hold a query (?) or a fragment (#).", path=path)
     if port == 0:
@@ -291,5 +293,7 @@ def _parse_entry(text: str) -> AllowEntry:
     except ValueError:
         is_name = _HOST.fullmatch(name) and not name.rpartition(".")[2].isdecimal()
         if match["bracketed"] or not is_name or _literal(name) is not None:
-            raise ValueError(f"{text!r} names neither a host nor a network (no host bits may be set)") from None
+            raise ValueError(
+                f"{text!r} names neither a host nor a network (no host bits may be set)"
+            ) from None
         return AllowEntry(host=name, network=None, port=port)

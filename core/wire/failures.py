@@ -28,6 +28,7 @@ from core.errors import (
 from core.secret import Secret
 
 MESSAGE_LIMIT = 300
+_READ_LIMIT = 4000
 _LONGEST_WAIT_SECONDS = 7 * 86400.0
 
 # Codes and types as the providers spell them, lower case; the most telling class first.
@@ -132,7 +133,7 @@ _WORDS: tuple[tuple[frozenset[int], type[ModelyardError], re.Pattern[str]], ...]
         ContextLengthExceeded,
         re.compile(
             r"maximum context length|context length exceeded|context window|context size|prompt is too long"
-            r"|input token count .* exceeds|reduce the length of the (?:messages|prompt)|too many (?:input )?tokens",
+            r"|input token count .{0,40} exceeds|reduce the length of the (?:messages|prompt)|too many (?:input )?tokens",
             re.IGNORECASE,
         ),
     ),
@@ -140,14 +141,16 @@ _WORDS: tuple[tuple[frozenset[int], type[ModelyardError], re.Pattern[str]], ...]
         frozenset({200, 400, 403, 422}),
         ContentFiltered,
         re.compile(
-            r"content management policy|violat\w+ .*(?:content|usage) polic|content polic\w+ violation",
+            r"content management policy|violat\w+ .{0,80}(?:content|usage) polic|content polic\w+ violation",
             re.IGNORECASE,
         ),
     ),
     (
         frozenset({400, 403, 422}),
         UpstreamAuthentication,
-        re.compile(r"(?:api[ _]key|token) (?:is )?(?:not valid|invalid)|invalid (?:api[ _]key|token)", re.IGNORECASE),
+        re.compile(
+            r"(?:api[ _]key|token) (?:is )?(?:not valid|invalid)|invalid (?:api[ _]key|token)", re.IGNORECASE
+        ),
     ),
     (
         frozenset({400, 403, 422}),
@@ -187,7 +190,9 @@ _SENTENCES: Mapping[type[ModelyardError], str] = {
 }
 
 _WAITING = (UpstreamRateLimited, UpstreamOverloaded)
-_INVALID_REQUEST_TYPES = frozenset({"invalid_request_error", "invalid_argument", "bad_request", "validation_error"})
+_INVALID_REQUEST_TYPES = frozenset(
+    {"invalid_request_error", "invalid_argument", "bad_request", "validation_error"}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,17 +230,16 @@ def failure_in_stream(error: object, *, secrets: Iterable[str] = ()) -> Modelyar
 
 def read_refusal(body: bytes) -> Refusal:
     """Return what an error body tells; a web page or bytes without meaning tell little."""
-    text = body.decode("utf-8", "replace").strip()
-    if text[:1] not in {"{", "["}:
-        return Refusal(message=_plain(text))
     try:
         return _refusal_of(msgspec.json.decode(body))
-    except msgspec.DecodeError:
-        return Refusal(message=_plain(text))
+    except (msgspec.DecodeError, RecursionError):
+        return Refusal(message=_plain(body.decode("utf-8", "replace").strip()))
 
 
 def clean(text: str, secrets: Iterable[str] = ()) -> str:
     """Return a provider's words fit to be shown: one line, at most 300 characters, without keys or parts of keys."""
+    if len(text) > _READ_LIMIT:
+        text = text[:_READ_LIMIT].rpartition(" ")[0]  # no half of a key at the cut
     line = " ".join("".join(character if character.isprintable() else " " for character in text).split())
     for secret in sorted({secret.strip() for secret in secrets}, key=len, reverse=True):
         if len(secret) >= 12:
@@ -258,10 +262,12 @@ def secrets_of(values: Mapping[str, object]) -> tuple[str, ...]:
 
 # Keys by their usual prefixes, and echoes of keys with the middle left out (`sk-ab***yz`, `sk-ab...yz`).
 _KEY_LIKE = re.compile(
-    r"\b(?:sk|pk|rk|gsk|xai|hf|nvapi|AIza|key|api)[-_][\w-]{8,}[\w*.-]*"
-    r"|[\w-]*\*{3,}[\w*-]*"
-    r"|\b[\w-]*\d[\w-]*(?:\.{3,}|…)[\w-]{2,}"
-    r"|\b(?:sk|pk|rk|gsk|xai|hf|nvapi)[-_][\w-]*(?:\.{3,}|…)[\w-]*"
+    r"(?<![\w-])(?:"
+    r"(?:sk|pk|rk|gsk|xai|hf|nvapi|AIza|key|api)[-_][\w-]{8,}[\w*.-]*"
+    r"|[\w-]{0,80}\*{3,}[\w*-]*"
+    r"|(?=[\w-]{0,80}\d)[\w-]{1,80}(?:\.{3,}|…)[\w-]{2,}"
+    r"|(?:sk|pk|rk|gsk|xai|hf|nvapi)[-_][\w-]{0,80}(?:\.{3,}|…)[\w-]*"
+    r")"
 )
 
 
@@ -289,7 +295,7 @@ def _kind(status: int, refusal: Refusal) -> type[ModelyardError]:
                 return UpstreamQuotaExhausted
             return kind
     for statuses, kind, words in _WORDS:
-        if status in statuses and words.search(refusal.message):
+        if status in statuses and words.search(refusal.message[:_READ_LIMIT]):
             return kind
     if status in _STATUSES:
         return _STATUSES[status]
@@ -301,7 +307,7 @@ def _kind(status: int, refusal: Refusal) -> type[ModelyardError]:
 
 
 def _is_exhausted(refusal: Refusal) -> bool:
-    return _WORDS[0][2].search(refusal.message) is not None
+    return _WORDS[0][2].search(refusal.message[:_READ_LIMIT]) is not None
 
 
 # ---- bodies
@@ -310,7 +316,7 @@ def _is_exhausted(refusal: Refusal) -> bool:
 def _refusal_of(value: object) -> Refusal:
     """Read `{"error": {...} or "text"}`, `{"detail": ...}`, `{"message": ...}`, a list of one of these, or text."""
     if isinstance(value, list):
-        return _refusal_of(value[0]) if value else Refusal()
+        value = value[0] if value else None
     if not isinstance(value, dict):
         return Refusal(message=value if isinstance(value, str) else "")
     for wrapper in ("error", "detail", "errors"):
@@ -353,12 +359,12 @@ def _fields(value: Mapping[str, Any]) -> Refusal:
 
 def _message(value: Mapping[str, Any], nested: list[dict[str, Any]], more: list[dict[str, Any]]) -> str:
     """Return the message; where a router in between says only that something failed, with what it was told."""
-    message = next((value[name] for name in ("message", "msg", "detail") if isinstance(value.get(name), str)), "")
-    raw = next((part["raw"] for part in nested if isinstance(part.get("raw"), str)), "")
-    quota = " ".join(
-        str(violation) for part in more for violation in part.get("violations", ()) if "quotaId" in violation
+    message = next(
+        (value[name] for name in ("message", "msg", "detail") if isinstance(value.get(name), str)), ""
     )
-    return ": ".join(part for part in (message, raw) if part) + (" (PerDay quota)" if "PerDay" in quota else "")
+    raw = next((part["raw"] for part in nested if isinstance(part.get("raw"), str)), "")
+    per_day = any("PerDay" in str(part.get("violations")) for part in more)
+    return ": ".join(part for part in (message, raw) if part) + (" (PerDay quota)" if per_day else "")
 
 
 def _status(value: Mapping[str, Any]) -> int | None:
@@ -403,7 +409,8 @@ def retry_after_of(headers: Mapping[str, str], now: float | None = None) -> floa
     if wait is not None:
         return wait
     resets = {
-        name: parse_wait(headers.get(f"x-ratelimit-reset{name}", ""), here) for name in ("-requests", "-tokens", "")
+        name: parse_wait(headers.get(f"x-ratelimit-reset{name}", ""), here)
+        for name in ("-requests", "-tokens", "")
     }
     used_up = [name for name in resets if headers.get(f"x-ratelimit-remaining{name}") == "0"]
     waits = [wait for name in (used_up or resets) if (wait := resets[name]) is not None]
@@ -423,7 +430,9 @@ def parse_wait(text: str, now: float | None = None) -> float | None:
     except ValueError:
         pass
     if match := _DURATION.fullmatch(text.lower()):
-        return _bounded(sum(float(number) * _UNIT_SECONDS[unit] for unit, number in match.groupdict("0").items()), None)
+        return _bounded(
+            sum(float(number) * _UNIT_SECONDS[unit] for unit, number in match.groupdict("0").items()), None
+        )
     at = _date(text)
     return None if at is None or now is None else _bounded(at - now, None)
 

@@ -208,7 +208,9 @@ class Http:
         data = io.BytesIO(body) if body is not None and len(body) > _LARGE_BODY else body
         with targeting(target_of(url)):
             try:
-                return await self._session.request(method, url, headers=headers, data=data, allow_redirects=False)
+                return await self._session.request(
+                    method, url, headers=headers, data=data, allow_redirects=False
+                )
             except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
                 raise _no_answer(error) from error
 

@@ -82,7 +82,9 @@ class OpenAIChat:
         asks = asks and endpoint.base_url not in self._without_stream_options
         while True:
             body = encode_request(request, model=model, quirks=self._quirks, stream=True, stream_options=asks)
-            async with self._http.stream("POST", _url(endpoint), headers=_headers(endpoint), body=body) as answer:
+            async with self._http.stream(
+                "POST", _url(endpoint), headers=_headers(endpoint), body=body
+            ) as answer:
                 if 200 <= answer.status < 300:
                     yield answer
                     return

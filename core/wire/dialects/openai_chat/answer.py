@@ -162,7 +162,12 @@ class Assembler:
         delta = choice.delta or choice.message
         if delta is not None:
             content = delta.content
-            if content.__class__ is str and content and delta.reasoning is None and delta.reasoning_content is None:
+            if (
+                content.__class__ is str
+                and content
+                and delta.reasoning is None
+                and delta.reasoning_content is None
+            ):
                 self._say(TextPiece, content)
             else:
                 self._add_all(delta)
@@ -202,7 +207,12 @@ class Assembler:
             return
         self._flush()
         last = self._pieces[-1] if self._pieces else None
-        if isinstance(last, ToolCallPiece) and last.index == piece.index and piece.id is None and piece.name is None:
+        if (
+            isinstance(last, ToolCallPiece)
+            and last.index == piece.index
+            and piece.id is None
+            and piece.name is None
+        ):
             self._pieces[-1] = ToolCallPiece(last.index, last.id, last.name, last.arguments + piece.arguments)
         else:
             self._pieces.append(piece)
@@ -325,7 +335,7 @@ class StreamDecoder:
         for data in events:
             try:
                 chunk = _decode_chunk(data)
-            except msgspec.MsgspecError:
+            except (msgspec.MsgspecError, RecursionError):
                 if data.strip() == b"[DONE]":
                     self._done()
                 elif data.strip():
@@ -363,7 +373,7 @@ def decode_answer(
     """
     try:
         chunk = _decode_chunk(body)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, RecursionError):
         raise UpstreamProtocol("The provider's answer is not the JSON of a chat completion.") from None
     if chunk.error or not chunk.choices:
         value = msgspec.json.decode(body)
@@ -380,7 +390,9 @@ def is_error(value: object) -> bool:
     """Tell whether an object that is no part of an answer is an error in one of the shapes that servers use."""
     if not isinstance(value, dict) or "choices" in value:
         return False
-    return bool(value.get("error")) or value.get("object") == "error" or "detail" in value or "message" in value
+    return (
+        bool(value.get("error")) or value.get("object") == "error" or "detail" in value or "message" in value
+    )
 
 
 def made_up_id() -> str:

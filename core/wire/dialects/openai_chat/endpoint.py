@@ -149,7 +149,7 @@ def _is_list(reply: Reply) -> bool:
         return False
     try:
         value = msgspec.json.decode(reply.body)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return False
     if isinstance(value, dict):
         value = value.get("data", value.get("models"))
