@@ -1,0 +1,150 @@
+"""What tests of several rooms share: real engines, migrated databases, settings, an open app, a clock to move."""
+
+import asyncio
+import base64
+import itertools
+import os
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import make_url, text
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from core.app import App
+from core.settings import Settings, load_settings
+from storage.migrate import migrate
+from storage.resources import Resources, open_resources
+
+KEY = base64.b64encode(bytes(range(100, 132))).decode()
+_numbers = itertools.count(1)
+
+
+class MovableClock:
+    """A clock that stands still until a test moves it."""
+
+    def __init__(self) -> None:
+        self._now = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+        self._monotonic = 1000.0
+
+    def now(self) -> datetime:
+        return self._now
+
+    def monotonic(self) -> float:
+        return self._monotonic
+
+    def advance(self, seconds: float) -> None:
+        self._now += timedelta(seconds=seconds)
+        self._monotonic += seconds
+
+
+@pytest.fixture
+def clock() -> MovableClock:
+    """Return a clock that a test moves."""
+    return MovableClock()
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """Return the address of a real Valkey."""
+    if given := os.environ.get("MODELYARD_TEST_REDIS_URL"):
+        yield given
+        return
+    from tests import engines
+
+    with engines.valkey() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """Return the address of a real PostgreSQL, whose user may create databases."""
+    if given := os.environ.get("MODELYARD_TEST_DATABASE_URL"):
+        yield given
+        return
+    from tests import engines
+
+    with engines.postgres() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres_url: str) -> str:
+    """Return the name of a migrated database, to make others of."""
+    name = f"template_{os.getpid()}"
+    _run(_execute(postgres_url, f'DROP DATABASE IF EXISTS "{name}"', f'CREATE DATABASE "{name}"'))
+    _run(migrate(_database(postgres_url, name)))
+    return name
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a migrated SQLite file, to copy."""
+    path = tmp_path_factory.mktemp("template") / "modelyard.db"
+    _run(migrate(f"sqlite+aiosqlite:///{path}"))
+    return path
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Return the address of a migrated, empty database: once of each engine."""
+    if request.param == "sqlite":
+        template: Path = request.getfixturevalue("sqlite_template")
+        path = tmp_path / "modelyard.db"
+        path.write_bytes(template.read_bytes())
+        yield f"sqlite+aiosqlite:///{path}"
+        return
+    server: str = request.getfixturevalue("postgres_url")
+    template_name: str = request.getfixturevalue("postgres_template")
+    name = f"test_{os.getpid()}_{next(_numbers)}"
+    _run(_execute(server, f'CREATE DATABASE "{name}" TEMPLATE "{template_name}"'))
+    yield _database(server, name)
+    _run(_execute(server, f'DROP DATABASE "{name}" WITH (FORCE)'))
+
+
+@pytest.fixture
+def settings(database_url: str, redis_url: str, tmp_path: Path) -> Settings:
+    """Return settings for a database, a Valkey and a data folder of the test's own."""
+    return settings_for(database_url, redis_url, tmp_path)
+
+
+@pytest.fixture
+async def resources(settings: Settings, clock: MovableClock) -> AsyncIterator[Resources]:
+    """Return an open process on the test's database, with a clock that stands still."""
+    async with open_resources(settings, kind="api", clock=clock) as opened:
+        yield opened
+
+
+@pytest.fixture
+def app(resources: Resources) -> App:
+    """Return the app of the open process."""
+    return resources.app
+
+
+def settings_for(database_url: str, redis_url: str, data: Path, **more: str) -> Settings:
+    """Return settings for these engines; `more` gives further variables without their prefix."""
+    given = {"DATABASE_URL": database_url, "REDIS_URL": redis_url, "DATA": str(data), "ENCRYPTION_KEYS": KEY} | more
+    loaded = load_settings({f"MODELYARD_{name}": value for name, value in given.items()})
+    return replace(loaded, echo=True)
+
+
+def _run(work: Coroutine[Any, Any, Any]) -> None:
+    """Run to the end, on a loop of its own: fixtures that are not async may be asked for while one runs."""
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, work).result()
+
+
+def _database(url: str, name: str) -> str:
+    return make_url(url).set(database=name).render_as_string(hide_password=False)
+
+
+async def _execute(url: str, *statements: str) -> None:
+    engine = create_async_engine(url, isolation_level="AUTOCOMMIT")
+    async with engine.connect() as connection:
+        for statement in statements:
+            await connection.execute(text(statement))
+    await engine.dispose()
