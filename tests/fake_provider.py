@@ -80,48 +80,34 @@ SCENARIOS: Mapping[str, Scenario] = {
     "not_streaming": Scenario(ignores_stream=True),
     "rejects_stream_options": Scenario(refuses_stream_options=True),
     # refusals
-    "unauthorized": Scenario(
-        status=401, body=_error("Incorrect API key provided: KEY.", code="invalid_api_key")
-    ),
-    "forbidden": Scenario(
-        status=403, body=_error("Project may not use this model.", kind="permission_error")
-    ),
+    "unauthorized": Scenario(status=401, body=_error("Incorrect API key provided: KEY.", code="invalid_api_key")),
+    "forbidden": Scenario(status=403, body=_error("Project may not use this model.", kind="permission_error")),
     "not_found": Scenario(status=404, body=_error("The model does not exist.", code="model_not_found")),
     "no_route": Scenario(status=404, body=b'{"detail":"Not Found"}'),
-    "bad_request": Scenario(
-        status=400, body=_error("Unsupported value: 'temperature'.", code="unsupported_value")
-    ),
+    "bad_request": Scenario(status=400, body=_error("Unsupported value: 'temperature'.", code="unsupported_value")),
     "context_too_long": Scenario(
         status=400,
         body=_error("This model's maximum context length is 8 tokens.", code="context_length_exceeded"),
     ),
-    "content_filtered": Scenario(
-        status=400, body=_error("Refused by policy.", code="content_policy_violation")
-    ),
+    "content_filtered": Scenario(status=400, body=_error("Refused by policy.", code="content_policy_violation")),
     "rate_limited": Scenario(
         status=429,
         headers={"retry-after": "7"},
         body=_error("Rate limit reached.", code="rate_limit_exceeded", kind="requests"),
     ),
-    "rate_limited_silently": Scenario(
-        status=429, body=_error("Rate limit reached.", code="rate_limit_exceeded")
-    ),
+    "rate_limited_silently": Scenario(status=429, body=_error("Rate limit reached.", code="rate_limit_exceeded")),
     "quota_exhausted": Scenario(
         status=429,
         body=_error("You exceeded your current quota.", code="insufficient_quota", kind="insufficient_quota"),
     ),
     "server_error": Scenario(status=500, body=_error("The server had an error.", kind="server_error")),
     "overloaded": Scenario(status=503, body=_error("The engine is overloaded.", kind="overloaded")),
-    "redirect": Scenario(
-        status=307, headers={"location": "http://127.0.0.1:1/v1/chat/completions"}, body=b""
-    ),
+    "redirect": Scenario(status=307, headers={"location": "http://127.0.0.1:1/v1/chat/completions"}, body=b""),
     # misbehaviour
     "html": Scenario(content_type="text/html; charset=utf-8", body=_PAGE),
     "html_error": Scenario(status=502, content_type="text/html", body=_PAGE),
     "wrong_type": Scenario(content_type="image/png", body=b"\x89PNG\r\n"),
-    "json_error": Scenario(
-        content_type="application/json", body=_error("No such thing.", code="model_not_found")
-    ),
+    "json_error": Scenario(content_type="application/json", body=_error("No such thing.", code="model_not_found")),
     "malformed": Scenario(events=(b'data: {"choices": [{"delta": {"content": "He\n\n',)),
     "truncated": Scenario(ending="eof"),
     "cut": Scenario(ending="cut"),
@@ -169,6 +155,7 @@ class FakeProvider:
         self.open_connections = 0
         self.answering = 0
         self._set: dict[tuple[str | None, str | None], Scenario] = {}
+        self._at: dict[str, Scenario] = {}
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, name="fake-provider", daemon=True)
@@ -200,10 +187,15 @@ class FakeProvider:
         base = SCENARIOS[scenario] if isinstance(scenario, str) else scenario
         self._set[key, model] = replace(base, **changes)
 
+    def answers_at(self, path: str, scenario: Scenario) -> None:
+        """Answer at this path by a scenario, whatever the key and the model."""
+        self._at[path] = scenario
+
     def reset(self) -> None:
-        """Forget requests and what `answers` set."""
+        """Forget requests and what `answers` and `answers_at` set."""
         self.requests.clear()
         self._set.clear()
+        self._at.clear()
 
     def wait_until_quiet(self, seconds: float = 5.0) -> None:
         """Wait until no answer is being given.
@@ -218,6 +210,8 @@ class FakeProvider:
 
     def scenario_of(self, request: Request) -> Scenario:
         """Return how a request is answered."""
+        if request.path in self._at:
+            return self._at[request.path]
         key, model = request.key, request.model
         for place in ((key, model), (key, None), (None, model)):
             if place in self._set:
@@ -325,9 +319,7 @@ class _Connection(asyncio.StreamReaderProtocol):
             await self._stream(writer, request, scenario)
         else:
             await self._pause(scenario.first_delay_s)
-            await self._send(
-                writer, 200, scenario.headers, _completion(request, scenario), "application/json"
-            )
+            await self._send(writer, 200, scenario.headers, _completion(request, scenario), "application/json")
 
     async def _send(
         self, writer: asyncio.StreamWriter, status: int, headers: Mapping[str, str], body: bytes, kind: str
@@ -484,9 +476,7 @@ def _usage(scenario: Scenario) -> dict[str, Any]:
 
 
 def _models() -> bytes:
-    data = [
-        {"id": name, "object": "model", "created": 1_700_000_000, "owned_by": "fake"} for name in SCENARIOS
-    ]
+    data = [{"id": name, "object": "model", "created": 1_700_000_000, "owned_by": "fake"} for name in SCENARIOS]
     return json.dumps({"object": "list", "data": data}).encode()
 
 

@@ -2,7 +2,8 @@
 
 import ipaddress
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
@@ -141,17 +142,14 @@ class Egress:
         return any(entry.network is not None and entry.port in {None, target.port} for entry in self._allow)
 
 
-class targeting:
-    """Names the target that connections opened inside the block are for."""
-
-    def __init__(self, target: Target) -> None:
-        self._to = target
-
-    def __enter__(self) -> None:
-        self._token = _target.set(self._to)
-
-    def __exit__(self, *_: object) -> None:
-        _target.reset(self._token)
+@contextmanager
+def targeting(target: Target) -> Iterator[None]:
+    """Name the target that connections opened inside the block are for."""
+    token = _target.set(target)
+    try:
+        yield
+    finally:
+        _target.reset(token)
 
 
 def target_of(url: str) -> Target:
@@ -216,9 +214,7 @@ def normalise_base_url(text: str, *, path: tuple[str, ...] = ()) -> str:
     if parts.scheme not in _DEFAULT_PORTS:
         raise InvalidInput("The URL must begin with https:// or http://.", path=path)
     if "@" in parts.netloc:
-        raise InvalidInput(
-            "The URL must not hold a user name or password; enter the key in its field.", path=path
-        )
+        raise InvalidInput("The URL must not hold a user name or password; enter the key in its field.", path=path)
     if parts.query or parts.fragment or stripped.endswith(("?", "#")):
         raise InvalidInput("The URL must not hold a query (?) or a fragment (#).", path=path)
     if port == 0:
@@ -293,7 +289,5 @@ def _parse_entry(text: str) -> AllowEntry:
     except ValueError:
         is_name = _HOST.fullmatch(name) and not name.rpartition(".")[2].isdecimal()
         if match["bracketed"] or not is_name or _literal(name) is not None:
-            raise ValueError(
-                f"{text!r} names neither a host nor a network (no host bits may be set)"
-            ) from None
+            raise ValueError(f"{text!r} names neither a host nor a network (no host bits may be set)") from None
         return AllowEntry(host=name, network=None, port=port)

@@ -133,7 +133,8 @@ _WORDS: tuple[tuple[frozenset[int], type[ModelyardError], re.Pattern[str]], ...]
         ContextLengthExceeded,
         re.compile(
             r"maximum context length|context length exceeded|context window|context size|prompt is too long"
-            r"|input token count .{0,40} exceeds|reduce the length of the (?:messages|prompt)|too many (?:input )?tokens",
+            r"|input token count .{0,40} exceeds|reduce the length of the (?:messages|prompt)"
+            r"|too many (?:input )?tokens",
             re.IGNORECASE,
         ),
     ),
@@ -148,9 +149,7 @@ _WORDS: tuple[tuple[frozenset[int], type[ModelyardError], re.Pattern[str]], ...]
     (
         frozenset({400, 403, 422}),
         UpstreamAuthentication,
-        re.compile(
-            r"(?:api[ _]key|token) (?:is )?(?:not valid|invalid)|invalid (?:api[ _]key|token)", re.IGNORECASE
-        ),
+        re.compile(r"(?:api[ _]key|token) (?:is )?(?:not valid|invalid)|invalid (?:api[ _]key|token)", re.IGNORECASE),
     ),
     (
         frozenset({400, 403, 422}),
@@ -190,9 +189,7 @@ _SENTENCES: Mapping[type[ModelyardError], str] = {
 }
 
 _WAITING = (UpstreamRateLimited, UpstreamOverloaded)
-_INVALID_REQUEST_TYPES = frozenset(
-    {"invalid_request_error", "invalid_argument", "bad_request", "validation_error"}
-)
+_INVALID_REQUEST_TYPES = frozenset({"invalid_request_error", "invalid_argument", "bad_request", "validation_error"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -359,9 +356,7 @@ def _fields(value: Mapping[str, Any]) -> Refusal:
 
 def _message(value: Mapping[str, Any], nested: list[dict[str, Any]], more: list[dict[str, Any]]) -> str:
     """Return the message; where a router in between says only that something failed, with what it was told."""
-    message = next(
-        (value[name] for name in ("message", "msg", "detail") if isinstance(value.get(name), str)), ""
-    )
+    message = next((value[name] for name in ("message", "msg", "detail") if isinstance(value.get(name), str)), "")
     raw = next((part["raw"] for part in nested if isinstance(part.get("raw"), str)), "")
     per_day = any("PerDay" in str(part.get("violations")) for part in more)
     return ": ".join(part for part in (message, raw) if part) + (" (PerDay quota)" if per_day else "")
@@ -409,8 +404,7 @@ def retry_after_of(headers: Mapping[str, str], now: float | None = None) -> floa
     if wait is not None:
         return wait
     resets = {
-        name: parse_wait(headers.get(f"x-ratelimit-reset{name}", ""), here)
-        for name in ("-requests", "-tokens", "")
+        name: parse_wait(headers.get(f"x-ratelimit-reset{name}", ""), here) for name in ("-requests", "-tokens", "")
     }
     used_up = [name for name in resets if headers.get(f"x-ratelimit-remaining{name}") == "0"]
     waits = [wait for name in (used_up or resets) if (wait := resets[name]) is not None]
@@ -418,7 +412,7 @@ def retry_after_of(headers: Mapping[str, str], now: float | None = None) -> floa
 
 
 def parse_wait(text: str, now: float | None = None) -> float | None:
-    """Return a wait in seconds from `7`, `1.5`, `12ms`, `6m0s`, an HTTP or ISO date or an epoch; None for none of these.
+    """Return a wait in seconds from `7`, `1.5`, `12ms`, `6m0s`, an HTTP or ISO date or an epoch, else None.
 
     Dates and epochs need `now`. A wait is never negative and never above a week.
     """
@@ -430,9 +424,7 @@ def parse_wait(text: str, now: float | None = None) -> float | None:
     except ValueError:
         pass
     if match := _DURATION.fullmatch(text.lower()):
-        return _bounded(
-            sum(float(number) * _UNIT_SECONDS[unit] for unit, number in match.groupdict("0").items()), None
-        )
+        return _bounded(sum(float(number) * _UNIT_SECONDS[unit] for unit, number in match.groupdict("0").items()), None)
     at = _date(text)
     return None if at is None or now is None else _bounded(at - now, None)
 

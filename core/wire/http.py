@@ -141,8 +141,8 @@ class Http:
         """Open a client; its connections close with the block.
 
         `connect_seconds` bounds name lookup, TCP and TLS together; `write_seconds` how long sent bytes may stay
-        unacknowledged (Linux); `silence_seconds` the time without a byte in an answer, a safety net behind the deadlines
-        of the caller.
+        unacknowledged (Linux); `silence_seconds` the time without a byte in an answer, a safety net behind the
+        deadlines of the caller.
         """
         connector = aiohttp.TCPConnector(
             limit=0,
@@ -208,9 +208,7 @@ class Http:
         data = io.BytesIO(body) if body is not None and len(body) > _LARGE_BODY else body
         with targeting(target_of(url)):
             try:
-                return await self._session.request(
-                    method, url, headers=headers, data=data, allow_redirects=False
-                )
+                return await self._session.request(method, url, headers=headers, data=data, allow_redirects=False)
             except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
                 raise _no_answer(error) from error
 

@@ -127,10 +127,7 @@ def differences(outcome: Outcome, expected: dict[str, Any]) -> list[str]:
 
     A provider that sent no finish reason gives OTHER here, or TOOL_CALLS after tool calls.
     """
-    calls = [
-        {"name": call["name"], "arguments": json.loads(call["arguments"] or "{}")}
-        for call in outcome.tool_calls
-    ]
+    calls = [{"name": call["name"], "arguments": json.loads(call["arguments"] or "{}")} for call in outcome.tool_calls]
     pairs: Sequence[tuple[str, Any, Any]] = (
         ("text", outcome.text, expected["text"]),
         ("reasoning", "".join(outcome.reasoning.split()), "".join(expected["reasoning"].split())),

@@ -95,9 +95,7 @@ def test_a_public_address_is_allowed_over_https(address: str) -> None:
 def test_a_metadata_address_is_denied_whatever_is_listed(address: str) -> None:
     guard = Egress([*EVERYTHING, "metadata.internal:80"])
 
-    assert not guard.permits(
-        Target(scheme="http", host="metadata.internal", port=80), ipaddress.ip_address(address)
-    )
+    assert not guard.permits(Target(scheme="http", host="metadata.internal", port=80), ipaddress.ip_address(address))
 
 
 @pytest.mark.parametrize(
@@ -119,7 +117,7 @@ def test_a_metadata_address_is_denied_whatever_is_listed(address: str) -> None:
         ("example.com:80", Target(scheme="http", host="example.com", port=80), "8.8.8.8", True),
     ],
 )
-def test_an_entry_allows_what_it_names(entry: str, target: Target, address: str, allowed: bool) -> None:
+def test_an_entry_allows_what_it_names(entry: str, target: Target, address: str, *, allowed: bool) -> None:
     assert Egress([entry]).permits(target, ipaddress.ip_address(address)) is allowed
 
 
@@ -184,9 +182,7 @@ async def test_no_spelling_of_loopback_is_connected_to(host: str, provider: Fake
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "0.0.0.0", "0x7f.1"])
-async def test_the_same_spellings_lead_to_loopback_where_it_is_listed(
-    host: str, provider: FakeProvider
-) -> None:
+async def test_the_same_spellings_lead_to_loopback_where_it_is_listed(host: str, provider: FakeProvider) -> None:
     async with Http.open(egress=Egress(["127.0.0.0/8:*", "0.0.0.0/32:*"])) as http:
         reply = await http.request("GET", f"http://{host}:{provider.port}/v1/models", headers={})
 

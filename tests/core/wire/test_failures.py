@@ -87,9 +87,7 @@ def openai(message: str = "m", *, code: Any = None, kind: str | None = None) -> 
         (400, {"object": "error", "message": "too many input tokens", "code": 40303}, ContextLengthExceeded),
     ],
 )  # fmt: skip
-def test_a_refusal_gets_the_class_that_says_what_to_do(
-    status: int, body: Any, expected: type[ModelyardError]
-) -> None:
+def test_a_refusal_gets_the_class_that_says_what_to_do(status: int, body: Any, expected: type[ModelyardError]) -> None:
     assert type(failure(status, {}, json.dumps(body).encode())) is expected
 
 
@@ -110,9 +108,7 @@ def test_a_refusal_gets_the_class_that_says_what_to_do(
         ({"detail": "m"}, UpstreamUnavailable),
     ],
 )
-def test_an_error_inside_a_stream_gets_its_class_without_a_status(
-    error: Any, expected: type[ModelyardError]
-) -> None:
+def test_an_error_inside_a_stream_gets_its_class_without_a_status(error: Any, expected: type[ModelyardError]) -> None:
     assert type(failure_in_stream(error)) is expected
 
 
@@ -126,9 +122,7 @@ def test_the_message_says_what_is_wrong_and_then_the_providers_words() -> None:
 
 
 def test_a_router_that_only_passes_an_error_on_is_quoted_with_what_it_was_told() -> None:
-    body = {
-        "error": {"message": "Provider returned error", "code": 429, "metadata": {"raw": "model is busy"}}
-    }
+    body = {"error": {"message": "Provider returned error", "code": 429, "metadata": {"raw": "model is busy"}}}
 
     assert "Provider returned error: model is busy" in failure(429, {}, json.dumps(body).encode()).message
 

@@ -151,9 +151,7 @@ async def test_a_server_that_takes_no_connection_is_given_up_in_time() -> None:
     assert time.monotonic() - began < 2
 
 
-async def test_a_server_that_hangs_up_without_an_answer_is_unavailable(
-    http: Http, provider: FakeProvider
-) -> None:
+async def test_a_server_that_hangs_up_without_an_answer_is_unavailable(http: Http, provider: FakeProvider) -> None:
     provider.answers("hangs_up")
 
     with pytest.raises(UpstreamUnavailable, match="closed the connection without an answer"):
@@ -175,9 +173,7 @@ async def test_what_is_not_http_is_a_protocol_failure(http: Http) -> None:
         b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 5\r\n\r\nshort",
     ],
 )
-async def test_a_body_that_breaks_off_or_cannot_be_decoded_is_a_protocol_failure(
-    http: Http, answer: bytes
-) -> None:
+async def test_a_body_that_breaks_off_or_cannot_be_decoded_is_a_protocol_failure(http: Http, answer: bytes) -> None:
     async with server(answer) as url:
         with pytest.raises(UpstreamProtocol):
             await http.request("GET", url, headers={})
@@ -188,9 +184,7 @@ async def test_silence_in_a_body_ends_at_the_safety_net(provider: FakeProvider) 
 
     async with Http.open(egress=Egress(["127.0.0.1:*"]), silence_seconds=0.1) as http:
         with pytest.raises(UpstreamTimeout, match="middle of its answer"):
-            async with http.stream(
-                "POST", f"{provider.url}/chat/completions", headers={}, body=CHAT
-            ) as answer:
+            async with http.stream("POST", f"{provider.url}/chat/completions", headers={}, body=CHAT) as answer:
                 async for _ in answer.iter_chunks():
                     pass
 

@@ -34,8 +34,8 @@ __all__ = [
 _REMEMBERED_SERVERS = 1024
 _STREAM_TYPES = frozenset({"text/event-stream", "text/plain", "application/octet-stream", ""})
 _WEB_PAGE = (
-    "The provider's server answered with a web page (HTML), not with an answer of a model. Check the base URL; it usually "
-    "ends in /v1."
+    "The provider's server answered with a web page (HTML), not with an answer of a model. Check the base URL; it "
+    "usually ends in /v1."
 )
 
 
@@ -82,9 +82,7 @@ class OpenAIChat:
         asks = asks and endpoint.base_url not in self._without_stream_options
         while True:
             body = encode_request(request, model=model, quirks=self._quirks, stream=True, stream_options=asks)
-            async with self._http.stream(
-                "POST", _url(endpoint), headers=_headers(endpoint), body=body
-            ) as answer:
+            async with self._http.stream("POST", _url(endpoint), headers=_headers(endpoint), body=body) as answer:
                 if 200 <= answer.status < 300:
                     yield answer
                     return

@@ -162,12 +162,7 @@ class Assembler:
         delta = choice.delta or choice.message
         if delta is not None:
             content = delta.content
-            if (
-                content.__class__ is str
-                and content
-                and delta.reasoning is None
-                and delta.reasoning_content is None
-            ):
+            if content.__class__ is str and content and delta.reasoning is None and delta.reasoning_content is None:
                 self._say(TextPiece, content)
             else:
                 self._add_all(delta)
@@ -207,12 +202,7 @@ class Assembler:
             return
         self._flush()
         last = self._pieces[-1] if self._pieces else None
-        if (
-            isinstance(last, ToolCallPiece)
-            and last.index == piece.index
-            and piece.id is None
-            and piece.name is None
-        ):
+        if isinstance(last, ToolCallPiece) and last.index == piece.index and piece.id is None and piece.name is None:
             self._pieces[-1] = ToolCallPiece(last.index, last.id, last.name, last.arguments + piece.arguments)
         else:
             self._pieces.append(piece)
@@ -237,55 +227,61 @@ class Assembler:
             self._parts.clear()
 
 
-class _ToolCalls:
-    """Keeps fragments of tool calls apart, whatever a server leaves out: the index, the id, or the cutting."""
+class _Call:
+    """A tool call as far as it has come. It is told of (gets its `index`) once its name is known."""
 
-    __slots__ = ("_by_wire", "_current", "_ids", "_named", "_new_id")
+    __slots__ = ("held", "id", "index")
+
+    def __init__(self, given: str) -> None:
+        self.id = given
+        self.index: int | None = None
+        self.held = ""
+
+
+class _ToolCalls:
+    """Keeps fragments of tool calls apart, whatever a server leaves out: the index, the id or the cutting."""
+
+    __slots__ = ("_by_wire", "_calls", "_current", "_new_id", "count")
 
     def __init__(self, new_id: Callable[[], str]) -> None:
         self._new_id = new_id
-        self._ids: list[str] = []  # the id that the server gave each call, "" for none
-        self._named: list[bool] = []
-        self._by_wire: dict[int, int] = {}  # the server's index to ours
-        self._current = -1
+        self._calls: list[_Call] = []
+        self._by_wire: dict[int, _Call] = {}  # the server's index to its call
+        self._current: _Call | None = None
+        self.count = 0
 
-    @property
-    def count(self) -> int:
-        return len(self._ids)
-
-    def piece(self, call: _ToolCall) -> ToolCallPiece | None:
-        """Return what a fragment adds; None where that is nothing."""
-        function = call.function or _Function()
-        given = "" if call.id is None else str(call.id)
-        index, is_new = self._place(call.index, given, function.name or "")
+    def piece(self, fragment: _ToolCall) -> ToolCallPiece | None:
+        """Return what a fragment adds; None where that is nothing yet."""
+        function = fragment.function or _Function()
+        given = "" if fragment.id is None else str(fragment.id)
+        name = function.name or ""
         arguments = _arguments(function.arguments)
-        name = None
-        if function.name and not self._named[index]:
-            self._named[index] = True
-            name = function.name
-        if is_new:
-            return ToolCallPiece(index, given or self._new_id(), name, arguments)
-        return ToolCallPiece(index, None, name, arguments) if name or arguments else None
+        call = self._current = self._known(fragment.index, given, name) or self._begin(fragment.index, given)
+        if call.index is not None:
+            return ToolCallPiece(call.index, None, None, arguments) if arguments else None
+        call.id = call.id or given
+        call.held += arguments
+        if not name:
+            return None
+        call.index = self.count
+        self.count += 1
+        return ToolCallPiece(call.index, call.id or self._new_id(), name, call.held)
 
-    def _place(self, wire: int | None, given: str, name: str) -> tuple[int, bool]:
-        """Return our index of the call that a fragment belongs to, and whether the call is new."""
+    def _known(self, wire: int | None, given: str, name: str) -> _Call | None:
+        """Return the call that a fragment goes on with."""
         if wire is None:
-            known = self._ids.index(given) if given and given in self._ids else -1
-            if known < 0 and self._current >= 0 and not given and not name:
-                known = self._current
-        else:
-            known = self._by_wire.get(wire, -1)
-            if known >= 0 and given and self._ids[known] and self._ids[known] != given and name:
-                known = -1  # a server that numbers all its calls 0
-        if known >= 0:
-            self._current = known
-            return known, False
-        self._current = len(self._ids)
-        self._ids.append(given)
-        self._named.append(False)
+            same = next((call for call in self._calls if given and call.id == given), None)
+            return same or (None if given or name else self._current)
+        call = self._by_wire.get(wire)
+        is_other = call is not None and name and given and call.id and call.id != given
+        return None if is_other else call  # some servers number all their calls 0
+
+    def _begin(self, wire: int | None, given: str) -> _Call:
+        call = _Call(given)
+        self._calls.append(call)
         if wire is not None:
-            self._by_wire[wire] = self._current
-        return self._current, True
+            self._by_wire[wire] = call
+        return call
 
 
 class StreamDecoder:
@@ -390,9 +386,7 @@ def is_error(value: object) -> bool:
     """Tell whether an object that is no part of an answer is an error in one of the shapes that servers use."""
     if not isinstance(value, dict) or "choices" in value:
         return False
-    return (
-        bool(value.get("error")) or value.get("object") == "error" or "detail" in value or "message" in value
-    )
+    return bool(value.get("error")) or value.get("object") == "error" or "detail" in value or "message" in value
 
 
 def made_up_id() -> str:

@@ -186,6 +186,6 @@ def _no_list(endpoint: Endpoint, reply: Reply) -> str:
         page = looks_like_html(reply.body[:2048].decode("utf-8", "replace"))
         what = "is a web page" if page else "holds no list of models"
     return (
-        f"{endpoint.base_url}/models {what}, so the credential cannot be verified. Check the base URL (it usually ends in "
-        "/v1); a server that has no list of models can be saved without verification."
+        f"{endpoint.base_url}/models {what}, so the credential cannot be verified. Check the base URL (it usually "
+        "ends in /v1); a server that has no list of models can be saved without verification."
     )

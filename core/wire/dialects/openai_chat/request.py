@@ -139,9 +139,7 @@ def _part(part: Text | Media) -> dict[str, Any]:
 def _audio(part: Media) -> dict[str, str]:
     kind = (part.mime_type or "audio/wav").lower()
     if part.base64 is None:
-        raise InvalidInput(
-            "This provider takes audio as base64 only, not by URL.", path=("messages", "audio", "url")
-        )
+        raise InvalidInput("This provider takes audio as base64 only, not by URL.", path=("messages", "audio", "url"))
     if kind not in _AUDIO_FORMATS:
         raise InvalidInput(
             f"This provider takes audio as WAV or MP3, not {kind!r}.", path=("messages", "audio", "mimeType")
@@ -191,9 +189,7 @@ def _response_format(wanted: ResponseFormat) -> dict[str, Any]:
 
 def _schema_name(schema: Mapping[str, Any]) -> str:
     title = str(schema.get("title", ""))
-    name = "".join(
-        letter if letter.isascii() and (letter.isalnum() or letter in "_-") else "_" for letter in title
-    )
+    name = "".join(letter if letter.isascii() and (letter.isalnum() or letter in "_-") else "_" for letter in title)
     return name[:64] or "answer"
 
 
@@ -213,8 +209,4 @@ def is_strict(schema: object) -> bool:
         closed = schema.get("additionalProperties") is False
         if not closed or set(required or ()) != set(properties or ()):
             return False
-    return all(
-        is_strict(part)
-        for name, part in schema.items()
-        if name not in {"enum", "const", "default", "examples"}
-    )
+    return all(is_strict(part) for name, part in schema.items() if name not in {"enum", "const", "default", "examples"})
