@@ -63,7 +63,7 @@ class SqlStorage:
     """The database. Foreign errors come out as AlreadyExists, Conflict or ServerUnavailable."""
 
     def __init__(self, engines: Engines, cipher: Cipher, clock: Clock, after_commit: AfterCommit) -> None:
-        self._engines = engines
+        self.engines = engines
         self._cipher = cipher
         self._clock = clock
         self._after_commit = after_commit
@@ -78,14 +78,14 @@ class SqlStorage:
     async def read(self) -> AsyncIterator[SqlTransaction]:
         """Open a transaction that sees one moment of the database and cannot write."""
         with translated():
-            async with self._engines.reader.connect() as raw:
+            async with self.engines.reader.connect() as raw:
                 yield SqlTransaction(Connection(raw, self._clock), self._cipher)
 
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[Connection]:
         """Open a transaction that may write, for statements of storage's own."""
         with translated():
-            async with self._engines.writer.begin() as raw:
+            async with self.engines.writer.begin() as raw:
                 connection = Connection(raw, self._clock)
                 yield connection
         if connection.versions or connection.has_jobs:
@@ -95,5 +95,5 @@ class SqlStorage:
     async def single(self) -> AsyncIterator[Connection]:
         """Open a connection for one reading statement, which needs no transaction."""
         with translated():
-            async with self._engines.single.connect() as raw:
+            async with self.engines.single.connect() as raw:
                 yield Connection(raw, self._clock)

@@ -106,6 +106,19 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
     _run(_execute(server, f'DROP DATABASE "{name}" WITH (FORCE)'))
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def fresh_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Return the address of a database that nobody has migrated yet: once of each engine."""
+    if request.param == "sqlite":
+        yield f"sqlite+aiosqlite:///{tmp_path / 'modelyard.db'}"
+        return
+    server: str = request.getfixturevalue("postgres_url")
+    name = f"fresh_{os.getpid()}_{next(_numbers)}"
+    _run(_execute(server, f'CREATE DATABASE "{name}"'))
+    yield _database(server, name)
+    _run(_execute(server, f'DROP DATABASE "{name}" WITH (FORCE)'))
+
+
 @pytest.fixture
 def settings(database_url: str, redis_url: str, tmp_path: Path) -> Settings:
     """Return settings for a database, a Valkey and a data folder of the test's own."""
