@@ -1,0 +1,257 @@
+"""Documents of clients: parsed, measured and validated once, then kept by their text."""
+
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from graphql import (
+    DocumentNode,
+    FieldNode,
+    FragmentDefinitionNode,
+    FragmentSpreadNode,
+    GraphQLError,
+    GraphQLSchema,
+    OperationDefinitionNode,
+    OperationType,
+    SelectionSetNode,
+    parse,
+    specified_rules,
+    validate,
+)
+from strawberry.schema.validation_rules.maybe_null import MaybeNullValidationRule
+from strawberry.schema.validation_rules.one_of import OneOfInputValidationRule
+
+MAX_TOKENS = 2000
+MAX_ERRORS = 5
+KEPT_DOCUMENTS = 1000
+KEPT_CHARACTERS = 16_384
+_RULES = (*specified_rules, MaybeNullValidationRule, OneOfInputValidationRule)
+
+LIMITS = {"depth": 15, "fields": 400, "aliases": 60, "directives": 60, "root fields": 20, "fragments": 60}
+"""The most of each that one operation may have, its fragments expanded."""
+
+INTROSPECTION_FACTOR = 3
+BILLABLE = frozenset({"complete", "embed", "rerank", "transcribe", "moderate", "completion", "speech"})
+"""Root fields of which a document has at most one, so that aliases cannot multiply charges."""
+
+_ENOUGH = 10**9
+
+
+class Refused(Exception):
+    """A request that never reaches a resolver. `errors` say why."""
+
+    def __init__(self, *errors: GraphQLError) -> None:
+        super().__init__(errors[0].message)
+        self.errors = errors
+
+
+@dataclass(slots=True)
+class Checked:
+    """A document that may be executed, and what was made of it for later."""
+
+    document: DocumentNode
+    introspects: bool
+    compiled: dict[Any, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """One operation of a checked document."""
+
+    checked: Checked
+    operation: OperationDefinitionNode
+
+    @property
+    def document(self) -> DocumentNode:
+        """Return the whole document."""
+        return self.checked.document
+
+    @property
+    def name(self) -> str | None:
+        """Return the operation's name."""
+        return self.operation.name.value if self.operation.name else None
+
+    @property
+    def is_subscription(self) -> bool:
+        """Tell whether the answer is a stream."""
+        return self.operation.operation is OperationType.SUBSCRIPTION
+
+    @property
+    def is_mutation(self) -> bool:
+        """Tell whether the operation changes something."""
+        return self.operation.operation is OperationType.MUTATION
+
+
+class Documents:
+    """The documents of a schema, the last used ones kept; what was refused is kept too."""
+
+    def __init__(self, schema: GraphQLSchema) -> None:
+        self._schema = schema
+        self._kept: OrderedDict[str, Checked | Refused] = OrderedDict()
+
+    def prepare(self, query: str, operation_name: str | None) -> Prepared:
+        """Return the operation to execute.
+
+        Raises:
+            Refused: syntax, limits or validation; or the document has no operation of that name, or several.
+        """
+        found = self._kept.get(query)
+        if found is None:
+            found = self._check(query)
+            if len(query) <= KEPT_CHARACTERS:
+                self._kept[query] = found
+                if len(self._kept) > KEPT_DOCUMENTS:
+                    self._kept.popitem(last=False)
+        else:
+            self._kept.move_to_end(query)
+        if isinstance(found, Refused):
+            raise Refused(*found.errors)
+        return Prepared(found, _operation(found.document, operation_name))
+
+    def _check(self, query: str) -> Checked | Refused:
+        try:
+            document = parse(query, max_tokens=MAX_TOKENS)
+        except GraphQLError as error:
+            return Refused(error)
+        except RecursionError:
+            return Refused(_too_large("levels of nesting", "200"))
+        introspects = any(name in {"__schema", "__type"} for name in _root_names(document))
+        over = _over_limits(document, INTROSPECTION_FACTOR if introspects else 1)
+        if over:
+            return Refused(*over)
+        errors = validate(self._schema, document, _RULES, max_errors=MAX_ERRORS, hide_suggestions=True)
+        return Refused(*errors) if errors else Checked(document, introspects)
+
+
+def _operation(document: DocumentNode, name: str | None) -> OperationDefinitionNode:
+    operations = [one for one in document.definitions if isinstance(one, OperationDefinitionNode)]
+    if name is None and len(operations) == 1:
+        return operations[0]
+    if name is None:
+        problem = "names no operation" if operations else "has no operation"
+        raise Refused(GraphQLError(f"The document {problem}: give `operationName` where there are several."))
+    for operation in operations:
+        if operation.name is not None and operation.name.value == name:
+            return operation
+    raise Refused(GraphQLError(f"The document has no operation named {name!r}."))
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """What a selection amounts to with its fragments expanded."""
+
+    depth: int = 0
+    fields: int = 0
+    aliases: int = 0
+    directives: int = 0
+
+    def beside(self, other: "Measure") -> "Measure":
+        """Return the two as siblings."""
+        return Measure(
+            max(self.depth, other.depth),
+            min(_ENOUGH, self.fields + other.fields),
+            min(_ENOUGH, self.aliases + other.aliases),
+            min(_ENOUGH, self.directives + other.directives),
+        )
+
+
+class _Measuring:
+    """Measures each fragment once, so that the cost is linear in the document however fragments nest."""
+
+    def __init__(self, document: DocumentNode) -> None:
+        self.fragments = {
+            one.name.value: one for one in document.definitions if isinstance(one, FragmentDefinitionNode)
+        }
+        self._known: dict[str, Measure] = {}
+        self._open: set[str] = set()
+
+    def selection(self, selection_set: SelectionSetNode | None) -> Measure:
+        total = Measure()
+        for node in selection_set.selections if selection_set is not None else ():
+            directives = len(node.directives or ())
+            if isinstance(node, FragmentSpreadNode):
+                inner = self._fragment(node.name.value)
+                total = total.beside(Measure(inner.depth, inner.fields, inner.aliases, inner.directives + directives))
+                continue
+            inner = self.selection(getattr(node, "selection_set", None))
+            field_ = isinstance(node, FieldNode)
+            alias = 1 if isinstance(node, FieldNode) and node.alias is not None else 0
+            total = total.beside(
+                Measure(
+                    inner.depth + field_, inner.fields + field_, inner.aliases + alias, inner.directives + directives
+                )
+            )
+        return total
+
+    def root_names(self, selection_set: SelectionSetNode) -> Iterator[str]:
+        """Yield the names of the root fields, a fragment's once for each name that it is met under."""
+        seen: set[str] = set()
+        waiting: list[SelectionSetNode] = [selection_set]
+        while waiting:
+            for node in waiting.pop().selections:
+                if isinstance(node, FieldNode):
+                    yield node.name.value
+                elif isinstance(node, FragmentSpreadNode):
+                    name = node.name.value
+                    if name in self.fragments and name not in seen:
+                        seen.add(name)
+                        waiting.append(self.fragments[name].selection_set)
+                else:
+                    waiting.append(node.selection_set)  # type: ignore[attr-defined]
+
+    def _fragment(self, name: str) -> Measure:
+        if name in self._known:
+            return self._known[name]
+        if name not in self.fragments or name in self._open:
+            return Measure()  # unknown or in a circle: validation says so
+        self._open.add(name)
+        fragment = self.fragments[name]
+        inner = self.selection(fragment.selection_set)
+        self._open.discard(name)
+        self._known[name] = Measure(
+            inner.depth, inner.fields, inner.aliases, inner.directives + len(fragment.directives or ())
+        )
+        return self._known[name]
+
+
+def _root_names(document: DocumentNode) -> set[str]:
+    measuring = _Measuring(document)
+    return {
+        name
+        for operation in document.definitions
+        if isinstance(operation, OperationDefinitionNode)
+        for name in measuring.root_names(operation.selection_set)
+    }
+
+
+def _over_limits(document: DocumentNode, factor: int) -> Sequence[GraphQLError]:
+    measuring = _Measuring(document)
+    for operation in document.definitions:
+        if not isinstance(operation, OperationDefinitionNode):
+            continue
+        measure = measuring.selection(operation.selection_set)
+        roots = list(measuring.root_names(operation.selection_set))
+        found = {
+            "depth": measure.depth,
+            "fields": measure.fields,
+            "aliases": measure.aliases,
+            "directives": measure.directives + len(operation.directives or ()),
+            "root fields": len(roots),
+            "fragments": len(measuring.fragments),
+        }
+        over = [
+            _too_large(name, str(LIMITS[name] * factor)) for name, size in found.items() if size > LIMITS[name] * factor
+        ]
+        if over:
+            return over
+        if sum(name in BILLABLE for name in roots) > 1:
+            return [_too_large("billable root field", "1")]
+    return ()
+
+
+def _too_large(what: str, limit: str) -> GraphQLError:
+    return GraphQLError(
+        f"The operation is too large: its {what} may be at most {limit}. Split it.",
+        extensions={"code": "OPERATION_TOO_LARGE", "limit": what},
+    )

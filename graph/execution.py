@@ -1,0 +1,160 @@
+"""Executes operations: a query or mutation to one payload, a subscription to a stream of encoded payloads."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
+from typing import Any
+
+import msgspec
+import strawberry
+from graphql import ExecutionResult, GraphQLError, execute
+from graphql.execution import (
+    Executor,
+    create_source_event_stream,
+    execute_subscription_event,
+    map_source_to_response_event,
+)
+
+from core.errors import Unauthenticated
+from graph.batches import Batches
+from graph.compiled import Compiled, NotCompilable, compile_selection
+from graph.completion_events import EVENT_STRUCTS
+from graph.context import Context
+from graph.documents import Documents, Prepared, Refused
+from graph.masking import formatted
+
+_encode = msgspec.json.Encoder(enc_hook=str).encode
+
+
+class Engine:
+    """A schema with its documents, ready to execute."""
+
+    def __init__(self, schema: strawberry.Schema) -> None:
+        self.schema = schema._schema
+        self._executor: type[Executor[Any, Any]] = schema.execution_context_class
+        self.documents = Documents(self.schema)
+
+    def prepare(self, query: str, operation_name: str | None, context: Context) -> Prepared:
+        """Return the operation to execute.
+
+        Raises:
+            Refused: it never reaches a resolver.
+        """
+        prepared = self.documents.prepare(query, operation_name)
+        if prepared.checked.introspects and context.viewer is None:
+            cause = Unauthenticated("Reading the schema needs a token.")
+            raise Refused(GraphQLError(cause.message, original_error=cause))
+        return prepared
+
+    async def execute(
+        self, prepared: Prepared, variables: Mapping[str, Any] | None, context: Context, seconds: float
+    ) -> bytes:
+        """Return the encoded payload of a query or mutation.
+
+        Raises:
+            Refused: the variables do not fit; no resolver ran.
+        """
+        async with asyncio.timeout(seconds):
+            result = execute(
+                self.schema,
+                prepared.document,
+                context_value=context,
+                variable_values=dict(variables or {}),
+                operation_name=prepared.name,
+                executor_class=self._executor,
+            )
+            if not isinstance(result, ExecutionResult):
+                result = await result
+        if result.data is None and result.errors and all(error.path is None for error in result.errors):
+            raise Refused(*result.errors)
+        return encoded(result)
+
+    async def stream(
+        self, prepared: Prepared, variables: Mapping[str, Any] | None, context: Context, seconds: float
+    ) -> AsyncGenerator[Sequence[bytes], None]:
+        """Return any operation as a stream of encoded payloads; a query or mutation is one payload.
+
+        Raises:
+            Refused: nothing was begun.
+        """
+        if prepared.is_subscription:
+            return await self.subscribe(prepared, variables, context)
+        return _single(await self.execute(prepared, variables, context, seconds))
+
+    async def subscribe(
+        self, prepared: Prepared, variables: Mapping[str, Any] | None, context: Context
+    ) -> AsyncGenerator[Sequence[bytes], None]:
+        """Return the stream of encoded payloads, in batches of what has come together.
+
+        Raises:
+            Refused: the stream could not be begun.
+        """
+        executor = self._executor.build(
+            self.schema,
+            prepared.document,
+            context_value=context,
+            variable_values=dict(variables or {}),
+            operation_name=prepared.name,
+        )
+        if not isinstance(executor, Executor):
+            raise Refused(*executor)
+        source = create_source_event_stream(executor)
+        if not isinstance(source, ExecutionResult | AsyncIterable):
+            source = await source
+        if isinstance(source, ExecutionResult):
+            raise Refused(*(source.errors or ()))
+        if isinstance(source, Batches):
+            compiled = compile_selection(self.schema, prepared, variables or {}, EVENT_STRUCTS)
+            return self._compiled(compiled, source, executor)
+        return _payloads(map_source_to_response_event(executor, source))
+
+    async def _compiled(
+        self, compiled: Compiled, source: Batches, executor: Executor[Any, Any]
+    ) -> AsyncGenerator[Sequence[bytes], None]:
+        encoders = compiled.encoders
+        async with aclosing(source.batches) as batches:
+            async for batch in batches:
+                payloads = []
+                for event in batch:
+                    encode = encoders.get(type(event))
+                    try:
+                        payload = encode(event) if encode is not None else None
+                    except NotCompilable:
+                        payload = None
+                    payloads.append(payload or await self._executed(executor, event))
+                yield payloads
+
+    async def _executed(self, executor: Executor[Any, Any], event: Any) -> bytes:
+        """Return the payload of one event as graphql-core makes it."""
+        result = execute_subscription_event(executor.build_per_event_executor(event))
+        return encoded(result if isinstance(result, ExecutionResult) else await result)
+
+
+async def _single(payload: bytes) -> AsyncGenerator[Sequence[bytes], None]:
+    yield (payload,)
+
+
+async def _payloads(stream: AsyncIterator[ExecutionResult]) -> AsyncGenerator[Sequence[bytes], None]:
+    try:
+        async for result in stream:
+            yield (encoded(result),)
+    finally:
+        await stream.aclose()  # type: ignore[attr-defined]
+
+
+def encoded(result: ExecutionResult) -> bytes:
+    """Return a result as JSON."""
+    payload: dict[str, Any] = {"data": result.data}
+    if result.errors:
+        payload["errors"] = [formatted(error) for error in result.errors]
+    return _encode(payload)
+
+
+def refusal(refused: Refused) -> bytes:
+    """Return the payload of a request that reached no resolver: errors and no data."""
+    return b'{"errors":' + error_list(refused) + b"}"
+
+
+def error_list(refused: Refused) -> bytes:
+    """Return the errors of a request that reached no resolver, as a JSON array."""
+    return _encode([formatted(error) for error in refused.errors])

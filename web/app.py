@@ -1,0 +1,56 @@
+"""The API as an ASGI application: its routes, and the resources that it holds while it runs."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from graph.schema import schema
+from starlette.applications import Starlette
+from starlette.routing import Route, WebSocketRoute
+from starlette.types import Receive, Scope, Send
+
+from core.ports import Clock
+from core.settings import Settings
+from core.watch import watch
+from graph.execution import Engine
+from storage.resources import open_app
+from web import explorer, health
+from web.endpoint import HttpEndpoint
+from web.sockets import SocketEndpoint
+
+
+class GraphQLRoute:
+    """Hands a request to the view of its kind, once the resources are open."""
+
+    def __init__(self) -> None:
+        self.http: HttpEndpoint | None = None
+        self.socket: SocketEndpoint | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        serve = self.http if scope["type"] == "http" else self.socket
+        assert serve is not None, "the application has not started"
+        await serve(scope, receive, send)
+
+
+def create_app(settings: Settings, *, clock: Clock | None = None) -> Starlette:
+    """Return the application; its resources open with its lifespan and close with it."""
+    route = GraphQLRoute()
+
+    @asynccontextmanager
+    async def lifespan(starlette: Starlette) -> AsyncIterator[None]:
+        async with open_app(settings, clock=clock) as app:
+            engine = Engine(schema)
+            route.http, route.socket = HttpEndpoint(app, engine), SocketEndpoint(app, engine)
+            starlette.state.app = app
+            watch(app)
+            yield
+
+    return Starlette(
+        routes=[
+            Route("/graphql", route),
+            WebSocketRoute("/graphql", route),
+            Route("/health/live", health.live),
+            Route("/health/ready", health.ready),
+            *explorer.routes(),
+        ],
+        lifespan=lifespan,
+    )

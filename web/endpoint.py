@@ -1,0 +1,223 @@
+"""The GraphQL view over HTTP: what a request must be, and the answer in the form that its client takes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl
+
+import msgspec
+from graphql import GraphQLError
+from starlette.datastructures import Headers
+from starlette.types import Receive, Scope, Send
+
+from core.app import App
+from core.errors import ErrorCode, ModelyardError, Unauthenticated
+from graph.context import make_context
+from graph.documents import Prepared, Refused
+from graph.execution import Engine, refusal
+from web.auth import secret_of, viewer_of
+from web.negotiation import EVENTS, GRAPHQL_JSON, JSON, MIXED, is_foreign, is_json_body, wanted
+from web.streams import StreamingAnswer
+
+MAX_BODY = 256 * 1024
+MAX_DEPTH = 64
+QUERY_SECONDS = 30.0
+_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"cache-control", b"no-store"),
+    (b"referrer-policy", b"no-referrer"),
+)
+_decode = msgspec.json.Decoder().decode
+
+
+class Unfit(Exception):
+    """A request that is no GraphQL request; `status` is HTTP's word for why."""
+
+    def __init__(self, status: int, message: str, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.headers = headers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """A well-formed GraphQL request."""
+
+    query: str
+    variables: Mapping[str, Any] | None
+    operation_name: str | None
+
+    @classmethod
+    def of(cls, body: Any) -> "Request":
+        """Return the request that a decoded body is. Unfit where it is none."""
+        if not isinstance(body, dict):
+            raise Unfit(400, "The body must be a JSON object.")
+        query, name = body.get("query"), body.get("operationName")
+        variables, extensions = body.get("variables"), body.get("extensions")
+        if not isinstance(query, str) or not query:
+            raise Unfit(400, "`query` must be the text of a document.")
+        if name is not None and not isinstance(name, str):
+            raise Unfit(400, "`operationName` must be a string.")
+        for field, value in (("variables", variables), ("extensions", extensions)):
+            if value is not None and not isinstance(value, dict):
+                raise Unfit(400, f"`{field}` must be an object.")
+        return cls(query=query, variables=variables, operation_name=name or None)
+
+
+class HttpEndpoint:
+    """Serves queries and mutations as one answer, subscriptions as a stream."""
+
+    def __init__(self, app: App, engine: Engine) -> None:
+        self._app = app
+        self._engine = engine
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = Headers(scope=scope)
+        want = wanted(headers.get("accept"))
+        media = want.media if want is not None and want.media in {GRAPHQL_JSON, JSON} else JSON
+        try:
+            if scope["method"] not in {"GET", "POST"}:
+                raise Unfit(405, "Use GET or POST.", [(b"allow", b"GET, POST")])
+            if want is None:
+                raise Unfit(406, f"Accept one of: {GRAPHQL_JSON}, {JSON}, {EVENTS}, {MIXED}; subscriptionSpec=1.0.")
+            if is_foreign(headers, self._app.settings.allowed_origins):
+                raise Unfit(403, "Pages of other origins may not call this API; MODELYARD_ALLOWED_ORIGINS allows one.")
+            request = await _request(scope, headers, receive)
+            await self._serve(scope, receive, send, headers, request, want.media)
+        except Unfit as unfit:
+            error = GraphQLError(unfit.message)
+            await _answer(send, unfit.status, media, refusal(Refused(error)), unfit.headers)
+        except Refused as refused:
+            status = _status(refused)
+            if status == 400 and want is not None and want.media == JSON:
+                status = 200  # what older clients expect of a well-formed request
+            await _answer(send, status, media, refusal(refused))
+        except TimeoutError:
+            cause = GraphQLError("The operation took too long and was stopped.", extensions={"code": "TIMEOUT"})
+            await _answer(send, 504, media, refusal(Refused(cause)))
+
+    async def _serve(
+        self, scope: Scope, receive: Receive, send: Send, headers: Headers, request: Request, media: str
+    ) -> None:
+        try:
+            viewer = await viewer_of(self._app, secret_of(headers))
+        except ModelyardError as error:
+            raise Refused(GraphQLError(error.message, original_error=error)) from error
+        context = make_context(self._app, viewer)
+        try:
+            prepared = self._engine.prepare(request.query, request.operation_name, context)
+            _check_way(prepared, scope["method"], media)
+            if media in {EVENTS, MIXED}:
+                payloads = await self._engine.stream(prepared, request.variables, context, self._seconds(prepared))
+                await StreamingAnswer(payloads, media, _HEADERS)(scope, receive, send)
+                return
+            payload = await self._engine.execute(prepared, request.variables, context, self._seconds(prepared))
+        finally:
+            await context.aclose()
+        await _answer(send, 200, media, payload)
+
+    def _seconds(self, prepared: Prepared) -> float:
+        return self._app.settings.call_seconds + 30 if prepared.is_mutation else QUERY_SECONDS
+
+
+def _check_way(prepared: Prepared, method: str, media: str) -> None:
+    if prepared.is_mutation and method == "GET":
+        raise Unfit(405, "A mutation is sent by POST.", [(b"allow", b"POST")])
+    if prepared.is_subscription and media not in {EVENTS, MIXED}:
+        raise Unfit(
+            406,
+            f"A subscription is a stream: accept {EVENTS}, or {MIXED}; subscriptionSpec=1.0, or use a WebSocket with "
+            "graphql-transport-ws.",
+        )
+
+
+async def _request(scope: Scope, headers: Headers, receive: Receive) -> Request:
+    if scope["method"] == "GET":
+        return Request.of(_query_string(scope["query_string"]))
+    if not is_json_body(headers.get("content-type")):
+        raise Unfit(415, "The content type must be application/json, in UTF-8.")
+    return Request.of(decoded(await _body(headers, receive)))
+
+
+def decoded(data: bytes | str) -> Any:
+    """Return a JSON text as values. Unfit where it is none, or nests too deeply."""
+    try:
+        value = _decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise Unfit(400, "The body is not JSON in UTF-8.") from None
+    except RecursionError:
+        raise Unfit(400, "The body is nested too deeply.") from None
+    if _is_deeper(value, MAX_DEPTH):
+        raise Unfit(400, "The body is nested too deeply.")
+    return value
+
+
+def _is_deeper(value: Any, limit: int) -> bool:
+    """Tell whether lists and objects nest deeper than this, without recursion."""
+    level = [value]
+    for _ in range(limit):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return False
+    return True
+
+
+async def _body(headers: Headers, receive: Receive) -> bytes:
+    length = headers.get("content-length", "0")
+    if not length.isdecimal() or int(length) > MAX_BODY:
+        raise Unfit(413, f"The body may have at most {MAX_BODY // 1024} KiB.")
+    parts, size = [], 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Unfit(400, "The body ended too early.")
+        part = message.get("body", b"")
+        size += len(part)
+        if size > MAX_BODY:
+            raise Unfit(413, f"The body may have at most {MAX_BODY // 1024} KiB.")
+        parts.append(part)
+        if not message.get("more_body"):
+            return b"".join(parts)
+
+
+def _query_string(raw: bytes) -> dict[str, Any]:
+    try:
+        given: dict[str, Any] = dict(parse_qsl(raw.decode(), keep_blank_values=True, strict_parsing=bool(raw)))
+    except (ValueError, UnicodeDecodeError):
+        raise Unfit(400, "The query string cannot be read.") from None
+    for name in ("variables", "extensions"):
+        if given.get(name):
+            given[name] = decoded(given[name])
+        else:
+            given.pop(name, None)
+    return given
+
+
+def _status(refused: Refused) -> int:
+    causes = [error.original_error for error in refused.errors]
+    if any(isinstance(cause, Unauthenticated) for cause in causes):
+        return 401
+    unavailable = any(
+        isinstance(cause, ModelyardError) and cause.code is ErrorCode.SERVER_UNAVAILABLE for cause in causes
+    )
+    return 503 if unavailable else 400
+
+
+async def _answer(
+    send: Send, status: int, media: str, body: bytes, headers: Sequence[tuple[bytes, bytes]] = ()
+) -> None:
+    content = [
+        (b"content-type", f"{media}; charset=utf-8".encode()),
+        (b"content-length", b"%d" % len(body)),
+        *_HEADERS,
+        *headers,
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": content})
+    await send({"type": "http.response.body", "body": body})
