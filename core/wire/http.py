@@ -7,7 +7,7 @@ import re
 import socket
 import ssl
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -123,8 +123,9 @@ class Answer:
 class Http:
     """One client of one egress profile. Shares no cookies, follows no redirects, reads no environment."""
 
-    def __init__(self, session: aiohttp.ClientSession, egress: Egress) -> None:
+    def __init__(self, session: aiohttp.ClientSession, egress: Egress, whole: aiohttp.ClientTimeout) -> None:
         self._session = session
+        self._whole = whole
         self.egress = egress
 
     @classmethod
@@ -141,8 +142,8 @@ class Http:
         """Open a client; its connections close with the block.
 
         `connect_seconds` bounds name lookup, TCP and TLS together; `write_seconds` how long sent bytes may stay
-        unacknowledged (Linux); `silence_seconds` the time without a byte in an answer, a safety net behind the
-        deadlines of the caller.
+        unacknowledged (Linux); `silence_seconds` the time without a byte while `request` waits. Streams have no such
+        bound, as a timer for every chunk costs more than decoding it: their reader sets the deadlines.
         """
         connector = aiohttp.TCPConnector(
             limit=0,
@@ -151,21 +152,22 @@ class Http:
             ssl=_tls(),
             socket_factory=_guarded(egress, write_seconds),
         )
+        streamed = aiohttp.ClientTimeout(total=None, connect=connect_seconds, sock_connect=connect_seconds)
+        whole = aiohttp.ClientTimeout(
+            total=None, connect=connect_seconds, sock_connect=connect_seconds, sock_read=silence_seconds
+        )
         async with aiohttp.ClientSession(
             connector=connector,
-            timeout=aiohttp.ClientTimeout(
-                total=None, connect=connect_seconds, sock_connect=connect_seconds, sock_read=silence_seconds
-            ),
+            timeout=streamed,
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"user-agent": user_agent},
             trust_env=False,
         ) as session:
-            yield cls(session, egress)
+            yield cls(session, egress, whole)
 
-    @asynccontextmanager
-    async def stream(
+    def stream(
         self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None = None
-    ) -> AsyncIterator[Answer]:
+    ) -> AbstractAsyncContextManager[Answer]:
         """Send a request and give its answer once the headers are there; leaving the block closes what is unread.
 
         Raises:
@@ -173,13 +175,7 @@ class Http:
             UpstreamProtocol: what answers is not HTTP.
             UpstreamBadRequest: it redirects.
         """
-        response = await self._send(method, url, {"accept-encoding": "identity", **headers}, body)
-        try:
-            if 300 <= response.status < 400:
-                raise UpstreamBadRequest(REDIRECTED.format(status=response.status))
-            yield Answer(response)
-        finally:
-            response.close()
+        return self._answer(method, url, {"accept-encoding": "identity", **headers}, body, self._session.timeout)
 
     async def request(
         self,
@@ -195,22 +191,30 @@ class Http:
         Raises:
             UpstreamError: as `stream`; also UpstreamProtocol for a body above `limit` or one that broke off.
         """
-        async with self.stream(
-            method, url, headers={"accept-encoding": "gzip, deflate", **headers}, body=body
-        ) as answer:
+        headers = {"accept-encoding": "gzip, deflate", **headers}
+        async with self._answer(method, url, headers, body, self._whole) as answer:
             content = await answer.read_all(limit) if answer.status < 400 else await answer.read_error()
             return Reply(status=answer.status, headers=answer.headers, body=content)
 
-    async def _send(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None
-    ) -> aiohttp.ClientResponse:
+    @asynccontextmanager
+    async def _answer(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, timeout: aiohttp.ClientTimeout
+    ) -> AsyncIterator[Answer]:
         # A large body goes out in pieces, so that it does not hold up the others of the loop.
         data = io.BytesIO(body) if body is not None and len(body) > _LARGE_BODY else body
-        with targeting(target_of(url)):
-            try:
-                return await self._session.request(method, url, headers=headers, data=data, allow_redirects=False)
-            except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
-                raise _no_answer(error) from error
+        try:
+            with targeting(target_of(url)):
+                response = await self._session.request(
+                    method, url, headers=headers, data=data, allow_redirects=False, timeout=timeout
+                )
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+            raise _no_answer(error) from error
+        try:
+            if 300 <= response.status < 400:
+                raise UpstreamBadRequest(REDIRECTED.format(status=response.status))
+            yield Answer(response)
+        finally:
+            response.close()
 
 
 def check_header(name: str, value: str) -> None:

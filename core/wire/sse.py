@@ -68,9 +68,10 @@ class EventDecoder:
                 events.append(block[6:])
             else:
                 self._lines(block + b"\n\n", events)
-        whole, end, piece = rest.rpartition(b"\n")
-        self._lines(whole + end, events)
-        self._keep(piece)
+        if rest:
+            whole, end, piece = rest.rpartition(b"\n")
+            self._lines(whole + end, events)
+            self._keep(piece)
         return events
 
     def _lines(self, text: bytes, events: list[bytes]) -> None:

@@ -184,9 +184,9 @@ async def test_silence_in_a_body_ends_at_the_safety_net(provider: FakeProvider) 
 
     async with Http.open(egress=Egress(["127.0.0.1:*"]), silence_seconds=0.1) as http:
         with pytest.raises(UpstreamTimeout, match="middle of its answer"):
-            async with http.stream("POST", f"{provider.url}/chat/completions", headers={}, body=CHAT) as answer:
-                async for _ in answer.iter_chunks():
-                    pass
+            await http.request("POST", f"{provider.url}/chat/completions", headers={}, body=CHAT)
+
+    assert await closed(provider)
 
 
 async def test_silence_before_an_answer_ends_at_the_safety_net(provider: FakeProvider) -> None:
