@@ -121,7 +121,7 @@ class _Selection:
         definition = object_type.fields.get(name)
         if definition is None or any(node.arguments for node in nodes):
             raise NotCompilable(name)
-        return _got(_attribute(definition), self._value(definition.type, nodes))
+        return _got(_getter(definition), self._value(definition.type, nodes))
 
     def _value(self, kind: Any, nodes: list[FieldNode]) -> Encoder:
         if isinstance(kind, GraphQLNonNull):
@@ -203,12 +203,21 @@ class _Selection:
         return values
 
 
-def _attribute(definition: GraphQLField) -> str:
-    """Return the attribute that a field shows as it is. NotCompilable where a resolver of its own decides."""
+def _getter(definition: GraphQLField) -> Callable[[Any], Any]:
+    """Return how a field is read off its object: an attribute, or a function of the object alone.
+
+    Raises:
+        NotCompilable: a permission guards it, or its resolver wants more than the object.
+    """
     declared = definition.extensions.get("strawberry-definition")
-    if not isinstance(declared, StrawberryField) or declared.base_resolver is not None or definition.args:
+    if not isinstance(declared, StrawberryField) or definition.args or definition.extensions.get("guarded"):
+        raise NotCompilable("a guard or an argument")
+    resolver = declared.base_resolver
+    if resolver is None:
+        return attrgetter(declared.python_name)
+    if resolver.is_async or resolver.info_parameter is not None or resolver.parent_parameter is not None:
         raise NotCompilable("a resolver")
-    return declared.python_name
+    return resolver.wrapped_func
 
 
 def _leaf(kind: GraphQLEnumType | GraphQLScalarType) -> Encoder:
@@ -243,8 +252,7 @@ def _listed(encode: Encoder) -> Encoder:
     return encode_list
 
 
-def _got(name: str, encode: Encoder) -> Encoder:
-    get = attrgetter(name)
+def _got(get: Callable[[Any], Any], encode: Encoder) -> Encoder:
     return lambda event: encode(get(event))
 
 

@@ -31,7 +31,7 @@ class Engine:
 
     def __init__(self, schema: strawberry.Schema) -> None:
         self.schema = schema._schema
-        self._executor: type[Executor[Any, Any]] = schema.execution_context_class
+        self._executor: type[Executor[Any]] = schema.execution_context_class
         self.documents = Documents(self.schema)
 
     def prepare(self, query: str, operation_name: str | None, context: Context) -> Prepared:
@@ -109,7 +109,7 @@ class Engine:
         return _payloads(map_source_to_response_event(executor, source))
 
     async def _compiled(
-        self, compiled: Compiled, source: Batches, executor: Executor[Any, Any]
+        self, compiled: Compiled, source: Batches, executor: Executor[Any]
     ) -> AsyncGenerator[Sequence[bytes], None]:
         encoders = compiled.encoders
         async with aclosing(source.batches) as batches:
@@ -124,7 +124,7 @@ class Engine:
                     payloads.append(payload or await self._executed(executor, event))
                 yield payloads
 
-    async def _executed(self, executor: Executor[Any, Any], event: Any) -> bytes:
+    async def _executed(self, executor: Executor[Any], event: Any) -> bytes:
         """Return the payload of one event as graphql-core makes it."""
         result = execute_subscription_event(executor.build_per_event_executor(event))
         return encoded(result if isinstance(result, ExecutionResult) else await result)
