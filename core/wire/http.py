@@ -7,12 +7,15 @@ import re
 import socket
 import ssl
 from collections.abc import AsyncIterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Self
 
 import aiohttp
 import certifi
+from aiohttp.abc import AbstractResolver, ResolveResult
 
 from core.errors import (
     UpstreamBadRequest,
@@ -44,6 +47,7 @@ _CERTIFICATE = "The TLS certificate of the provider's server cannot be verified.
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")
 _DRAIN_SECONDS = 0.05
 _LARGE_BODY = 2**20
+_LOOKUPS = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,6 +154,7 @@ class Http:
             ttl_dns_cache=10,
             keepalive_timeout=15,
             ssl=_tls(),
+            resolver=_Resolver(),
             socket_factory=_guarded(egress, write_seconds),
         )
         streamed = aiohttp.ClientTimeout(total=None, connect=connect_seconds, sock_connect=connect_seconds)
@@ -215,6 +220,44 @@ class Http:
             yield Answer(response)
         finally:
             response.close()
+
+
+class _Resolver(AbstractResolver):
+    """Looks names up in threads of its own: a name that never resolves must not hold up what else uses threads."""
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(max_workers=_LOOKUPS, thread_name_prefix="resolve")
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        """Return every address of a name.
+
+        Raises:
+            OSError: it has none.
+        """
+        lookup = partial(socket.getaddrinfo, host, port, family=family, type=socket.SOCK_STREAM)
+        found = await asyncio.get_running_loop().run_in_executor(self._threads, lookup)
+        return [
+            ResolveResult(
+                hostname=host,
+                host=_address_text(sockaddr),
+                port=port,
+                family=kind,
+                proto=protocol,
+                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+            )
+            for kind, _, protocol, _, sockaddr in found
+        ]
+
+    async def close(self) -> None:
+        """Start no further lookup."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _address_text(sockaddr: tuple[Any, ...]) -> str:
+    """Return the address with its zone, where a link-local one has it."""
+    return str(sockaddr[0]) if len(sockaddr) < 4 or not sockaddr[3] else f"{sockaddr[0]}%{sockaddr[3]}"
 
 
 def check_header(name: str, value: str) -> None:

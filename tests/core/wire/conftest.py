@@ -1,5 +1,6 @@
 """A misbehaving provider and a client that may reach it."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -16,10 +17,10 @@ def running_provider() -> Iterator[FakeProvider]:
 
 
 @pytest.fixture
-def provider(running_provider: FakeProvider) -> Iterator[FakeProvider]:
+async def provider(running_provider: FakeProvider) -> AsyncIterator[FakeProvider]:
     running_provider.reset()
     yield running_provider
-    running_provider.wait_until_quiet()
+    await asyncio.to_thread(running_provider.wait_until_quiet)
 
 
 @pytest.fixture

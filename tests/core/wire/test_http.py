@@ -3,11 +3,19 @@
 import asyncio
 import gzip
 import socket
+import ssl
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from core.errors import UpstreamBadRequest, UpstreamProtocol, UpstreamTimeout, UpstreamUnavailable
 from core.wire.egress import Egress
@@ -156,6 +164,54 @@ async def test_a_server_that_hangs_up_without_an_answer_is_unavailable(http: Htt
 
     with pytest.raises(UpstreamUnavailable, match="closed the connection without an answer"):
         await http.request("POST", f"{provider.url}/chat/completions", headers={}, body=CHAT)
+
+
+async def test_a_certificate_that_nobody_vouches_for_is_refused(http: Http, tmp_path: Path) -> None:
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(self_signed(tmp_path))
+    listening = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0, ssl=tls)
+    port = listening.sockets[0].getsockname()[1]
+
+    with pytest.raises(UpstreamUnavailable, match="certificate"):
+        await http.request("GET", f"https://127.0.0.1:{port}/", headers={})
+
+    listening.close()
+
+
+def self_signed(folder: Path) -> Path:
+    """Write a certificate for 127.0.0.1 and its key into one file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(datetime(2026, 1, 1, tzinfo=UTC))
+        .not_valid_after(datetime(2126, 1, 1, tzinfo=UTC))
+        .sign(key, hashes.SHA256())
+    )
+    file = folder / "server.pem"
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    file.write_bytes(private + certificate.public_bytes(serialization.Encoding.PEM))
+    return file
+
+
+async def test_names_that_hang_do_not_hold_up_other_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    released = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: released.wait(10) and [])
+    async with Http.open(egress=Egress(), connect_seconds=0.2) as http:
+        hanging = [http.request("GET", f"https://name-{number}.example/", headers={}) for number in range(20)]
+
+        failures = await asyncio.gather(*hanging, return_exceptions=True)
+        answer = await asyncio.wait_for(asyncio.to_thread(lambda: "at once"), 1)
+        released.set()
+
+    assert {str(failure) for failure in failures} == {UNREACHABLE}
+    assert answer == "at once"
 
 
 async def test_what_is_not_http_is_a_protocol_failure(http: Http) -> None:
