@@ -9,7 +9,7 @@ graphql-core.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from graphql import (
@@ -217,7 +217,8 @@ def _getter(definition: GraphQLField) -> Callable[[Any], Any]:
         return attrgetter(declared.python_name)
     if resolver.is_async or resolver.info_parameter is not None or resolver.parent_parameter is not None:
         raise NotCompilable("a resolver")
-    return resolver.wrapped_func
+    get: Any = resolver.wrapped_func
+    return cast("Callable[[Any], Any]", get)
 
 
 def _leaf(kind: GraphQLEnumType | GraphQLScalarType) -> Encoder:

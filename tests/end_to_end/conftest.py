@@ -1,0 +1,59 @@
+"""One running product for each test of this folder, on SQLite, with a provider that misbehaves on request."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from core.settings import Settings
+from tests.conftest import settings_for
+from tests.fake_provider import FakeProvider
+from tests.product import Product, running
+
+
+@pytest.fixture(scope="session")
+def shared_provider() -> Iterator[FakeProvider]:
+    """Return the one provider of the session."""
+    with FakeProvider() as provider:
+        yield provider
+
+
+@pytest.fixture
+def provider(shared_provider: FakeProvider) -> FakeProvider:
+    """Return the provider, with nothing set."""
+    shared_provider.reset()
+    return shared_provider
+
+
+@pytest.fixture
+def product_settings(sqlite_template: Path, redis_url: str, tmp_path: Path) -> Settings:
+    """Return settings with short times, so that what must end ends soon."""
+    path = tmp_path / "modelyard.db"
+    path.write_bytes(sqlite_template.read_bytes())
+    return settings_for(
+        f"sqlite+aiosqlite:///{path}",
+        redis_url,
+        tmp_path,
+        EGRESS_ALLOW="127.0.0.0/8:*",
+        GRACE_SECONDS="0.3",
+        FIRST_BYTE_SECONDS="1",
+        IDLE_SECONDS="1",
+    )
+
+
+@pytest.fixture
+async def product(product_settings: Settings) -> AsyncIterator[Product]:
+    """Return the running product."""
+    async with running(product_settings) as started:
+        yield started
+
+
+@pytest.fixture
+async def no_tasks_left() -> AsyncIterator[None]:
+    """Check that a test leaves no task behind."""
+    before = asyncio.all_tasks()
+    yield
+    await asyncio.sleep(0.05)
+    left = {task for task in asyncio.all_tasks() - before if not task.done()}
+    assert not left, left
