@@ -212,6 +212,8 @@ class Http:
                 response = await self._session.request(
                     method, url, headers=headers, data=data, allow_redirects=False, timeout=timeout
                 )
+        except aiohttp.ClientResponseError as error:
+            raise _no_answer(error) from None  # its repr shows the request's headers, and so the key
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             raise _no_answer(error) from error
         try:

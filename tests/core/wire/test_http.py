@@ -6,6 +6,7 @@ import socket
 import ssl
 import threading
 import time
+import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -17,7 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from core.errors import UpstreamBadRequest, UpstreamProtocol, UpstreamTimeout, UpstreamUnavailable
+from core.errors import UpstreamBadRequest, UpstreamError, UpstreamProtocol, UpstreamTimeout, UpstreamUnavailable
 from core.wire.egress import Egress
 from core.wire.http import ANSWER_LIMIT, ERROR_LIMIT, UNREACHABLE, Http, check_header
 from tests.fake_provider import FakeProvider
@@ -218,6 +219,20 @@ async def test_what_is_not_http_is_a_protocol_failure(http: Http) -> None:
     async with server(b"SSH-2.0-OpenSSH_9.2\r\n\r\n") as url:
         with pytest.raises(UpstreamProtocol, match="readable HTTP"):
             await http.request("GET", url, headers={})
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"", b"SSH-2.0-OpenSSH_9.2\r\n\r\n", b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n", b"HTTP/1.1 307 X\r\n\r\n"],
+)
+async def test_no_failure_holds_the_key_anywhere(http: Http, answer: bytes) -> None:
+    key = "sk-" + 20 * "7"
+    async with server(answer) as url:
+        with pytest.raises(UpstreamError) as failed:
+            await http.request("GET", url, headers={"authorization": f"Bearer {key}"})
+
+    shown = repr(failed.value) + repr(failed.value.__cause__) + "".join(traceback.format_exception(failed.value))
+    assert key not in shown
 
 
 @pytest.mark.parametrize(

@@ -371,6 +371,19 @@ def test_what_says_nothing_is_passed_over(event: bytes) -> None:
     ]
 
 
+def test_an_error_in_the_middle_does_not_repeat_a_secret() -> None:
+    secret = "local-secret-4711"
+    event = {"error": {"message": f"the key {secret} has expired", "code": 401}}
+    decoder = StreamDecoder(secrets=[secret])
+
+    decoder.feed(sse(event))
+
+    assert secret not in str(decoder.failure)
+    with pytest.raises(ModelyardError) as failed:
+        decode_answer(json.dumps(event).encode(), secrets=[secret])
+    assert secret not in str(failed.value)
+
+
 # ---- own bodies, however they are cut
 
 
