@@ -44,7 +44,7 @@ async def claim(storage: SqlStorage, job_id: UUID) -> Lease | None:
         free = (columns.state == WAITING) | ((columns.state == RUNNING) & (columns.lease_until < now))
         row = await connection.row(
             update(outbox)
-            .where(columns.id == job_id, free)
+            .where(columns.id == job_id, columns.name.in_(_CLASSES), free)
             .values(
                 state=RUNNING,
                 fence=columns.fence + 1,

@@ -109,9 +109,9 @@ async def prune_finished(connection: Connection, before: datetime, *, limit: int
 
 def _is_due(now: datetime) -> ColumnElement[bool]:
     columns: Any = outbox.c
-    not_just_queued = columns.queued_at.is_(None) | (columns.queued_at < now - RELAY_AGAIN)
-    waits = (columns.state == WAITING) & not_just_queued
+    never_queued = columns.queued_at.is_(None)
+    long_ago = columns.queued_at < now - RELAY_AGAIN
+    waits = (columns.state == WAITING) & (never_queued | long_ago)
     ran_out = (columns.state == RUNNING) & (columns.lease_until < now)
-    relayed_since = (columns.queued_at >= columns.lease_until) & (columns.queued_at >= now - RELAY_AGAIN)
-    is_due: ColumnElement[bool] = waits | (ran_out & ~relayed_since)
+    is_due: ColumnElement[bool] = waits | ran_out & (never_queued | (columns.queued_at < columns.lease_until) | long_ago)
     return is_due

@@ -19,6 +19,7 @@ from core.app import App
 from core.settings import Settings, load_settings
 from storage.migrate import migrate
 from storage.resources import Resources, open_resources
+from tests import engines
 
 KEY = base64.b64encode(bytes(range(100, 132))).decode()
 _numbers = itertools.count(1)
@@ -51,11 +52,6 @@ def clock() -> MovableClock:
 @pytest.fixture(scope="session")
 def redis_url() -> Iterator[str]:
     """Return the address of a real Valkey."""
-    if given := os.environ.get("MODELYARD_TEST_REDIS_URL"):
-        yield given
-        return
-    from tests import engines
-
     with engines.valkey() as url:
         yield url
 
@@ -63,11 +59,6 @@ def redis_url() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
     """Return the address of a real PostgreSQL, whose user may create databases."""
-    if given := os.environ.get("MODELYARD_TEST_DATABASE_URL"):
-        yield given
-        return
-    from tests import engines
-
     with engines.postgres() as url:
         yield url
 
