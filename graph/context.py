@@ -1,0 +1,65 @@
+"""What one operation knows: the app, who asks, and what has been loaded for it."""
+
+from uuid import UUID
+
+import strawberry
+
+from core.access import Viewer
+from core.app import App
+from core.configuration import Configuration
+from core.errors import Unauthenticated
+from graph.loaders import Loaders
+
+
+class Context:
+    """The context of one operation; never shared with another, so nothing on it grows old."""
+
+    def __init__(self, app: App, viewer: Viewer | None) -> None:
+        self.app = app
+        self.viewer = viewer
+        self.load = Loaders(app, viewer)
+        self._configurations: dict[UUID, Configuration] = {}
+
+    @property
+    def who(self) -> Viewer:
+        """Return the viewer.
+
+        Raises:
+            Unauthenticated: nobody knows who asks.
+        """
+        if self.viewer is None:
+            raise Unauthenticated("This needs a token: send it as `Authorization: Bearer …`, or in connection_init.")
+        return self.viewer
+
+    async def configuration(self, workspace_id: UUID) -> Configuration:
+        """Return the workspace's configuration, the same one for the whole operation."""
+        found = self._configurations.get(workspace_id)
+        if found is None:
+            membership = self.who.memberships.get(workspace_id)
+            version = membership.version if membership is not None else None
+            loaded = await self.app.configurations.get(workspace_id, version)
+            found = self._configurations.setdefault(workspace_id, loaded)
+        return found
+
+    def changed(self, configuration: Configuration) -> None:
+        """Let the rest of the operation see the configuration that a mutation left."""
+        self._configurations[configuration.workspace_id] = configuration
+
+    async def look_again(self) -> None:
+        """Read anew who asks: a mutation has changed what they belong to."""
+        viewers = await self.app.identity.viewers([self.who.token_id])
+        self.viewer = viewers[self.who.token_id]
+        self.load = Loaders(self.app, self.viewer)
+
+    async def aclose(self) -> None:
+        """Forget what was loaded; reads that are under way end by themselves."""
+        self._configurations.clear()
+
+
+Info = strawberry.Info[Context, None]
+"""What resolvers are given."""
+
+
+def make_context(app: App, viewer: Viewer | None) -> Context:
+    """Return the context of a new operation."""
+    return Context(app, viewer)

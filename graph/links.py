@@ -1,0 +1,139 @@
+"""Links between the types of different nouns: as types and as views, both found when they are used.
+
+Nouns refer to each other in circles (a credential has a provider, a provider has credentials). They meet here, so that no
+module of a noun imports one that imports it.
+"""
+
+from typing import TYPE_CHECKING, Annotated
+from uuid import UUID
+
+import strawberry
+
+from core import entities
+from core.configuration import Configuration
+from core.errors import NotFound
+from core.provider import Manifest
+from core.resolve import Known
+
+if TYPE_CHECKING:
+    from graph.context import Context
+    from graph.credentials import Credential
+    from graph.invocations import Invocation
+    from graph.members import Member
+    from graph.models import Model
+    from graph.providers import Provider
+    from graph.tokens import ApiToken
+    from graph.viewer import Account
+    from graph.workspaces import Workspace
+
+AccountLink = Annotated["Account", strawberry.lazy("graph.viewer")]
+ApiTokenLink = Annotated["ApiToken", strawberry.lazy("graph.tokens")]
+CredentialLink = Annotated["Credential", strawberry.lazy("graph.credentials")]
+InvocationLink = Annotated["Invocation", strawberry.lazy("graph.invocations")]
+MemberLink = Annotated["Member", strawberry.lazy("graph.members")]
+ModelLink = Annotated["Model", strawberry.lazy("graph.models")]
+ProviderLink = Annotated["Provider", strawberry.lazy("graph.providers")]
+WorkspaceLink = Annotated["Workspace", strawberry.lazy("graph.workspaces")]
+
+# ruff: noqa: PLC0415 - this is the one place where modules of nouns are imported when they are used
+
+
+async def account(context: "Context", account_id: UUID | None) -> "Account | None":
+    """Return the view of a person."""
+    from graph.viewer import Account
+
+    found = await context.load.account(account_id) if account_id is not None else None
+    return Account(account=found) if found is not None else None
+
+
+async def api_token(context: "Context", token_id: UUID) -> "ApiToken | None":
+    """Return the view of a token."""
+    from graph.tokens import ApiToken
+
+    found = await context.load.token(token_id)
+    return ApiToken(token=found) if found is not None else None
+
+
+async def workspace(context: "Context", workspace_id: UUID) -> "Workspace | None":
+    """Return the view of a workspace."""
+    from graph.workspaces import Workspace
+
+    found = await context.load.workspace(workspace_id)
+    return Workspace(workspace=found) if found is not None else None
+
+
+async def invocation(context: "Context", invocation_id: UUID) -> "Invocation | None":
+    """Return the view of an invocation of one of the viewer's workspaces."""
+    from graph.invocations import Invocation
+
+    found = await context.load.invocation(invocation_id)
+    return Invocation(invocation=found) if found is not None else None
+
+
+def member(of: entities.Member) -> "Member":
+    """Return the view of a membership."""
+    from graph.members import Member
+
+    return Member(member=of)
+
+
+def credential(configuration: Configuration, of: entities.Credential) -> "Credential":
+    """Return the view of a credential."""
+    from graph.credentials import Credential
+
+    return Credential(configuration=configuration, credential=of)
+
+
+def optional_credential(configuration: Configuration, of: entities.Credential | None) -> "Credential | None":
+    """Return the view of a credential that may not be there."""
+    return credential(configuration, of) if of is not None else None
+
+
+def model(configuration: Configuration, of: Known) -> "Model":
+    """Return the view of a model."""
+    from graph.models import Model
+
+    return Model(configuration=configuration, known=of)
+
+
+def provider(configuration: Configuration, of: Manifest) -> "Provider":
+    """Return the view of a provider."""
+    from graph.providers import Provider
+
+    return Provider(configuration=configuration, manifest=of)
+
+
+async def present_workspace(context: "Context", workspace_id: UUID) -> "Workspace":
+    """Return the view of the workspace that an object at hand belongs to.
+
+    Raises:
+        NotFound: it was deleted in this moment.
+    """
+    found = await workspace(context, workspace_id)
+    if found is None:
+        raise NotFound("The workspace is gone.")
+    return found
+
+
+async def present_account(context: "Context", account_id: UUID) -> "Account":
+    """Return the view of a person that an object at hand belongs to.
+
+    Raises:
+        NotFound: the account was deleted in this moment.
+    """
+    found = await account(context, account_id)
+    if found is None:
+        raise NotFound("The account is gone.")
+    return found
+
+
+async def present_token(context: "Context", token_id: UUID) -> "ApiToken":
+    """Return the view of the token that is used.
+
+    Raises:
+        NotFound: it was deleted in this moment.
+    """
+    found = await api_token(context, token_id)
+    if found is None:
+        raise NotFound("The token is gone.")
+    return found

@@ -1,0 +1,441 @@
+"""Completions: the input of a call, and the operations that make one."""
+
+import base64
+import binascii
+import re
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import Annotated, Any, cast
+from urllib.parse import urlsplit
+
+import msgspec
+import strawberry
+
+from core.access import Permission, workspace_of
+from core.completion import complete, stream_completion
+from core.errors import InvalidInput, ModelyardError, Problem
+from core.model_types import llm
+from core.model_types.llm import FinishReason, MediaKind, Role, ToolChoiceMode
+from core.plan import CompletionRequest
+from graph import ids, links
+from graph.batches import Batches
+from graph.completion_events import AssistantMessage, CompletionEvent
+from graph.context import Context, Info
+from graph.invocations import tags_of
+from graph.links import InvocationLink
+from graph.mutations import ERRORS, INPUT, mutation
+from graph.problems import UserError
+from graph.scalars import JSON
+from graph.types import argument, attribute, described, input_type, object_type, one_of_input
+from graph.values import ModelReferenceInput, TagInput, unnamed
+
+described(
+    Role,
+    "Who speaks in a message.",
+    name="MessageRole",
+    SYSTEM="Whoever made the app.",
+    USER="The person.",
+    ASSISTANT="The model.",
+    TOOL="A tool that the model asked for.",
+)
+described(
+    ToolChoiceMode,
+    "Whether the model may, must not or must call a tool.",
+    AUTO="It may.",
+    NONE="It must not.",
+    REQUIRED="It must.",
+)
+
+MAX_MESSAGES = 1000
+MAX_PARTS = 1000
+MAX_TOOLS = 128
+MAX_TOOL_CALLS = 128
+MAX_STOPS = 16
+MAX_FALLBACKS = 8
+MAX_END_USER = 256
+MAX_STOP = 1024
+MAX_MEDIA_BYTES = 20 * 1024 * 1024
+MAX_URL = 4096
+_TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+_MIME_TYPE = re.compile(r"[a-z]+/[a-z0-9.+-]{1,100}")
+
+Path = tuple[str, ...]
+
+
+@input_type
+class MediaInput:
+    """An image, sound, video or document: by address, or its bytes with their type."""
+
+    url: str | None = attribute("An http or https address that the provider can reach.", default=None)
+    base64: str | None = attribute("The bytes in base64, 20 MB at most; with `mimeType`.", default=None)
+    mime_type: str | None = attribute("The type of the bytes, such as image/png.", default=None)
+    filename: str | None = attribute("The file's name, where that helps the model.", default=None)
+
+    def part(self, kind: MediaKind, path: Path) -> llm.Media:
+        """Return what core takes.
+
+        Raises:
+            InvalidInput: not exactly one source, or one that is not in order.
+        """
+        if (self.url is None) == (self.base64 is None):
+            raise InvalidInput("Give the media by `url` or by `base64`, one of the two.", path=path)
+        if self.url is not None:
+            _check_url(self.url, (*path, "url"))
+        if self.base64 is not None:
+            _check_bytes(self.base64, (*path, "base64"))
+            if self.mime_type is None:
+                raise InvalidInput("`base64` needs its `mimeType`.", path=(*path, "mimeType"))
+        if self.mime_type is not None and not _MIME_TYPE.fullmatch(self.mime_type):
+            raise InvalidInput("`mimeType` is such as image/png.", path=(*path, "mimeType"))
+        if self.filename is not None and not 1 <= len(self.filename) <= 256:
+            raise InvalidInput("`filename` has 1 to 256 characters.", path=(*path, "filename"))
+        return llm.Media(
+            kind=kind, url=self.url, base64=self.base64, mime_type=self.mime_type, filename=self.filename
+        )
+
+
+@one_of_input
+class ContentPartInput:
+    """A part of a message: exactly one of these."""
+
+    text: str | None = attribute("Text.", default=strawberry.UNSET)
+    image: MediaInput | None = attribute("An image. Needs the feature VISION.", default=strawberry.UNSET)
+    audio: MediaInput | None = attribute("Sound. Needs the feature AUDIO.", default=strawberry.UNSET)
+    video: MediaInput | None = attribute("A video. Needs the feature VIDEO.", default=strawberry.UNSET)
+    document: MediaInput | None = attribute("A document. Needs the feature DOCUMENT.", default=strawberry.UNSET)
+
+    def part(self, path: Path) -> llm.Text | llm.Media:
+        """Return what core takes."""
+        media = {
+            MediaKind.IMAGE: self.image,
+            MediaKind.AUDIO: self.audio,
+            MediaKind.VIDEO: self.video,
+            MediaKind.DOCUMENT: self.document,
+        }
+        for kind, given in media.items():
+            if given:
+                return given.part(kind, (*path, kind.value.lower()))
+        return llm.Text(text=self.text or "")
+
+
+@input_type
+class ToolCallInput:
+    """A call of a tool that an earlier answer asked for."""
+
+    id: str = attribute("The call's id.")
+    name: str = attribute("The tool's name.")
+    arguments: str = attribute("The arguments, as the model wrote them.")
+
+
+@input_type
+class MessageInput:
+    """A message of the conversation: with `text` or with `content`, not both."""
+
+    role: Role = attribute("Who speaks.")
+    text: str | None = attribute("What is said, where that is text alone.", default=None)
+    content: list[ContentPartInput] | None = attribute("What is said, in parts.", default=None)
+    tool_calls: list[ToolCallInput] | None = attribute(
+        "Of an ASSISTANT message: the tools that it asked to have called.", default=None
+    )
+    tool_call_id: str | None = attribute("Of a TOOL message: the call that it answers.", default=None)
+    continuation: str | None = attribute("Of an ASSISTANT message: as it came with the answer.", default=None)
+
+    def message(self, path: Path) -> llm.Message:
+        """Return what core takes.
+
+        Raises:
+            InvalidInput: something is missing, given twice, or does not belong to the role.
+        """
+        self._check(path)
+        content: tuple[llm.Text | llm.Media, ...] = (
+            (llm.Text(text=self.text),)
+            if self.text is not None
+            else tuple(
+                part.part((*path, "content", str(number))) for number, part in enumerate(self.content or ())
+            )
+        )
+        calls = tuple(
+            llm.ToolCall(id=call.id, name=call.name, arguments=call.arguments) for call in self.tool_calls or ()
+        )
+        return llm.Message(
+            role=self.role,
+            content=content,
+            tool_calls=calls,
+            tool_call_id=self.tool_call_id,
+            continuation=self.continuation,
+        )
+
+    def _check(self, path: Path) -> None:
+        if self.text is not None and self.content is not None:
+            raise InvalidInput("A message has `text` or `content`, not both.", path=path)
+        if self.text is None and not self.content and not self.tool_calls:
+            raise InvalidInput("A message says something: give `text` or `content`.", path=path)
+        if len(self.content or ()) > MAX_PARTS:
+            raise InvalidInput(f"A message has at most {MAX_PARTS} parts.", path=(*path, "content"))
+        if (self.tool_call_id is not None) != (self.role is Role.TOOL):
+            raise InvalidInput(
+                "A TOOL message, and no other, names the call that it answers by `toolCallId`.",
+                path=(*path, "toolCallId"),
+            )
+        if self.role is not Role.ASSISTANT:
+            for name, given in (("toolCalls", self.tool_calls), ("continuation", self.continuation)):
+                if given is not None:
+                    raise InvalidInput(f"Only an ASSISTANT message has `{name}`.", path=(*path, name))
+        if len(self.tool_calls or ()) > MAX_TOOL_CALLS:
+            raise InvalidInput(f"A message has at most {MAX_TOOL_CALLS} tool calls.", path=(*path, "toolCalls"))
+        for number, call in enumerate(self.tool_calls or ()):
+            _check_tool_name(call.name, (*path, "toolCalls", str(number), "name"))
+
+
+@input_type
+class ToolInput:
+    """A function that the model may ask to have called."""
+
+    name: str = attribute("1 to 64 letters, digits, _ and -; unique among the tools.")
+    description: str | None = attribute("What it does, for the model.", default=None)
+    parameters: JSON = attribute("A JSON schema of its arguments: an object.")
+
+    def tool(self, path: Path) -> llm.Tool:
+        """Return what core takes."""
+        _check_tool_name(self.name, (*path, "name"))
+        return llm.Tool(
+            name=self.name, description=self.description, parameters=_object(self.parameters, (*path, "parameters"))
+        )
+
+
+@one_of_input
+class ToolChoiceInput:
+    """Whether the model calls a tool, or which one."""
+
+    mode: ToolChoiceMode | None = attribute("Whether it may, must not or must.", default=strawberry.UNSET)
+    tool: str | None = attribute("The one tool that it must call.", default=strawberry.UNSET)
+
+    def choice(self, tools: Sequence[llm.Tool]) -> llm.ToolChoice:
+        """Return what core takes.
+
+        Raises:
+            InvalidInput: there are no tools, or none of that name.
+        """
+        if not tools and self.mode is not ToolChoiceMode.NONE:
+            raise InvalidInput("`toolChoice` needs `tools`.", path=("toolChoice",))
+        if self.tool and all(tool.name != self.tool for tool in tools):
+            raise InvalidInput(f"There is no tool {self.tool!r} among `tools`.", path=("toolChoice", "tool"))
+        return llm.ToolChoice(mode=self.mode or None, tool=self.tool or None)
+
+
+@one_of_input
+class ResponseFormatInput:
+    """Structured output. Needs the feature STRUCTURED_OUTPUT."""
+
+    json_object: bool | None = attribute("Any JSON object; true.", default=strawberry.UNSET)
+    json_schema: JSON | None = attribute("A JSON object of this schema.", default=strawberry.UNSET)
+
+    def format(self) -> llm.ResponseFormat | None:
+        """Return what core takes; None for `jsonObject: false`."""
+        if self.json_object is False:
+            return None
+        if self.json_object is True:
+            return llm.ResponseFormat()
+        return llm.ResponseFormat(json_schema=_object(self.json_schema, ("responseFormat", "jsonSchema")))
+
+
+@input_type
+class CompletionInput:
+    """What a completion asks of a model."""
+
+    workspace_id: strawberry.ID | None = attribute(
+        "The workspace; left out, the token's, or the only one that your account belongs to.", default=None
+    )
+    model: ModelReferenceInput | None = attribute("The model; left out, the workspace's default LLM.", default=None)
+    fallbacks: list[ModelReferenceInput] | None = attribute(
+        "Models that are tried in this order while nothing has been delivered; at most 8.", default=None
+    )
+    credential_id: strawberry.ID | None = attribute(
+        "Pins one credential. Needs CREDENTIAL_READ, or a token that lists it in `credentialIds`.", default=None
+    )
+    messages: list[MessageInput] = attribute("The conversation: 1 to 1000 messages.")
+    parameters: JSON | None = attribute("An object, checked against the model's `parameterRules`.", default=None)
+    tools: list[ToolInput] | None = attribute(
+        "What the model may ask to have called; at most 128. Needs the feature TOOL_CALL.", default=None
+    )
+    tool_choice: ToolChoiceInput | None = attribute("Whether it calls a tool, or which one.", default=None)
+    response_format: ResponseFormatInput | None = attribute("Structured output.", default=None)
+    stop: list[str] | None = attribute("Texts at which the model stops; at most 16.", default=None)
+    end_user: str | None = attribute(
+        "Who the call is made for: an id of yours of at most 256 characters, sent to the provider.", default=None
+    )
+    tags: list[TagInput] | None = attribute("Labels for the record; at most 64.", default=None)
+    provider_options: JSON | None = attribute(
+        "An object that is passed through to the provider, for what is not modelled here.", default=None
+    )
+
+    def request(self) -> CompletionRequest:
+        """Return what core takes.
+
+        Raises:
+            InvalidInput: a value breaks its rules; its path says which.
+            NotFound: an id is none.
+        """
+        if len(self.fallbacks or ()) > MAX_FALLBACKS:
+            raise InvalidInput(f"There are at most {MAX_FALLBACKS} fallbacks.", path=("fallbacks",))
+        return CompletionRequest(
+            chat=self._chat(),
+            workspace_id=ids.optional_uuid(self.workspace_id, "Workspace", ("workspaceId",)),
+            model=self.model.reference() if self.model is not None else None,
+            fallbacks=tuple(one.reference() for one in self.fallbacks or ()),
+            credential_id=ids.given_credential(self.credential_id, ("credentialId",))
+            if self.credential_id is not None
+            else None,
+            end_user=self.end_user,
+            tags=tags_of(self.tags or (), ("tags",)),
+        )
+
+    def _chat(self) -> llm.ChatRequest:
+        self._check_sizes()
+        tools = tuple(tool.tool(("tools", str(number))) for number, tool in enumerate(self.tools or ()))
+        if len({tool.name for tool in tools}) < len(tools):
+            raise InvalidInput("Two tools have the same name.", path=("tools",))
+        return llm.ChatRequest(
+            messages=tuple(one.message(("messages", str(number))) for number, one in enumerate(self.messages)),
+            parameters=_optional_object(self.parameters, ("parameters",)),
+            tools=tools,
+            tool_choice=self.tool_choice.choice(tools) if self.tool_choice is not None else None,
+            response_format=self.response_format.format() if self.response_format is not None else None,
+            stop=tuple(self.stop or ()),
+            end_user=self.end_user,
+            provider_options=_optional_object(self.provider_options, ("providerOptions",)),
+        )
+
+    def _check_sizes(self) -> None:
+        if not 1 <= len(self.messages) <= MAX_MESSAGES:
+            raise InvalidInput(f"There are 1 to {MAX_MESSAGES} messages.", path=("messages",))
+        if len(self.tools or ()) > MAX_TOOLS:
+            raise InvalidInput(f"There are at most {MAX_TOOLS} tools.", path=("tools",))
+        if len(self.stop or ()) > MAX_STOPS or not all(1 <= len(text) <= MAX_STOP for text in self.stop or ()):
+            raise InvalidInput(f"There are at most {MAX_STOPS} stop texts of 1 to {MAX_STOP} characters.", path=("stop",))
+        if self.end_user is not None and not 1 <= len(self.end_user) <= MAX_END_USER:
+            raise InvalidInput(f"`endUser` has 1 to {MAX_END_USER} characters.", path=("endUser",))
+
+
+def _check_url(url: str, path: Path) -> None:
+    try:
+        parts = urlsplit(url)
+        is_web = parts.scheme.lower() in {"http", "https"} and bool(parts.hostname)
+    except ValueError:
+        is_web = False
+    if not is_web or len(url) > MAX_URL or any(character <= " " for character in url):
+        raise InvalidInput(f"`url` is an http or https address of at most {MAX_URL} characters.", path=path)
+
+
+def _check_bytes(text: str, path: Path) -> None:
+    if len(text) > MAX_MEDIA_BYTES * 4 // 3 + 4:
+        raise InvalidInput("Media given as bytes have at most 20 MB.", path=path)
+    try:
+        is_empty = not base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise InvalidInput("`base64` is no base64.", path=path) from None
+    if is_empty:
+        raise InvalidInput("`base64` is empty.", path=path)
+
+
+def _check_tool_name(name: str, path: Path) -> None:
+    if not _TOOL_NAME.fullmatch(name):
+        raise InvalidInput("A tool's name has 1 to 64 letters, digits, _ and -.", path=path)
+
+
+def _object(value: object, path: Path) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise InvalidInput(f"`{path[-1]}` is a JSON object.", path=path)
+    return value
+
+
+def _optional_object(value: object, path: Path) -> dict[str, Any]:
+    return _object(value, path) if value is not None else {}
+
+
+# ---- operations
+
+
+@object_type
+class CompletePayload:
+    """What came of a completion that is not streamed."""
+
+    message: AssistantMessage | None = attribute("The answer; null when it failed.", default=None)
+    finish_reason: FinishReason | None = attribute("Why the model stopped; null when it failed.", default=None)
+    invocation: InvocationLink | None = attribute(
+        "The record of the call; null where it was refused before it was admitted.", default=None
+    )
+    errors: list[UserError] = attribute(ERRORS)
+
+
+@strawberry.type(name="Mutation")
+class CompletionMutations:
+    """Completions that are not streamed."""
+
+    @mutation(CompletePayload)
+    async def complete(self, info: Info, input: Annotated[CompletionInput, INPUT]) -> CompletePayload:  # noqa: A002
+        """Makes a completion and answers when it has ended. A document has at most one such field.
+
+        Needs MODEL_INVOKE.
+        """
+        context = info.context
+        invocation_id, end = await complete(context.app, context.who, input.request())
+        invocation = await links.invocation(context, invocation_id)
+        if isinstance(end, llm.CompletionFailed):
+            return CompletePayload(invocation=invocation, errors=[UserError.of(end.error)])
+        return CompletePayload(
+            message=AssistantMessage.of(end.message),
+            finish_reason=end.finish_reason,
+            invocation=invocation,
+            errors=[],
+        )
+
+
+async def event_source(
+    context: Context, given: CompletionInput
+) -> AsyncGenerator[Sequence[llm.CompletionEvent], None]:
+    """Yield the events of a new completion in batches, as this viewer may see them.
+
+    A refusal, of the input too, is one CompletionFailed without an invocation.
+    """
+    viewer = context.who
+    try:
+        request = given.request()
+        named = viewer.can(workspace_of(viewer, request.workspace_id), Permission.CREDENTIAL_READ)
+    except ModelyardError as refusal:
+        yield (llm.CompletionFailed(invocation_id=None, sequence=0, error=Problem.of(refusal)),)
+        return
+    async with aclosing(stream_completion(context.app, viewer, request)) as batches:
+        async for batch in batches:
+            yield batch if named else [_unnamed(event) for event in batch]
+
+
+def _unnamed(event: llm.CompletionEvent) -> llm.CompletionEvent:
+    """Return an event without the names of credentials."""
+    if isinstance(event, llm.CompletionRerouted):
+        return msgspec.structs.replace(event, credential_name=None, failed=unnamed(event.failed))
+    if isinstance(event, llm.CompletionStarted):
+        return msgspec.structs.replace(event, credential_name=None)
+    return event
+
+
+@object_type
+class Subscription:
+    """What is streamed."""
+
+    @strawberry.subscription(
+        description=(
+            "Streams a completion: text, reasoning and tool calls as they come, then exactly one of CompletionFinished "
+            "and CompletionFailed. Leaving is not cancelling: the call goes on for a while, and `cancelInvocation` ends "
+            "it at once. A document has at most one such field. Needs MODEL_INVOKE."
+        )
+    )
+    async def completion(
+        self,
+        info: Info,
+        input: Annotated[CompletionInput, argument("What is asked of the model.")],  # noqa: A002
+    ) -> AsyncGenerator[CompletionEvent, None]:
+        """Return the events of a new completion."""
+        return cast("AsyncGenerator[CompletionEvent, None]", Batches(event_source(info.context, input)))
+
+

@@ -1,0 +1,88 @@
+"""Reads that the fields of one operation share: what is asked for at the same time is one read."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TypeVar
+from uuid import UUID
+
+from strawberry.dataloader import DataLoader
+
+from core.access import Viewer
+from core.app import App
+from core.entities import Account, ApiToken, Invocation, Member, Workspace
+from core.ports import Transaction
+
+V = TypeVar("V")
+Read = Callable[[Transaction, Sequence[UUID]], Awaitable[Mapping[UUID, V]]]
+
+MAX_BATCH = 200
+
+
+class Loaders:
+    """One batching loader a noun. Nothing is kept: a batch opens its own read and forgets it."""
+
+    def __init__(self, app: App, viewer: Viewer | None) -> None:
+        self._app = app
+        self._memberships = list(viewer.memberships) if viewer is not None else []
+        self._accounts = self._loader(_accounts)
+        self._workspaces = self._loader(_workspaces)
+        self._tokens = self._loader(_tokens)
+        self._members = self._loader(_members)
+        self._invocations = self._loader(self._read_invocations)
+        self._memberships_of = self._loader(_memberships_of)
+
+    async def account(self, account_id: UUID) -> Account | None:
+        """Return a person."""
+        return await self._accounts.load(account_id)
+
+    async def workspace(self, workspace_id: UUID) -> Workspace | None:
+        """Return a workspace, whoever asks."""
+        return await self._workspaces.load(workspace_id)
+
+    async def token(self, token_id: UUID) -> ApiToken | None:
+        """Return a token, whoever asks."""
+        return await self._tokens.load(token_id)
+
+    async def member(self, member_id: UUID) -> Member | None:
+        """Return a membership, whoever asks."""
+        return await self._members.load(member_id)
+
+    async def memberships(self, account_id: UUID) -> Sequence[Member]:
+        """Return all memberships of a person, whoever asks."""
+        return await self._memberships_of.load(account_id) or ()
+
+    async def invocation(self, invocation_id: UUID) -> Invocation | None:
+        """Return an invocation of one of the viewer's workspaces."""
+        return await self._invocations.load(invocation_id)
+
+    def _loader(self, read: Read[V]) -> DataLoader[UUID, V | None]:
+        async def load(keys: list[UUID]) -> list[V | None]:
+            async with self._app.storage.read() as tx:
+                found = await read(tx, keys)
+            return [found.get(key) for key in keys]
+
+        return DataLoader(load_fn=load, max_batch_size=MAX_BATCH, cache=False)
+
+    async def _read_invocations(self, tx: Transaction, ids: Sequence[UUID]) -> Mapping[UUID, Invocation]:
+        return await tx.invocations.get_many(self._memberships, ids)
+
+
+async def _accounts(tx: Transaction, ids: Sequence[UUID]) -> Mapping[UUID, Account]:
+    return await tx.accounts.get_many(ids)
+
+
+async def _workspaces(tx: Transaction, ids: Sequence[UUID]) -> Mapping[UUID, Workspace]:
+    return await tx.workspaces.get_many(ids)
+
+
+async def _tokens(tx: Transaction, ids: Sequence[UUID]) -> Mapping[UUID, ApiToken]:
+    found = [await tx.tokens.get(token_id) for token_id in ids]
+    return {token.id: token for token in found if token is not None}
+
+
+async def _members(tx: Transaction, ids: Sequence[UUID]) -> Mapping[UUID, Member]:
+    found = [await tx.members.get(member_id) for member_id in ids]
+    return {member.id: member for member in found if member is not None}
+
+
+async def _memberships_of(tx: Transaction, ids: Sequence[UUID]) -> Mapping[UUID, Sequence[Member]]:
+    return {account_id: await tx.members.of_account(account_id) for account_id in ids}

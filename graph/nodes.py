@@ -1,0 +1,147 @@
+"""Anything by its id, with the viewer's own permissions."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Annotated, cast
+from uuid import UUID
+
+import strawberry
+
+from core.configuration import Configuration
+from core.errors import InvalidInput, NotFound
+from core.resolve import find_model
+from graph import ids, links
+from graph.context import Context, Info
+from graph.permissions import check_node, exists_for
+from graph.types import Node, argument, resolved
+
+MAX_IDS = 100
+
+Parts = tuple[str, ...]
+Find = Callable[[Context, Parts], Awaitable[Node | None]]
+
+
+async def find_node(context: Context, text: str) -> Node | None:
+    """Return what an id names; None where it is unknown, of a foreign workspace, or no id at all.
+
+    Raises:
+        Forbidden: it is of one of the viewer's workspaces, and their role does not let them see it.
+    """
+    viewer = context.who
+    decoded = ids.decode(text)
+    find = _FINDERS.get(decoded[0]) if decoded is not None else None
+    if decoded is None or find is None:
+        return None
+    found = await find(context, decoded[1])
+    if found is None or not exists_for(viewer, found):
+        return None
+    check_node(viewer, found)
+    return found
+
+
+async def _workspace(context: Context, parts: Parts) -> Node | None:
+    key = _single(parts)
+    return await links.workspace(context, key) if key is not None else None
+
+
+async def _account(context: Context, parts: Parts) -> Node | None:
+    key = _single(parts)
+    found = await links.account(context, key)
+    if found is None or key == context.who.account_id:
+        return found
+    shared = [one for one in await context.load.memberships(found.account.id) if context.who.sees(one.workspace_id)]
+    return found if shared else None
+
+
+async def _member(context: Context, parts: Parts) -> Node | None:
+    key = _single(parts)
+    found = await context.load.member(key) if key is not None else None
+    return links.member(found) if found is not None else None
+
+
+async def _token(context: Context, parts: Parts) -> Node | None:
+    key = _single(parts)
+    return await links.api_token(context, key) if key is not None else None
+
+
+async def _invocation(context: Context, parts: Parts) -> Node | None:
+    key = _single(parts)
+    return await links.invocation(context, key) if key is not None else None
+
+
+async def _credential(context: Context, parts: Parts) -> Node | None:
+    keys = ids.credential_of(parts)
+    configuration = await _configuration(context, keys[0]) if keys is not None else None
+    if keys is None or configuration is None:
+        return None
+    found = configuration.credentials.get(keys[1])
+    is_shown = found is not None and context.app.catalog.manifest(found.provider) is not None
+    return links.optional_credential(configuration, found) if is_shown else None
+
+
+async def _provider(context: Context, parts: Parts) -> Node | None:
+    key = ids.uuid_of(parts[0])
+    manifest = context.app.catalog.manifest(parts[1]) if len(parts) == 2 else None
+    configuration = await _configuration(context, key) if key is not None and manifest is not None else None
+    if manifest is None or configuration is None:
+        return None
+    return links.provider(configuration, manifest)
+
+
+async def _model(context: Context, parts: Parts) -> Node | None:
+    key = ids.model_of(parts)
+    configuration = await _configuration(context, key[0]) if key is not None else None
+    if key is None or configuration is None:
+        return None
+    known = find_model(configuration, context.app.catalog, key[1])
+    return links.model(configuration, known) if known is not None else None
+
+
+def _single(parts: Parts) -> UUID | None:
+    return ids.uuid_of(parts[0]) if len(parts) == 1 else None
+
+
+async def _configuration(context: Context, workspace_id: UUID) -> Configuration | None:
+    """Return the configuration of one of the viewer's workspaces."""
+    if not context.who.sees(workspace_id):
+        return None
+    try:
+        return await context.configuration(workspace_id)
+    except NotFound:
+        return None
+
+
+_FINDERS: Mapping[str, Find] = {
+    "Account": _account,
+    "ApiToken": _token,
+    "Credential": _credential,
+    "Invocation": _invocation,
+    "Member": _member,
+    "Model": _model,
+    "Provider": _provider,
+    "Workspace": _workspace,
+}
+"""How each type is found by the parts of its id."""
+
+
+@strawberry.type(name="Query")
+class NodeQuery:
+    """Anything by its id."""
+
+    @resolved
+    async def node(
+        self,
+        info: Info,
+        id: Annotated[strawberry.ID, argument("The object's id.")],  # noqa: A002
+    ) -> Node | None:
+        """Anything by its id; null where it is unknown or not one of yours."""
+        return await find_node(info.context, id)
+
+    @resolved
+    async def nodes(
+        self, info: Info, ids: Annotated[list[strawberry.ID], argument("The objects' ids, at most 100.")]
+    ) -> list[Node | None]:
+        """Several things by their ids, in the order of the ids; null where one is unknown, or not yours to see."""
+        if len(ids) > MAX_IDS:
+            raise InvalidInput(f"There are at most {MAX_IDS} ids.", path=("ids",))
+        found = [find_node(info.context, text) for text in ids]
+        return cast("list[Node | None]", found)  # each is awaited beside the others, and fails at its own path

@@ -1,0 +1,222 @@
+"""Providers: services that serve models, as a workspace has them."""
+
+from typing import Annotated
+
+import strawberry
+
+from core.configuration import Configuration
+from core.models import ModelQuery, ModelStatus
+from core.provider import ConfigurationMethod, Manifest
+from core.providers_state import (
+    CustomStatus,
+    ProviderQuery,
+    SystemStatus,
+    active_credential_of,
+    custom_status,
+    list_providers,
+    provider_problem,
+    provider_type,
+    system_status,
+)
+from core.resolve import preferred_type
+from graph import ids, links
+from graph.connections import After, Before, Connection, First, Last, Page, list_page, page_of
+from graph.context import Context, Info
+from graph.credentials import CredentialLevel, CredentialStatus, credential_page
+from graph.forms import FormField
+from graph.links import CredentialLink, ModelLink, WorkspaceLink
+from graph.models import model_page
+from graph.problems import UserError
+from graph.types import Node, argument, described, object_type, resolved
+from graph.values import ModelKeyInput, ModelType, ProviderType
+
+described(
+    ConfigurationMethod,
+    "How a workspace can configure a provider.",
+    PREDEFINED_MODEL="One credential serves the models that the provider's manifest lists.",
+    CUSTOMIZABLE_MODEL="Models are added one by one, each with its own credential.",
+    FETCH_FROM_REMOTE="One credential serves the models that the provider's own list names.",
+)
+described(
+    SystemStatus,
+    "Whether the installation's own credentials can serve a provider's models.",
+    ACTIVE="They can, against a quota.",
+    QUOTA_EXCEEDED="The quotas are used up.",
+    UNSUPPORTED="The installation does not host the provider, or this workspace has no quota.",
+)
+described(
+    CustomStatus,
+    "Whether the workspace's own credentials can serve a provider's models.",
+    ACTIVE="One is active, or none is needed.",
+    NO_CONFIGURE="Nothing is configured.",
+    NO_ACTIVE_CREDENTIAL="Something is configured, but no credential is active.",
+)
+
+
+@object_type
+class Provider(Node):
+    """A provider as this workspace has it."""
+
+    configuration: strawberry.Private[Configuration]
+    manifest: strawberry.Private[Manifest]
+
+    @property
+    def workspace_id(self) -> object:
+        """Return the workspace that it is seen from."""
+        return self.configuration.workspace_id
+
+    @resolved
+    def id(self) -> strawberry.ID:
+        """The provider's id; it does not change when the workspace stores something of the provider."""
+        return ids.encode("Provider", self.configuration.workspace_id, self.manifest.name)
+
+    @resolved
+    async def workspace(self, info: Info) -> WorkspaceLink:
+        """The workspace that it is seen from."""
+        return await links.present_workspace(info.context, self.configuration.workspace_id)
+
+    @resolved
+    def name(self) -> str:
+        """The canonical name: lower case, with underscores."""
+        return self.manifest.name
+
+    @resolved
+    def label(self) -> str:
+        """What is shown."""
+        return self.manifest.label
+
+    @resolved
+    def description(self) -> str:
+        """What it is."""
+        return self.manifest.description
+
+    @resolved
+    def icon_url(self) -> str | None:
+        """A picture of it."""
+        return self.manifest.icon_url
+
+    @resolved
+    def help_url(self) -> str | None:
+        """Where to get a key."""
+        return self.manifest.help_url
+
+    @resolved
+    def supported_model_types(self) -> list[ModelType]:
+        """The types of models that it serves."""
+        return list(self.manifest.model_types)
+
+    @resolved
+    def configuration_methods(self) -> list[ConfigurationMethod]:
+        """The ways to configure it."""
+        return [method for method in ConfigurationMethod if method in self.manifest.methods]
+
+    @resolved
+    def credential_form(self) -> list[FormField]:
+        """What a provider-level credential is made of; empty where there are none."""
+        return FormField.all_of(self.manifest.credential_form)
+
+    @resolved
+    def model_credential_form(
+        self, type: Annotated[ModelType, argument("The type of the model that the credential is for.")]  # noqa: A002
+    ) -> list[FormField]:
+        """What a credential of one model is made of; empty where there are none."""
+        return FormField.all_of(self.manifest.model_credential_form if type in self.manifest.model_types else ())
+
+    @resolved
+    def preferred_type(self) -> ProviderType:
+        """The choice stored, or the one that holds without a choice."""
+        return preferred_type(self.configuration, self.manifest.name)[0]
+
+    @resolved
+    def preferred_type_chosen(self) -> bool:
+        """Whether the preferred type was chosen."""
+        return preferred_type(self.configuration, self.manifest.name)[1]
+
+    @resolved
+    def effective_type(self) -> ProviderType | None:
+        """Whose credentials its predefined models would use now; null where it has none. A model has its own."""
+        return provider_type(self.configuration, self.manifest)
+
+    @resolved
+    def problem(self) -> UserError | None:
+        """What keeps its predefined models from being called now."""
+        return UserError.optional(provider_problem(self.configuration, self.manifest))
+
+    @resolved
+    def system_status(self) -> SystemStatus:
+        """Whether the installation's own credentials can serve its models."""
+        return system_status(self.configuration, self.manifest)
+
+    @resolved
+    def custom_status(self) -> CustomStatus:
+        """Whether the workspace's own credentials can serve its models."""
+        return custom_status(self.configuration, self.manifest)
+
+    @resolved
+    def active_credential(self) -> CredentialLink | None:
+        """The credential that serves its predefined and remote models outside a pool."""
+        return links.optional_credential(self.configuration, active_credential_of(self.configuration, self.manifest))
+
+    @resolved
+    def can_add_model(self) -> bool:
+        """Whether it takes custom models."""
+        return ConfigurationMethod.CUSTOMIZABLE_MODEL in self.manifest.methods
+
+    @resolved
+    async def credentials(
+        self,
+        info: Info,
+        first: First = None,
+        after: After = None,
+        last: Last = None,
+        before: Before = None,
+        level: Annotated[CredentialLevel | None, argument("Only those that serve this.")] = None,
+        model: Annotated[ModelKeyInput | None, argument("Only those of this model.")] = None,
+        status: Annotated[list[CredentialStatus] | None, argument("Only those of one of these statuses.")] = None,
+        search: Annotated[str | None, argument("Only those whose name holds this text.")] = None,
+    ) -> Connection[CredentialLink] | None:
+        """Its credentials, oldest first."""
+        return await credential_page(
+            info.context,
+            self.configuration,
+            page_of(first, after, last, before),
+            provider=self.manifest.name,
+            level=level,
+            model=model.key() if model is not None else None,
+            status=status,
+            search=search,
+        )
+
+    @resolved
+    def models(
+        self,
+        info: Info,
+        first: First = None,
+        after: After = None,
+        last: Last = None,
+        before: Before = None,
+        type: Annotated[ModelType | None, argument("Only those of this type.")] = None,  # noqa: A002
+        status: Annotated[list[ModelStatus] | None, argument("Only those of one of these statuses.")] = None,
+        include_deprecated: Annotated[bool | None, argument("Whether those on their way out are listed.")] = False,
+    ) -> Connection[ModelLink]:
+        """Its models, in the order of the manifest, then by name."""
+        query = ModelQuery(
+            provider=self.manifest.name,
+            type=type,
+            status=tuple(status) if status is not None else None,
+            include_deprecated=bool(include_deprecated),
+        )
+        return model_page(info.context, self.configuration, page_of(first, after, last, before), query)
+
+
+def provider_page(
+    context: Context, configuration: Configuration, page: Page, query: ProviderQuery
+) -> Connection[Provider]:
+    """Return a page of the providers, in the order of their manifests."""
+    found = list_providers(configuration, context.app.catalog, query)
+    return list_page(
+        found,
+        page,
+        lambda one: Provider(configuration=configuration, manifest=one),
+        lambda one: (one.position, one.name),
+    )

@@ -1,0 +1,111 @@
+"""Routes: what a call would do now, without making it."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+import strawberry
+
+from core.configuration import Configuration
+from core.model_types import ModelType
+from core.plan import ModelReference, question
+from core.resolve import Candidate, resolve
+from core.resolve import Route as CoreRoute
+from graph import links
+from graph.context import Context
+from graph.links import CredentialLink
+from graph.problems import UserError
+from graph.types import object_type, resolved
+from graph.values import ModelKey, ProviderType
+
+
+@object_type
+class RouteCandidate:
+    """One way to serve a call, in the order in which they are tried."""
+
+    configuration: strawberry.Private[Configuration]
+    candidate: strawberry.Private[Candidate]
+    key: strawberry.Private[ModelKey]
+
+    @property
+    def workspace_id(self) -> object:
+        """Return the workspace."""
+        return self.configuration.workspace_id
+
+    @resolved
+    def model(self) -> ModelKey:
+        """The model that it would call."""
+        return self.key
+
+    @resolved
+    def credential(self) -> CredentialLink | None:
+        """The credential that it would use; null where none is needed."""
+        return links.optional_credential(self.configuration, self.candidate.credential)
+
+    @resolved
+    def usable(self) -> bool:
+        """Whether the call would try it."""
+        return self.candidate.usable
+
+    @resolved
+    def reason(self) -> str:
+        """Why it is in, or out."""
+        return self.candidate.reason
+
+
+@object_type
+class Route:
+    """What a call would do. With a `problem` it would do nothing but fail with it."""
+
+    configuration: strawberry.Private[Configuration]
+    routes: strawberry.Private[tuple[CoreRoute, ...]]
+
+    @resolved
+    def model(self) -> ModelKey | None:
+        """The model that would be called first; null where it is not there."""
+        known = self.routes[0].model
+        return ModelKey.of(known.key) if known is not None else None
+
+    @resolved
+    def provider_type(self) -> ProviderType | None:
+        """Whose credentials would serve it."""
+        return self.routes[0].provider_type
+
+    @resolved
+    def candidates(self) -> list[RouteCandidate]:
+        """The ways to serve the call in the order in which they are tried, those of the fallbacks at the end."""
+        return [
+            RouteCandidate(configuration=self.configuration, candidate=candidate, key=ModelKey.of(route.model.key))
+            for route in self.routes
+            if route.model is not None
+            for candidate in route.candidates
+        ]
+
+    @resolved
+    def problem(self) -> UserError | None:
+        """Why the call would fail."""
+        return UserError.optional(self.routes[0].problem)
+
+
+def find_route(
+    context: Context,
+    configuration: Configuration,
+    model_type: ModelType,
+    references: Sequence[ModelReference | None],
+    credential_id: UUID | None,
+) -> Route:
+    """Return what a call of the first model would do for this viewer, with the others as fallbacks."""
+    routes = tuple(
+        resolve(
+            configuration,
+            context.app.catalog,
+            question(
+                context.who,
+                configuration.workspace_id,
+                model_type,
+                reference,
+                credential_id if number == 0 else None,
+            ),
+        )
+        for number, reference in enumerate(references)
+    )
+    return Route(configuration=configuration, routes=routes)

@@ -1,0 +1,108 @@
+"""The scalars: how each value is written and read."""
+
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from typing import TYPE_CHECKING, Any, NewType
+
+import strawberry
+from graphql import GraphQLError
+from strawberry.types.scalar import ScalarDefinition
+
+MAX_SAFE = 2**53 - 1
+MAX_DEPTH = 64
+
+if TYPE_CHECKING:
+    BigInt = int
+    JSON = Any
+else:
+    BigInt = NewType("BigInt", int)
+    JSON = NewType("JSON", object)
+
+
+def _write_time(value: datetime) -> str:
+    return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def _read_time(value: object) -> datetime:
+    try:
+        found = datetime.fromisoformat(value) if isinstance(value, str) else None
+    except ValueError:
+        found = None
+    if found is None or found.tzinfo is None:
+        raise GraphQLError("A DateTime is text of RFC 3339 with its offset, such as 2026-01-31T12:00:00Z.")
+    try:
+        return found.astimezone(UTC)
+    except OverflowError:
+        raise GraphQLError("A DateTime is of the years 1 to 9999.") from None
+
+
+def _write_decimal(value: Decimal | str) -> str:
+    return format(Decimal(value), "f")
+
+
+def _read_decimal(value: object) -> Decimal:
+    try:
+        found = Decimal(str(value)) if isinstance(value, str | int) and not isinstance(value, bool) else None
+    except InvalidOperation:
+        found = None
+    if found is None or not found.is_finite() or len(str(value)) > 40:
+        raise GraphQLError('A Decimal is a finite decimal number as text, such as "12.50".')
+    return found
+
+
+def _check_whole(value: object) -> int:
+    whole = int(value) if isinstance(value, float) and value.is_integer() else value
+    if not isinstance(whole, int) or isinstance(whole, bool) or abs(whole) > MAX_SAFE:
+        raise GraphQLError("A BigInt is a whole number within ±(2^53 - 1).")
+    return whole
+
+
+def _check_json(value: object) -> object:
+    """Refuse what JSON cannot say, and what is nested without end."""
+    waiting: list[tuple[object, int]] = [(value, 0)]
+    while waiting:
+        item, depth = waiting.pop()
+        if depth > MAX_DEPTH:
+            raise GraphQLError(f"A JSON value has at most {MAX_DEPTH} levels.")
+        if isinstance(item, float) and not math.isfinite(item):
+            raise GraphQLError("JSON has no NaN and no infinity.")
+        inner = item.values() if isinstance(item, dict) else item if isinstance(item, list) else ()
+        waiting += [(one, depth + 1) for one in inner]
+    return value
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+SCALARS: Mapping[object, ScalarDefinition] = {
+    datetime: strawberry.scalar(
+        name="DateTime",
+        description="A point in time: RFC 3339, in UTC.",
+        specified_by_url="https://scalars.graphql.org/andimarek/date-time.html",
+        serialize=_write_time,
+        parse_value=_read_time,
+    ),
+    Decimal: strawberry.scalar(
+        name="Decimal",
+        description="An exact decimal number, as text without an exponent.",
+        serialize=_write_decimal,
+        parse_value=_read_decimal,
+    ),
+    BigInt: strawberry.scalar(
+        name="BigInt",
+        description="A whole number within ±(2^53 - 1), as a JSON number.",
+        serialize=_check_whole,
+        parse_value=_check_whole,
+    ),
+    JSON: strawberry.scalar(
+        name="JSON",
+        description="Any JSON value, as it is.",
+        specified_by_url="https://ecma-international.org/wp-content/uploads/ECMA-404_2nd_edition_december_2017.pdf",
+        serialize=_same,
+        parse_value=_check_json,
+    ),
+}
+"""Which scalar a Python type is."""

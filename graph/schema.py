@@ -1,0 +1,99 @@
+"""The schema: every noun's fields joined, guarded by the permissions, and kept as text in schema.graphql."""
+
+import sys
+from pathlib import Path
+
+import strawberry
+from graphql import GraphQLInputObjectType, GraphQLObjectType, GraphQLSchema, Undefined
+from strawberry.schema.config import StrawberryConfig
+
+from graph.completion_events import EVENT_TYPES
+from graph.credentials import CredentialMutations
+from graph.defaults import DefaultMutations
+from graph.invocations import InvocationMutations
+from graph.llm import CompletionMutations, Subscription
+from graph.models import ModelMutations
+from graph.nodes import NodeQuery
+from graph.permissions import guard
+from graph.scalars import SCALARS
+from graph.server import ServerQuery
+from graph.tokens import TokenMutations
+from graph.types import object_type
+from graph.viewer import ViewerQuery
+from graph.workspaces import WorkspaceMutations, WorkspaceQuery
+
+SNAPSHOT = Path(__file__).parent.parent / "schema.graphql"
+
+
+@object_type
+class Query(ViewerQuery, WorkspaceQuery, NodeQuery, ServerQuery):
+    """What can be read. Every field needs a token."""
+
+
+@object_type
+class Mutation(
+    WorkspaceMutations,
+    TokenMutations,
+    CredentialMutations,
+    ModelMutations,
+    DefaultMutations,
+    CompletionMutations,
+    InvocationMutations,
+):
+    """What can be changed. Every field needs a token, takes one `input`, and answers with what changed and `errors`."""
+
+
+def build() -> strawberry.Schema:
+    """Return the schema, guarded.
+
+    Raises:
+        Undeclared: a type has no permission declared.
+    """
+    built = strawberry.Schema(
+        query=Query,
+        mutation=Mutation,
+        subscription=Subscription,
+        types=EVENT_TYPES,
+        config=StrawberryConfig(scalar_map=SCALARS),
+    )
+    core_schema = built._schema  # noqa: SLF001 - there is no public way to the schema that is executed
+    _drop_null_defaults(core_schema)
+    guard(core_schema)
+    return built
+
+
+def _drop_null_defaults(core_schema: GraphQLSchema) -> None:
+    """Take `= null` off what may be left out: to leave it out says the same."""
+    for kind in core_schema.type_map.values():
+        if isinstance(kind, GraphQLInputObjectType):
+            for given in kind.fields.values():
+                if given.default_value is None:
+                    given.default_value = Undefined
+        elif isinstance(kind, GraphQLObjectType) and not kind.name.startswith("__"):
+            for field in kind.fields.values():
+                for argument in field.args.values():
+                    if argument.default_value is None:
+                        argument.default_value = Undefined
+
+
+schema = build()
+"""The schema that is served."""
+
+
+def main(arguments: list[str]) -> int:
+    """Write schema.graphql (`--write`), or tell whether it is what is served (`--check`)."""
+    text = schema.as_str() + "\n"
+    if arguments == ["--write"]:
+        SNAPSHOT.write_text(text, encoding="utf-8")
+        return 0
+    if arguments != ["--check"]:
+        sys.stderr.write("usage: python -m graph.schema --write | --check\n")
+        return 2
+    if SNAPSHOT.is_file() and SNAPSHOT.read_text(encoding="utf-8") == text:
+        return 0
+    sys.stderr.write("schema.graphql is not what is served: run `python -m graph.schema --write` and look at the diff.\n")
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,245 @@
+"""Bearer tokens."""
+
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from uuid import UUID
+
+from typing import Annotated
+
+import strawberry
+
+from core import entities
+from core.errors import InvalidInput
+from core.tokens import NewToken, create_token, revoke_token
+from graph import ids, links
+from graph.access import Role
+from graph.connections import Connection, Page, row_page, rows_of
+from graph.context import Context, Info
+from graph.links import AccountLink, WorkspaceLink
+from graph.mutations import ERRORS, INPUT, mutation
+from graph.problems import UserError
+from graph.types import Node, attribute, described, input_type, object_type, resolved
+from graph.values import ModelKey, ModelKeyInput
+
+MAX_LISTED = 1000
+"""How many models or credentials a token names at most."""
+
+
+class BudgetPeriod(StrEnum):
+    """The time after which a budget begins anew."""
+
+    DAY = "DAY"
+    WEEK = "WEEK"
+    MONTH = "MONTH"
+    TOTAL = "TOTAL"
+
+
+described(
+    BudgetPeriod,
+    "The time after which a budget begins anew, in UTC.",
+    DAY="Every day.",
+    WEEK="Every Monday.",
+    MONTH="Every first of a month.",
+    TOTAL="Never.",
+)
+
+
+@object_type
+class ApiToken(Node):
+    """A bearer token: of a workspace, or personal, which acts for its account in each of its workspaces.
+
+    Its power is never above the role that its account has there now.
+    """
+
+    token: strawberry.Private[entities.ApiToken]
+
+    @property
+    def workspace_id(self) -> UUID | None:
+        """Return the workspace, None for a personal token."""
+        return self.token.workspace_id
+
+    @resolved
+    def id(self) -> strawberry.ID:
+        """The token's id."""
+        return ids.encode("ApiToken", self.token.id)
+
+    @resolved
+    def name(self) -> str:
+        """What it is for."""
+        return self.token.name
+
+    @resolved
+    def prefix(self) -> str:
+        """How its secret begins."""
+        return self.token.prefix
+
+    @resolved
+    def role(self) -> Role:
+        """The most that it may do."""
+        return self.token.role
+
+    @resolved
+    async def workspace(self, info: Info) -> WorkspaceLink | None:
+        """Its workspace; null for a personal token."""
+        workspace_id = self.token.workspace_id
+        return await links.workspace(info.context, workspace_id) if workspace_id is not None else None
+
+    @resolved
+    async def account(self, info: Info) -> AccountLink | None:
+        """The person that it stands for; null for a service token."""
+        return await links.account(info.context, self.token.account_id)
+
+    @resolved
+    def allowed_models(self) -> list[ModelKey] | None:
+        """The models that it may call; null: every model of the workspace."""
+        models = self.token.allowed_models
+        return [ModelKey.of(key) for key in models] if models is not None else None
+
+    @resolved
+    def credential_ids(self) -> list[strawberry.ID] | None:
+        """The credentials that it may pin without CREDENTIAL_READ; null: none."""
+        workspace_id, listed = self.token.workspace_id, self.token.credential_ids
+        if workspace_id is None or listed is None:
+            return None
+        return [ids.credential_id(workspace_id, one) for one in listed]
+
+    @resolved
+    def expires_at(self) -> datetime | None:
+        """When it ends by itself."""
+        return self.token.expires_at
+
+    @resolved
+    def revoked_at(self) -> datetime | None:
+        """When it was revoked."""
+        return self.token.revoked_at
+
+    @resolved
+    def created_at(self) -> datetime:
+        """When it was made."""
+        return self.token.created_at
+
+    @resolved
+    async def created_by(self, info: Info) -> AccountLink | None:
+        """Who made it; null where a service token did."""
+        return await links.account(info.context, self.token.created_by)
+
+
+async def token_page(
+    context: Context, workspace_id: UUID, page: Page, *, include_revoked: bool
+) -> Connection[ApiToken]:
+    """Return a page of the workspace's tokens, newest first."""
+    async with context.app.storage.read() as tx:
+        found = await tx.tokens.page(workspace_id, rows_of(page), include_revoked=include_revoked)
+    return row_page(found, lambda one: ApiToken(token=one), lambda one: one.id)
+
+
+# ---- mutations
+
+
+@input_type
+class BudgetInput:
+    """A ceiling on cost. Not served yet: refused with INVALID_INPUT."""
+
+    limit: Decimal = attribute("The most that may be spent in a period.")
+    currency: str = attribute("The currency's ISO 4217 code.")
+    period: BudgetPeriod = attribute("When it begins anew.")
+
+
+@input_type
+class CreateApiTokenInput:
+    """What a new token is to be."""
+
+    workspace_id: strawberry.ID | None = attribute("Its workspace; left out, a personal token is made.", default=None)
+    service: bool | None = attribute(
+        "Whether it stands for no person and outlives its maker's membership. Needs TOKEN_MANAGE.", default=False
+    )
+    name: str = attribute("What it is for, 1 to 64 characters.")
+    role: Role = attribute("The most that it may do; not above your own.")
+    allowed_models: list[ModelKeyInput] | None = attribute("The only models that it may call.", default=None)
+    credential_ids: list[strawberry.ID] | None = attribute(
+        "Credentials that it may pin without CREDENTIAL_READ. Needs CREDENTIAL_READ.", default=None
+    )
+    budget: BudgetInput | None = attribute("Not served yet: refused with INVALID_INPUT.", default=None)
+    requests_per_minute: int | None = attribute("Not served yet: refused with INVALID_INPUT.", default=None)
+    tokens_per_minute: int | None = attribute("Not served yet: refused with INVALID_INPUT.", default=None)
+    expires_at: datetime | None = attribute("When it ends by itself.", default=None)
+
+    def entered(self) -> NewToken:
+        """Return what core takes.
+
+        Raises:
+            InvalidInput: something is asked for that is not served yet, or a list is too long.
+            NotFound: an id is none.
+        """
+        _refuse_unserved(self)
+        for name, listed in (("allowedModels", self.allowed_models), ("credentialIds", self.credential_ids)):
+            if listed is not None and len(listed) > MAX_LISTED:
+                raise InvalidInput(f"`{name}` has at most {MAX_LISTED} entries.", path=(name,))
+        return NewToken(
+            name=self.name,
+            role=self.role,
+            workspace_id=ids.optional_uuid(self.workspace_id, "Workspace", ("workspaceId",)),
+            service=bool(self.service),
+            allowed_models=tuple(one.key() for one in self.allowed_models) if self.allowed_models is not None else None,
+            credential_ids=tuple(
+                ids.given_credential(one, ("credentialIds", str(number)))
+                for number, one in enumerate(self.credential_ids)
+            )
+            if self.credential_ids is not None
+            else None,
+            expires_at=self.expires_at,
+        )
+
+
+def _refuse_unserved(given: CreateApiTokenInput) -> None:
+    unserved = {
+        "budget": given.budget,
+        "requestsPerMinute": given.requests_per_minute,
+        "tokensPerMinute": given.tokens_per_minute,
+    }
+    for name, value in unserved.items():
+        if value is not None:
+            raise InvalidInput(f"`{name}` is not served yet: leave it out.", path=(name,))
+
+
+@input_type
+class RevokeApiTokenInput:
+    """Which token is to end."""
+
+    id: strawberry.ID = attribute("The token's id.")
+
+
+@object_type
+class ApiTokenPayload:
+    """What came of a change of a token."""
+
+    api_token: ApiToken | None = attribute("The token as it is now; null when it failed.", default=None)
+    errors: list[UserError] = attribute(ERRORS)
+
+
+@object_type
+class CreateApiTokenPayload:
+    """What came of making a token."""
+
+    api_token: ApiToken | None = attribute("The new token; null when it failed.", default=None)
+    secret: str | None = attribute("The bearer secret, shown this once.", default=None)
+    errors: list[UserError] = attribute(ERRORS)
+
+
+@strawberry.type(name="Mutation")
+class TokenMutations:
+    """Changes of tokens."""
+
+    @mutation(CreateApiTokenPayload)
+    async def create_api_token(self, info: Info, input: Annotated[CreateApiTokenInput, INPUT]) -> CreateApiTokenPayload:  # noqa: A002
+        """Makes a token: personal, of a workspace for yourself, or with TOKEN_MANAGE a service token."""
+        token, secret = await create_token(info.context.app, info.context.who, input.entered())
+        return CreateApiTokenPayload(api_token=ApiToken(token=token), secret=secret.reveal(), errors=[])
+
+    @mutation(ApiTokenPayload)
+    async def revoke_api_token(self, info: Info, input: Annotated[RevokeApiTokenInput, INPUT]) -> ApiTokenPayload:  # noqa: A002
+        """Ends a token at once: your own, or with TOKEN_MANAGE one of the workspace."""
+        token_id = ids.given_uuid(input.id, "ApiToken")
+        token = await revoke_token(info.context.app, info.context.who, token_id)
+        return ApiTokenPayload(api_token=ApiToken(token=token), errors=[])

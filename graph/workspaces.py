@@ -1,0 +1,334 @@
+"""Workspaces: the tenant, and everything that hangs on it."""
+
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+import strawberry
+
+from core import entities
+from core.access import workspace_of
+from core.errors import InvalidInput
+from core.models import ModelQuery, ModelStatus
+from core.providers_state import ProviderQuery
+from core.resolve import find_model
+from core.workspaces import create_workspace
+from graph import ids
+from graph.access import Permission, Role
+from graph.connections import After, Before, Connection, First, Last, LongConnection, page_of, row_page, rows_of
+from graph.context import Info
+from graph.credentials import Credential, CredentialLevel, CredentialStatus, credential_page
+from graph.defaults import DefaultModel, all_defaults
+from graph.invocations import Invocation, InvocationFilter, invocation_page
+from graph.members import Member, member_page
+from graph.models import Model, key_of, model_page
+from graph.mutations import ERRORS, INPUT, mutation
+from graph.problems import UserError
+from graph.providers import Provider, provider_page
+from graph.route import Route, find_route
+from graph.tokens import ApiToken, token_page
+from graph.types import Node, argument, attribute, input_type, object_type, resolved
+from graph.values import ModelFeature, ModelKeyInput, ModelReferenceInput, ModelType
+
+MAX_FALLBACKS = 8
+
+
+@object_type
+class Workspace(Node):
+    """A tenant: everything below belongs to exactly one, and nothing crosses."""
+
+    workspace: strawberry.Private[entities.Workspace]
+
+    @property
+    def workspace_id(self) -> UUID:
+        """Return the key of the workspace."""
+        return self.workspace.id
+
+    @resolved
+    def id(self) -> strawberry.ID:
+        """The workspace's id."""
+        return ids.encode("Workspace", self.workspace.id)
+
+    @resolved
+    def name(self) -> str:
+        """What it is called."""
+        return self.workspace.name
+
+    @resolved
+    def slug(self) -> str:
+        """Its name in addresses, unique in the installation."""
+        return self.workspace.slug
+
+    @resolved
+    def created_at(self) -> datetime:
+        """When it was made."""
+        return self.workspace.created_at
+
+    @resolved
+    def updated_at(self) -> datetime:
+        """When it was last changed."""
+        return self.workspace.updated_at
+
+    @resolved
+    def viewer_role(self, info: Info) -> Role | None:
+        """What you are here with this token; null for an operator who is no member."""
+        membership = info.context.who.memberships.get(self.workspace.id)
+        return membership.role if membership is not None else None
+
+    @resolved
+    def viewer_permissions(self, info: Info) -> list[Permission]:
+        """What you may do here with this token."""
+        granted = info.context.who.permissions(self.workspace.id)
+        return [permission for permission in Permission if permission in granted]
+
+    @resolved
+    def viewer_can(self, info: Info, permission: Annotated[Permission, argument("What is to be done.")]) -> bool:
+        """Whether you may do this here with this token."""
+        return info.context.who.can(self.workspace.id, permission)
+
+    @resolved
+    def key_version(self) -> int:
+        """The version of the key that seals credentials written now."""
+        return self.workspace.key_version
+
+    @resolved
+    async def members(
+        self,
+        info: Info,
+        first: First = None,
+        after: After = None,
+        last: Last = None,
+        before: Before = None,
+        role: Annotated[Role | None, argument("Only those of this role.")] = None,
+    ) -> Connection[Member] | None:
+        """The people who belong to it, oldest first."""
+        return await member_page(info.context, self.workspace.id, page_of(first, after, last, before), role)
+
+    @resolved
+    async def api_tokens(
+        self,
+        info: Info,
+        first: First = None,
+        after: After = None,
+        last: Last = None,
+        before: Before = None,
+        include_revoked: Annotated[bool | None, argument("Whether revoked ones are listed.")] = False,
+    ) -> Connection[ApiToken] | None:
+        """Its tokens, newest first."""
+        page = page_of(first, after, last, before)
+        return await token_page(info.context, self.workspace.id, page, include_revoked=bool(include_revoked))
+
+    @resolved
+    async def providers(
+        self,
+        info: Info,
+        first: First = None,
+        after: After = None,
+        last: Last = None,
+        before: Before = None,
+        supporting: Annotated[ModelType | None, argument("Only those that serve models of this type.")] = None,
+        configured: Annotated[
+            bool | None, argument("Only those for which something is, or is not, configured or hosted.")
+        ] = None,
+        search: Annotated[str | None, argument("Only those whose name or label holds this text.")] = None,
+    ) -> Connection[Provider]:
+        """The providers that this installation knows, in the order of their manifests."""
+        configuration = await info.context.configuration(self.workspace.id)
+        query = ProviderQuery(supporting=supporting, configured=configured, search=search)
+        return provider_page(info.context, configuration, page_of(first, after, last, before), query)
+
+    @resolved
+    async def provider(
+        self, info: Info, name: Annotated[str, argument("The provider's name or an alias.")]
+    ) -> Provider | None:
+        """One provider; null where there is none of that name."""
+        catalog = info.context.app.catalog
+        canonical = catalog.canonical(name)
+        manifest = catalog.manifest(canonical) if canonical is not None else None
+        if manifest is None:
+            return None
+        configuration = await info.context.configuration(self.workspace.id)
+        return Provider(configuration=configuration, manifest=manifest)
+
+    @resolved
+    async def models(
+        self,
+        info: Info,
+        first: First = None,
+        after: After = None,
+        last: Last = None,
+        before: Before = None,
+        type: Annotated[ModelType | None, argument("Only those of this type.")] = None,  # noqa: A002
+        provider: Annotated[str | None, argument("Only those of this provider, by its name or an alias.")] = None,
+        status: Annotated[list[ModelStatus] | None, argument("Only those of one of these statuses.")] = None,
+        features: Annotated[list[ModelFeature] | None, argument("Only those with all of these features.")] = None,
+        search: Annotated[str | None, argument("Only those whose name or label holds this text.")] = None,
+        include_deprecated: Annotated[bool | None, argument("Whether those on their way out are listed.")] = False,
+    ) -> Connection[Model]:
+        """The models that it can have, in the order of providers and manifests, then by name."""
+        query = ModelQuery(
+            type=type,
+            provider=provider,
+            status=tuple(status) if status is not None else None,
+            features=tuple(features or ()),
+            search=search,
+            include_deprecated=bool(include_deprecated),
+        )
+        configuration = await info.context.configuration(self.workspace.id)
+        return model_page(info.context, configuration, page_of(first, after, last, before), query)
+
+    @resolved
+    async def model(
+        self, info: Info, key: Annotated[ModelKeyInput, argument("The model's provider, name and type.")]
+    ) -> Model | None:
+        """One model; null where there is none of that key."""
+        configuration = await info.context.configuration(self.workspace.id)
+        wanted = key_of(info.context, key)
+        known = find_model(configuration, info.context.app.catalog, wanted) if wanted is not None else None
+        return Model(configuration=configuration, known=known) if known is not None else None
+
+    @resolved
+    async def route(
+        self,
+        info: Info,
+        type: Annotated[ModelType, argument("What is to be called.")] = ModelType.LLM,  # noqa: A002
+        model: Annotated[ModelReferenceInput | None, argument("The model; left out, the default of the type.")] = None,
+        credential_id: Annotated[strawberry.ID | None, argument("The credential that the call would pin.")] = None,
+        fallbacks: Annotated[
+            list[ModelReferenceInput] | None, argument("Models that follow, in this order; at most 8.")
+        ] = None,
+    ) -> Route | None:
+        """What a call would do now, without making it: the candidates in order, and why each is in or out."""
+        if len(fallbacks or ()) > MAX_FALLBACKS:
+            raise InvalidInput(f"There are at most {MAX_FALLBACKS} fallbacks.", path=("fallbacks",))
+        pinned = ids.given_credential(credential_id, ("credentialId",)) if credential_id is not None else None
+        configuration = await info.context.configuration(self.workspace.id)
+        references = [
+            model.reference() if model is not None else None,
+            *(one.reference() for one in fallbacks or ()),
+        ]
+        return find_route(info.context, configuration, type, references, pinned)
+
+    @resolved
+    async def credentials(
+        self,
+        info: Info,
+        first: First = None,
+        after: After = None,
+        last: Last = None,
+        before: Before = None,
+        provider: Annotated[str | None, argument("Only those of this provider, by its name or an alias.")] = None,
+        level: Annotated[CredentialLevel | None, argument("Only those that serve this.")] = None,
+        model: Annotated[ModelKeyInput | None, argument("Only those of this model.")] = None,
+        status: Annotated[list[CredentialStatus] | None, argument("Only those of one of these statuses.")] = None,
+        search: Annotated[str | None, argument("Only those whose name holds this text.")] = None,
+    ) -> Connection[Credential] | None:
+        """Its credentials, oldest first."""
+        return await credential_page(
+            info.context,
+            await info.context.configuration(self.workspace.id),
+            page_of(first, after, last, before),
+            provider=provider,
+            level=level,
+            model=model.key() if model is not None else None,
+            status=status,
+            search=search,
+        )
+
+    @resolved
+    async def default_models(self, info: Info) -> list[DefaultModel]:
+        """The default model of every type, set or not."""
+        return all_defaults(await info.context.configuration(self.workspace.id))
+
+    @resolved
+    async def invocations(
+        self,
+        info: Info,
+        first: First = None,
+        after: After = None,
+        last: Last = None,
+        before: Before = None,
+        filter: Annotated[InvocationFilter | None, argument("Only those that match.")] = None,  # noqa: A002
+    ) -> LongConnection[Invocation] | None:
+        """Its calls, newest first: all with USAGE_READ, without it your own."""
+        page = page_of(first, after, last, before)
+        return await invocation_page(info.context, self.workspace.id, page, filter)
+
+
+@strawberry.type(name="Query")
+class WorkspaceQuery:
+    """Workspaces."""
+
+    @resolved
+    async def workspace(
+        self,
+        info: Info,
+        id: Annotated[strawberry.ID | None, argument("Its id.")] = None,  # noqa: A002
+        slug: Annotated[str | None, argument("Its slug; not together with `id`.")] = None,
+    ) -> Workspace | None:
+        """One workspace; null where it is not there or not one of yours.
+
+        Asked for by neither id nor slug, it is the token's, or the only one that your account belongs to.
+        """
+        context = info.context
+        if id is not None and slug is not None:
+            raise InvalidInput("Give `id` or `slug`, not both.", path=("slug",))
+        if slug is not None:
+            async with context.app.storage.read() as tx:
+                found = await tx.workspaces.by_slug(slug)
+        else:
+            key = ids.key_of(id, "Workspace") if id is not None else workspace_of(context.who, None)
+            found = await context.load.workspace(key) if key is not None and context.who.sees(key) else None
+        return Workspace(workspace=found) if found is not None and context.who.sees(found.id) else None
+
+    @resolved
+    async def workspaces(
+        self,
+        info: Info,
+        first: First = None,
+        after: After = None,
+        last: Last = None,
+        before: Before = None,
+        search: Annotated[str | None, argument("Only those whose name or slug holds this text.")] = None,
+    ) -> Connection[Workspace]:
+        """Your workspaces, oldest first; for an operator all of the installation."""
+        viewer, page = info.context.who, page_of(first, after, last, before)
+        among = None if viewer.is_operator else list(viewer.memberships)
+        async with info.context.app.storage.read() as tx:
+            found = await tx.workspaces.page(rows_of(page), among=among, search=search)
+        return row_page(found, lambda one: Workspace(workspace=one), lambda one: one.id)
+
+
+# ---- mutations
+
+
+@input_type
+class CreateWorkspaceInput:
+    """What a new workspace is to be."""
+
+    name: str = attribute("What it is called, 1 to 100 characters.")
+    slug: str | None = attribute(
+        "Its name in addresses: lower-case letters, digits and single hyphens; left out, made from the name.",
+        default=None,
+    )
+
+
+@object_type
+class WorkspacePayload:
+    """What came of a change of a workspace."""
+
+    workspace: Workspace | None = attribute("The workspace as it is now; null when it failed.", default=None)
+    errors: list[UserError] = attribute(ERRORS)
+
+
+@strawberry.type(name="Mutation")
+class WorkspaceMutations:
+    """Changes of workspaces."""
+
+    @mutation(WorkspacePayload)
+    async def create_workspace(self, info: Info, input: Annotated[CreateWorkspaceInput, INPUT]) -> WorkspacePayload:  # noqa: A002
+        """Makes a workspace whose owner is your account. Needs a personal token."""
+        context = info.context
+        made = await create_workspace(context.app, context.who, input.name, input.slug)
+        await context.look_again()
+        return WorkspacePayload(workspace=Workspace(workspace=made), errors=[])
