@@ -1,0 +1,218 @@
+"""Jobs on real arq and real Valkey: done once, given back when they fail, safe to run twice, late or never."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+from sqlalchemy import func, select, update
+
+from core.app import App
+from core.entities import CredentialStatus, InvocationStatus
+from core.errors import ErrorCode
+from core.ids import uuid7
+from core.jobs import JOBS, ValidateCredential
+from core.secret import Secret
+from storage import leases, processes
+from storage.invocations import attempts, invocations
+from storage.outbox import DONE, RUNNING, outbox
+from storage.processes import Counts
+from storage.redis import absolute
+from storage.resources import Resources, open_resources
+from tests.conftest import MovableClock
+from tests.storage import rows
+from workers.main import WorkerSettings, make_worker
+from workers.perform import perform
+from workers.prune import prune
+from workers.relay_outbox import relay_outbox
+from workers.sweep_invocations import sweep_invocations
+
+
+@pytest.fixture(autouse=True)
+async def _empty_queue(redis_url: str) -> AsyncIterator[None]:
+    async with Redis.from_url(absolute(redis_url)) as redis:
+        await redis.flushall()
+    yield
+
+
+async def _add(app: App, job: ValidateCredential) -> uuid.UUID:
+    async with app.storage.transaction() as tx:
+        await tx.outbox.add(job)
+        row = await tx.connection.row(select(outbox.c.id).where(outbox.c.key == job.key))  # type: ignore[attr-defined]
+    return row.id
+
+
+async def _row(resources: Resources, job_id: uuid.UUID) -> Any:
+    async with resources.storage.connect() as connection:
+        return await connection.row(select(outbox).where(outbox.c.id == job_id))
+
+
+async def _work(resources: Resources) -> None:
+    """Let a worker do all that waits."""
+    await resources.relay.sweep()
+    async with asyncio.timeout(20):
+        await make_worker(resources, burst=True).async_run()
+
+
+def test_every_job_has_a_function_of_its_name():
+    assert {function.name for function in WorkerSettings.functions} == {job.name for job in JOBS}
+    assert {tick.name for tick in WorkerSettings.cron_jobs} == {"relay_outbox", "sweep_invocations", "prune"}
+
+
+async def test_an_unverified_credential_is_validated_by_the_worker(app: App, resources: Resources):
+    tenant = await rows.tenant(app)
+    made = await rows.credential(
+        app, tenant.id, provider="echo", values={"api_key": Secret("x")}, status=CredentialStatus.UNVERIFIED
+    )
+    job_id = await _add(app, ValidateCredential(workspace_id=tenant.id, credential_id=made.id, version=1))
+
+    await _work(resources)
+
+    configuration = await app.configurations.get(tenant.id)
+    assert configuration.credentials[made.id].status is CredentialStatus.VALID
+    assert (await _row(resources, job_id)).state == DONE
+
+
+async def test_a_job_delivered_many_times_runs_once(app: App, resources: Resources):
+    job_id = await _add(app, ValidateCredential(workspace_id=uuid7(), credential_id=uuid7(), version=1))
+    runs = []
+
+    async def work(_: App, job: ValidateCredential) -> None:
+        runs.append(job)
+        await asyncio.sleep(0.05)
+
+    done = await asyncio.gather(*(perform(resources, job_id, work) for _ in range(10)))
+    again = await perform(resources, job_id, work)
+
+    assert (sum(done), again, len(runs)) == (1, False, 1)
+
+
+async def test_a_job_that_fails_is_given_back_and_done_by_a_later_run(
+    app: App, resources: Resources, clock: MovableClock, caplog: pytest.LogCaptureFixture
+):
+    job_id = await _add(app, ValidateCredential(workspace_id=uuid7(), credential_id=uuid7(), version=1))
+    fails = True
+
+    async def work(_: App, job: ValidateCredential) -> None:
+        if fails:
+            raise RuntimeError("once")
+
+    assert await perform(resources, job_id, work) is False
+    assert (await _row(resources, job_id)).state == RUNNING
+    assert await perform(resources, job_id, work) is False, "not before its pause is over"
+    clock.advance(6)
+    fails = False
+
+    assert await perform(resources, job_id, work) is True
+    assert (await _row(resources, job_id)).state == DONE
+    assert caplog.text.count("RuntimeError: once") == 1
+
+
+async def test_a_worker_that_stops_gives_its_job_back_at_once(app: App, resources: Resources, clock: MovableClock):
+    job_id = await _add(app, ValidateCredential(workspace_id=uuid7(), credential_id=uuid7(), version=1))
+    begun = asyncio.Event()
+
+    async def work(_: App, job: ValidateCredential) -> None:
+        begun.set()
+        await asyncio.sleep(60)
+
+    running = asyncio.create_task(perform(resources, job_id, work))
+    await begun.wait()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+    clock.advance(0.001)
+    lease = await leases.claim(resources.storage, job_id)
+    assert lease is not None
+    assert lease.fence == 2
+
+
+async def test_the_relay_of_the_worker_takes_what_no_process_relayed(app: App, resources: Resources, clock: MovableClock):
+    job_id = await _add(app, ValidateCredential(workspace_id=uuid7(), credential_id=uuid7(), version=1))
+    for _ in range(100):
+        if (await _row(resources, job_id)).queued_at is not None:
+            break
+        await asyncio.sleep(0.02)
+    async with Redis.from_url(absolute(app.settings.redis_url)) as redis:
+        await redis.flushall()
+    clock.advance(31)
+
+    assert await relay_outbox(resources) == 1
+    await _work(resources)
+
+    assert (await _row(resources, job_id)).state == DONE
+
+
+async def test_calls_of_a_dead_process_are_ended_and_those_of_a_living_one_left(
+    app: App, resources: Resources, clock: MovableClock
+):
+    tenant = await rows.tenant(app)
+    async with open_resources(app.settings, kind="api", clock=clock) as other:
+        theirs = rows.invocation(other.app, tenant)
+        unknown = rows.invocation(app, tenant, owner=uuid7())
+        for one in (theirs, unknown):
+            await app.invocations.admit(one)
+        assert await sweep_invocations(resources) == 0
+        clock.advance(46)
+        async with resources.storage.connect() as connection:
+            for process_id in (app.process_id, other.app.process_id):
+                assert await processes.renew(connection, process_id, Counts())
+        mine = rows.invocation(app, tenant)
+        await app.invocations.admit(mine)
+
+        assert await sweep_invocations(resources) == 1, "the one of a process that nobody knows"
+        clock.advance(46)
+        async with resources.storage.connect() as connection:
+            await processes.renew(connection, app.process_id, Counts())
+        assert await sweep_invocations(resources) == 1, "the one of the process that stopped renewing"
+
+    async with app.storage.read() as tx:
+        found = await tx.invocations.get_many([tenant.id], [theirs.id, unknown.id, mine.id])
+    assert found[mine.id].status is InvocationStatus.RUNNING
+    for swept in (found[theirs.id], found[unknown.id]):
+        assert swept.status is InvocationStatus.FAILED
+        assert swept.error is not None
+        assert (swept.error.code, swept.error.retryable) == (ErrorCode.SERVER_UNAVAILABLE, True)
+        assert swept.ended_at is not None
+    assert await app.invocations.settle(rows.invocation(app, tenant, id=theirs.id)) is False
+
+
+async def test_prune_deletes_what_is_past_its_time_and_nothing_that_runs(
+    app: App, resources: Resources, clock: MovableClock
+):
+    tenant = await rows.tenant(app)
+    past_ms = int(clock.now().timestamp() * 1000) - 91 * 86_400_000
+    old = [rows.invocation(app, tenant, id=uuid7(past_ms + number)) for number in range(5)]
+    running_still = rows.invocation(app, tenant, id=uuid7(past_ms))
+    recent = rows.invocation(app, tenant, id=uuid7(past_ms + 2 * 86_400_000))
+    for one in (*old, running_still, recent):
+        await app.invocations.admit(one)
+    for one in (*old, recent):
+        await app.invocations.settle(
+            rows.invocation(
+                app, tenant, id=one.id, status=InvocationStatus.SUCCEEDED, ended_at=clock.now(), attempts=()
+            )
+        )
+    job_id = await _add(app, ValidateCredential(workspace_id=uuid7(), credential_id=uuid7(), version=1))
+    waiting = await _add(app, ValidateCredential(workspace_id=uuid7(), credential_id=uuid7(), version=1))
+    lease = await leases.claim(resources.storage, job_id)
+    assert lease is not None
+    await leases.finish(resources.storage, lease)
+    async with resources.storage.connect() as connection:
+        a_while_ago = update(outbox).where(outbox.c.id.in_([job_id, waiting]))
+        await connection.run(a_while_ago.values(updated_at=clock.now() - 8 * (clock.now() - clock.now().replace(day=1))))
+
+    assert await prune(resources) >= 6
+
+    async with app.storage.read() as tx:
+        found = await tx.invocations.get_many([tenant.id], [one.id for one in (*old, running_still, recent)])
+    assert set(found) == {running_still.id, recent.id}
+    assert await _row(resources, job_id) is None
+    assert await _row(resources, waiting) is not None
+    assert await prune(resources) == 0
+    async with resources.storage.connect() as connection:
+        assert (await connection.row(select(func.count()).select_from(attempts))) == (0,)
+        assert (await connection.row(select(func.count()).select_from(invocations))) == (2,)
