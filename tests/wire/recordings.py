@@ -135,7 +135,7 @@ subscription ($input: CompletionInput!) {
     }
     ... on CompletionFailed {
       error { code message }
-      usage { inputTokens outputTokens cachedInputTokens reasoningTokens estimated }
+      spent: usage { inputTokens outputTokens cachedInputTokens reasoningTokens estimated }
     }
   }
 }
@@ -170,7 +170,7 @@ def outcome_of_events(events: Iterable[dict[str, Any]]) -> Outcome:
                 outcome.usage = _usage_of(event["usage"])
             case "CompletionFailed":
                 outcome.error = ErrorCode(event["error"]["code"])
-                outcome.usage = _usage_of(event["usage"])
+                outcome.usage = _usage_of(event["spent"])
     return outcome
 
 
@@ -242,8 +242,14 @@ def _counts(usage: Usage | None) -> dict[str, int] | None:
     }
 
 
+_NO_MODELS = b'HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 12\r\n\r\n{"data": []}'
+
+
 class Replay:
-    """A server that answers each recording at `/<name>/v1/...`, byte for byte, in pieces of `piece_bytes` (0: whole)."""
+    """A server that answers each recording at `/<name>/v1/...`, byte for byte, in pieces of `piece_bytes` (0: whole).
+
+    To GET it answers an empty list of models, so that credentials for it are valid.
+    """
 
     def __init__(self, recordings: Iterable[Recording], port: int) -> None:
         self._recordings = {recording.name: recording for recording in recordings}
@@ -270,7 +276,10 @@ class Replay:
         try:
             while head := await reader.readuntil(b"\r\n\r\n"):
                 await reader.readexactly(_content_length(head))
-                path = head.split(b" ", 2)[1].decode()
+                method, path = head.decode("latin-1").split(" ")[:2]
+                if method == "GET":
+                    writer.write(_NO_MODELS)
+                    continue
                 await self._answer(self._recordings[path.strip("/").rpartition("/v1/")[0]], writer)
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
