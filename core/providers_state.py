@@ -1,4 +1,4 @@
-"""What a provider's state is in a workspace: whose credentials its predefined models use, and what keeps them from it."""
+"""What state a provider is in, in a workspace: whose credentials its predefined models use, and what stops them."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -65,8 +65,7 @@ def custom_status(configuration: Configuration, manifest: Manifest) -> CustomSta
         return CustomStatus.ACTIVE
     has_credentials = any(one.provider == manifest.name for one in configuration.credentials.values())
     has_models = any(
-        key.provider == manifest.name and row.source is ModelSource.CUSTOM
-        for key, row in configuration.models.items()
+        key.provider == manifest.name and row.source is ModelSource.CUSTOM for key, row in configuration.models.items()
     )
     return CustomStatus.NO_ACTIVE_CREDENTIAL if has_credentials or has_models else CustomStatus.NO_CONFIGURE
 
@@ -108,9 +107,7 @@ def provider_problem(configuration: Configuration, manifest: Manifest) -> Modely
         return None
     if configuration.provider_credentials(manifest.name):
         return CredentialRemoved(f"No credential of {manifest.name} is active; `activateCredential` makes one.")
-    return CredentialMissing(
-        f"Nothing is configured for {manifest.name}; add a credential with `createCredential`."
-    )
+    return CredentialMissing(f"Nothing is configured for {manifest.name}; add a credential with `createCredential`.")
 
 
 def _active(configuration: Configuration, manifest: Manifest) -> bool:

@@ -65,10 +65,6 @@ class AssistantMessage:
         return cast("AssistantMessage", message)
 
 
-INVOCATION_ID = "The invocation that the event belongs to; null in a call that was refused before it was admitted."
-SEQUENCE = "The event's number: from 0, without gaps."
-
-
 @lru_cache(maxsize=4096)
 def global_id(invocation_id: str) -> strawberry.ID:
     """Return the id of an invocation, which all its events carry."""
@@ -79,21 +75,21 @@ def global_id(invocation_id: str) -> strawberry.ID:
 class CompletionEvent:
     """What all events carry."""
 
-    sequence: int = attribute(SEQUENCE)
+    sequence: int = attribute("The event's number: from 0, without gaps.")
 
-    @strawberry.field(description=INVOCATION_ID)
+    @resolved
     def invocation_id(self) -> strawberry.ID | None:
-        """Return the id of the invocation."""
+        """The invocation that the event belongs to; null in a call that was refused before it was admitted."""
         found = cast("llm.Event", self).invocation_id
         return global_id(found) if found is not None else None
 
 
+@dataclass_transform(kw_only_default=True, field_specifiers=(attribute,))
 def event_type(event: type[llm.Event]) -> Callable[[type[T]], type[T]]:
     """Make a class the type of the schema that reads an event of core."""
 
-    @dataclass_transform(kw_only_default=True, field_specifiers=(attribute,))
     def declare(cls: type[T]) -> type[T]:
-        cls.is_type_of = classmethod(lambda _, value, info: isinstance(value, event))  # type: ignore[attr-defined]
+        cls.is_type_of = classmethod(lambda _, value, __: isinstance(value, event))  # type: ignore[attr-defined]
         return object_type(cls)
 
     return declare

@@ -21,7 +21,9 @@ DEFAULT_SIZE = 20
 MAX_SIZE = 100
 _MAX_CURSOR = 1024
 
-First = Annotated[int | None, argument("How many of the beginning: 1 to 100; 20 when neither this nor `last` is given.")]
+First = Annotated[
+    int | None, argument("How many of the beginning: 1 to 100; 20 when neither this nor `last` is given.")
+]
 After = Annotated[str | None, argument("Only what follows this cursor.")]
 Last = Annotated[int | None, argument("How many of the end, 1 to 100; not together with `first`.")]
 Before = Annotated[str | None, argument("Only what precedes this cursor.")]
@@ -52,7 +54,9 @@ class Connection(Generic[T]):
     edges: list[Edge[T]] = attribute("The items with their cursors.")
     nodes: list[T] = attribute("The items without their cursors.")
     page_info: PageInfo = attribute("Where this page stands in the list.")
-    total_count: int = attribute("How many items the whole list has, under the same filters.")
+    total_count: int = attribute(
+        "How many items the whole list has, under the same filters; of a list of rows, 10001 stands for any number above 10,000."
+    )
 
 
 @named_type("Connection")
@@ -102,15 +106,19 @@ def rows_of(page: Page) -> PageRequest:
 
 
 def row_page(found: Slice[V], wrap: Callable[[V], T], id_of: Callable[[V], UUID]) -> Connection[T]:
-    """Return what storage found as a connection. The list is one that storage always counts, or is short."""
-    parts = _parts(((wrap(item), (id_of(item).hex,)) for item in found.items), found.has_next, found.has_previous)
+    """Return what storage found as a connection; `total_count` says 10,001 where storage has not counted."""
+    parts = _parts(
+        ((wrap(item), (id_of(item).hex,)) for item in found.items),
+        has_next=found.has_next,
+        has_previous=found.has_previous,
+    )
     return Connection(**parts, total_count=found.total if found.total is not None else _UNCOUNTED)
 
 
 def long_row_page(found: Slice[V], wrap: Callable[[V], T], id_of: Callable[[V], UUID]) -> LongConnection[T]:
     """Return what storage found as a connection without a count where counting is too much."""
-    parts = _parts(((wrap(item), (id_of(item).hex,)) for item in found.items), found.has_next, found.has_previous)
-    return LongConnection(**parts, total_count=found.total)
+    page = row_page(found, wrap, id_of)
+    return LongConnection(edges=page.edges, nodes=page.nodes, page_info=page.page_info, total_count=found.total)
 
 
 def list_page(items: Sequence[V], page: Page, wrap: Callable[[V], T], place: Callable[[V], Place]) -> Connection[T]:
@@ -127,7 +135,9 @@ def list_page(items: Sequence[V], page: Page, wrap: Callable[[V], T], place: Cal
         start = max(start, stop - page.size)
     else:
         stop = min(stop, start + page.size)
-    parts = _parts(((wrap(item), where) for where, item in placed[start:stop]), stop < len(placed), start > 0)
+    parts = _parts(
+        ((wrap(item), where) for where, item in placed[start:stop]), has_next=stop < len(placed), has_previous=start > 0
+    )
     return Connection(**parts, total_count=len(placed))
 
 
@@ -135,7 +145,7 @@ _UNCOUNTED = 10_001
 """What a count says that has been given up."""
 
 
-def _parts(items: Iterable[tuple[T, Place]], has_next: bool, has_previous: bool) -> dict[str, Any]:
+def _parts(items: Iterable[tuple[T, Place]], *, has_next: bool, has_previous: bool) -> dict[str, Any]:
     edges = [Edge(cursor=_cursor(place), node=node) for node, place in items]
     return {
         "edges": edges,
@@ -176,5 +186,7 @@ def _row(cursor: str | None, argument_name: str) -> UUID | None:
 
 
 def _bad_cursor(argument_name: str) -> InvalidInput:
-    return InvalidInput(f"`{argument_name}` is no cursor of this list; take one from `edges` or `pageInfo`.", path=(argument_name,))
-
+    return InvalidInput(
+        f"`{argument_name}` is no cursor of this list; take one from `edges` or `pageInfo`.",
+        path=(argument_name,),
+    )

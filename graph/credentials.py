@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
-
 from typing import Annotated
 
 import strawberry
@@ -11,7 +10,13 @@ import strawberry
 from core import entities
 from core.catalog import Catalog
 from core.configuration import Configuration
-from core.credentials import ModelName, NewCredential, activate_credential, create_credential, delete_credential
+from core.credentials import (
+    ModelName,
+    NewCredential,
+    activate_credential,
+    create_credential,
+    delete_credential,
+)
 from core.entities import CredentialStatus
 from core.errors import CredentialUnreadable, InvalidInput
 from core.forms import shown
@@ -121,7 +126,9 @@ class Credential(Node):
     async def problem(self, info: Info) -> UserError | None:
         """Why it does not work, or what the last validation met."""
         if await _opened(info.context, self.credential) is None:
-            return UserError.of(CredentialUnreadable("It cannot be opened with the keys at hand; enter its values again."))
+            return UserError.of(
+                CredentialUnreadable("It cannot be opened with the keys at hand; enter its values again.")
+            )
         return UserError.optional(self.credential.problem or credential_problem(self.credential))
 
     @resolved
@@ -275,7 +282,9 @@ class CredentialPayload:
 
     credential: Credential | None = attribute("The credential as it is now; null when it failed.", default=None)
     provider: ProviderLink | None = attribute("Its provider as it is now.", default=None)
-    model: ModelLink | None = attribute("The model that it is for, as it is now; null for one of a provider.", default=None)
+    model: ModelLink | None = attribute(
+        "The model that it is for, as it is now; null for one of a provider.", default=None
+    )
     errors: list[UserError] = attribute(ERRORS)
 
 
@@ -288,7 +297,9 @@ class DeleteCredentialPayload:
         "The custom model that is gone with its last credential.", default=None
     )
     provider: ProviderLink | None = attribute("Its provider as it is now.", default=None)
-    model: ModelLink | None = attribute("The model that it was for, as it is now, where that is still there.", default=None)
+    model: ModelLink | None = attribute(
+        "The model that it was for, as it is now, where that is still there.", default=None
+    )
     errors: list[UserError] = attribute(ERRORS)
 
 
@@ -297,7 +308,7 @@ class CredentialMutations:
     """Changes of credentials."""
 
     @mutation(CredentialPayload)
-    async def create_credential(self, info: Info, input: Annotated[CreateCredentialInput, INPUT]) -> CredentialPayload:  # noqa: A002
+    async def create_credential(self, info: Info, input: Annotated[CreateCredentialInput, INPUT]) -> CredentialPayload:
         """Stores a credential, by default after the provider accepted it. The first of its provider, or model, becomes active.
 
         Needs CREDENTIAL_MANAGE.
@@ -314,7 +325,9 @@ class CredentialMutations:
         return _changed(context, *await create_credential(context.app, context.who, new))
 
     @mutation(CredentialPayload)
-    async def activate_credential(self, info: Info, input: Annotated[ActivateCredentialInput, INPUT]) -> CredentialPayload:  # noqa: A002
+    async def activate_credential(
+        self, info: Info, input: Annotated[ActivateCredentialInput, INPUT]
+    ) -> CredentialPayload:
         """Makes a credential the one that serves its provider, or its model, outside a pool.
 
         Needs CREDENTIAL_MANAGE.
@@ -324,7 +337,9 @@ class CredentialMutations:
         return _changed(context, *await activate_credential(context.app, context.who, credential_id))
 
     @mutation(DeleteCredentialPayload)
-    async def delete_credential(self, info: Info, input: Annotated[DeleteCredentialInput, INPUT]) -> DeleteCredentialPayload:  # noqa: A002
+    async def delete_credential(
+        self, info: Info, input: Annotated[DeleteCredentialInput, INPUT]
+    ) -> DeleteCredentialPayload:
         """Deletes a credential. Nothing is made active in its place; a custom model goes with its last one.
 
         Needs CREDENTIAL_MANAGE.

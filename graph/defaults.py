@@ -56,7 +56,9 @@ class DefaultModelInput:
     """What is to serve the calls of a type that name no model."""
 
     type: ModelType = attribute("The type of the calls.")
-    model: ModelReferenceInput | None = attribute("An ACTIVE model of that type; null clears the default.", default=None)
+    model: ModelReferenceInput | None = attribute(
+        "An ACTIVE model of that type; null clears the default.", default=None
+    )
 
 
 @input_type
@@ -84,7 +86,9 @@ class DefaultMutations:
     """Changes of default models."""
 
     @mutation(DefaultModelsPayload)
-    async def set_default_models(self, info: Info, input: Annotated[SetDefaultModelsInput, INPUT]) -> DefaultModelsPayload:  # noqa: A002
+    async def set_default_models(
+        self, info: Info, input: Annotated[SetDefaultModelsInput, INPUT]
+    ) -> DefaultModelsPayload:
         """Sets the default models of several types, all or none. Each must be able to serve now.
 
         Needs DEFAULT_MANAGE.

@@ -4,7 +4,7 @@ from typing import cast
 
 from core import provider
 from core.provider import FormFieldType
-from graph.types import attribute, described, object_type, resolved
+from graph.types import attribute, described, object_type
 
 described(
     FormFieldType,
@@ -33,11 +33,7 @@ class FormOption:
 
     value: str = attribute("What is entered.")
     label: str = attribute("What is shown.")
-
-    @resolved
-    def show_on(self) -> list[FormCondition]:
-        """When the option is there: any of these holds, or there are none."""
-        return cast("list[FormCondition]", list(cast("provider.FormOption", self).show_on))
+    show_on: list[FormCondition] = attribute("When the option is there: any of these holds, or there are none.")
 
 
 @object_type
@@ -53,16 +49,8 @@ class FormField:
     help: str | None = attribute("An explanation.")
     max_length: int | None = attribute("The most characters.")
     decides_host: bool = attribute("Whether it decides where secrets are sent: changed, they are entered again.")
-
-    @resolved
-    def options(self) -> list[FormOption]:
-        """The values to choose from; empty for a field that is not of options."""
-        return cast("list[FormOption]", list(cast("provider.FormField", self).options))
-
-    @resolved
-    def show_on(self) -> list[FormCondition]:
-        """When the field is there: any of these holds, or there are none."""
-        return cast("list[FormCondition]", list(cast("provider.FormField", self).show_on))
+    options: list[FormOption] = attribute("The values to choose from; empty for a field that is not of options.")
+    show_on: list[FormCondition] = attribute("When the field is there: any of these holds, or there are none.")
 
     @classmethod
     def all_of(cls, fields: tuple[provider.FormField, ...]) -> "list[FormField]":

@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
-from uuid import UUID
-
 from typing import Annotated
+from uuid import UUID
 
 import strawberry
 
@@ -170,9 +169,7 @@ class InvocationFilter:
     type: ModelType | None = attribute("Of models of this type.", default=None)
     provider_type: ProviderType | None = attribute("Served by these credentials.", default=None)
     status: list[InvocationStatus] | None = attribute("Of one of these statuses.", default=None)
-    credential_id: strawberry.ID | None = attribute(
-        "Served by this credential. Needs CREDENTIAL_READ.", default=None
-    )
+    credential_id: strawberry.ID | None = attribute("Served by this credential. Needs CREDENTIAL_READ.", default=None)
     account_id: strawberry.ID | None = attribute("Made by this person.", default=None)
     token_id: strawberry.ID | None = attribute("Made with this token.", default=None)
     end_user: str | None = attribute("Made for this end user.", default=None)
@@ -263,7 +260,7 @@ class InvocationMutations:
     """Changes of invocations."""
 
     @mutation(InvocationPayload)
-    async def cancel_invocation(self, info: Info, input: Annotated[CancelInvocationInput, INPUT]) -> InvocationPayload:  # noqa: A002
+    async def cancel_invocation(self, info: Info, input: Annotated[CancelInvocationInput, INPUT]) -> InvocationPayload:
         """Ends a running call at once, from any process; one that has ended stays as it is.
 
         For whoever began it, and with WORKSPACE_MANAGE for others.

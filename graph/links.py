@@ -35,8 +35,6 @@ ModelLink = Annotated["Model", strawberry.lazy("graph.models")]
 ProviderLink = Annotated["Provider", strawberry.lazy("graph.providers")]
 WorkspaceLink = Annotated["Workspace", strawberry.lazy("graph.workspaces")]
 
-# ruff: noqa: PLC0415 - this is the one place where modules of nouns are imported when they are used
-
 
 async def account(context: "Context", account_id: UUID | None) -> "Account | None":
     """Return the view of a person."""

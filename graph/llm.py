@@ -26,7 +26,7 @@ from graph.links import InvocationLink
 from graph.mutations import ERRORS, INPUT, mutation
 from graph.problems import UserError
 from graph.scalars import JSON
-from graph.types import argument, attribute, described, input_type, object_type, one_of_input
+from graph.types import argument, attribute, described, input_type, object_type, one_of_input, streamed
 from graph.values import ModelReferenceInput, TagInput, unnamed
 
 described(
@@ -89,9 +89,7 @@ class MediaInput:
             raise InvalidInput("`mimeType` is such as image/png.", path=(*path, "mimeType"))
         if self.filename is not None and not 1 <= len(self.filename) <= 256:
             raise InvalidInput("`filename` has 1 to 256 characters.", path=(*path, "filename"))
-        return llm.Media(
-            kind=kind, url=self.url, base64=self.base64, mime_type=self.mime_type, filename=self.filename
-        )
+        return llm.Media(kind=kind, url=self.url, base64=self.base64, mime_type=self.mime_type, filename=self.filename)
 
 
 @one_of_input
@@ -150,9 +148,7 @@ class MessageInput:
         content: tuple[llm.Text | llm.Media, ...] = (
             (llm.Text(text=self.text),)
             if self.text is not None
-            else tuple(
-                part.part((*path, "content", str(number))) for number, part in enumerate(self.content or ())
-            )
+            else tuple(part.part((*path, "content", str(number))) for number, part in enumerate(self.content or ()))
         )
         calls = tuple(
             llm.ToolCall(id=call.id, name=call.name, arguments=call.arguments) for call in self.tool_calls or ()
@@ -199,7 +195,9 @@ class ToolInput:
         """Return what core takes."""
         _check_tool_name(self.name, (*path, "name"))
         return llm.Tool(
-            name=self.name, description=self.description, parameters=_object(self.parameters, (*path, "parameters"))
+            name=self.name,
+            description=self.description,
+            parameters=_object(self.parameters, (*path, "parameters")),
         )
 
 
@@ -251,7 +249,8 @@ class CompletionInput:
         "Models that are tried in this order while nothing has been delivered; at most 8.", default=None
     )
     credential_id: strawberry.ID | None = attribute(
-        "Pins one credential. Needs CREDENTIAL_READ, or a token that lists it in `credentialIds`.", default=None
+        "Pins one credential. Needs CREDENTIAL_READ, or a token that lists it in `credentialIds`.",
+        default=None,
     )
     messages: list[MessageInput] = attribute("The conversation: 1 to 1000 messages.")
     parameters: JSON | None = attribute("An object, checked against the model's `parameterRules`.", default=None)
@@ -262,7 +261,8 @@ class CompletionInput:
     response_format: ResponseFormatInput | None = attribute("Structured output.", default=None)
     stop: list[str] | None = attribute("Texts at which the model stops; at most 16.", default=None)
     end_user: str | None = attribute(
-        "Who the call is made for: an id of yours of at most 256 characters, sent to the provider.", default=None
+        "Who the call is made for: an id of yours of at most 256 characters, sent to the provider.",
+        default=None,
     )
     tags: list[TagInput] | None = attribute("Labels for the record; at most 64.", default=None)
     provider_options: JSON | None = attribute(
@@ -312,7 +312,9 @@ class CompletionInput:
         if len(self.tools or ()) > MAX_TOOLS:
             raise InvalidInput(f"There are at most {MAX_TOOLS} tools.", path=("tools",))
         if len(self.stop or ()) > MAX_STOPS or not all(1 <= len(text) <= MAX_STOP for text in self.stop or ()):
-            raise InvalidInput(f"There are at most {MAX_STOPS} stop texts of 1 to {MAX_STOP} characters.", path=("stop",))
+            raise InvalidInput(
+                f"There are at most {MAX_STOPS} stop texts of 1 to {MAX_STOP} characters.", path=("stop",)
+            )
         if self.end_user is not None and not 1 <= len(self.end_user) <= MAX_END_USER:
             raise InvalidInput(f"`endUser` has 1 to {MAX_END_USER} characters.", path=("endUser",))
 
@@ -373,7 +375,7 @@ class CompletionMutations:
     """Completions that are not streamed."""
 
     @mutation(CompletePayload)
-    async def complete(self, info: Info, input: Annotated[CompletionInput, INPUT]) -> CompletePayload:  # noqa: A002
+    async def complete(self, info: Info, input: Annotated[CompletionInput, INPUT]) -> CompletePayload:
         """Makes a completion and answers when it has ended. A document has at most one such field.
 
         Needs MODEL_INVOKE.
@@ -391,9 +393,7 @@ class CompletionMutations:
         )
 
 
-async def event_source(
-    context: Context, given: CompletionInput
-) -> AsyncGenerator[Sequence[llm.CompletionEvent], None]:
+async def event_source(context: Context, given: CompletionInput) -> AsyncGenerator[Sequence[llm.CompletionEvent], None]:
     """Yield the events of a new completion in batches, as this viewer may see them.
 
     A refusal, of the input too, is one CompletionFailed without an invocation.
@@ -423,19 +423,15 @@ def _unnamed(event: llm.CompletionEvent) -> llm.CompletionEvent:
 class Subscription:
     """What is streamed."""
 
-    @strawberry.subscription(
-        description=(
-            "Streams a completion: text, reasoning and tool calls as they come, then exactly one of CompletionFinished "
-            "and CompletionFailed. Leaving is not cancelling: the call goes on for a while, and `cancelInvocation` ends "
-            "it at once. A document has at most one such field. Needs MODEL_INVOKE."
-        )
-    )
+    @streamed
     async def completion(
         self,
         info: Info,
-        input: Annotated[CompletionInput, argument("What is asked of the model.")],  # noqa: A002
+        input: Annotated[CompletionInput, argument("What is asked of the model.")],
     ) -> AsyncGenerator[CompletionEvent, None]:
-        """Return the events of a new completion."""
+        """Streams a completion: text, reasoning and tool calls as they come, then one event that ends it.
+
+        That is CompletionFinished or CompletionFailed. Leaving is not cancelling: the call goes on for a while, and
+        `cancelInvocation` ends it at once. A document has at most one such field. Needs MODEL_INVOKE.
+        """
         return cast("AsyncGenerator[CompletionEvent, None]", Batches(event_source(info.context, input)))
-
-

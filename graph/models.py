@@ -7,7 +7,15 @@ import strawberry
 from core.configuration import Configuration
 from core.entities import ModelSource
 from core.model_types import ModelKey as CoreModelKey
-from core.models import ModelQuery, ModelStatus, NewModel, add_model, list_models, model_state, set_model_enabled
+from core.models import (
+    ModelQuery,
+    ModelStatus,
+    NewModel,
+    add_model,
+    list_models,
+    model_state,
+    set_model_enabled,
+)
 from core.provider import ParameterRule as CoreParameterRule
 from core.provider import ParameterType
 from core.resolve import Known, active_credential, effective_type
@@ -312,7 +320,7 @@ class ModelMutations:
     """Changes of models."""
 
     @mutation(ModelPayload)
-    async def add_model(self, info: Info, input: Annotated[AddModelInput, INPUT]) -> ModelPayload:  # noqa: A002
+    async def add_model(self, info: Info, input: Annotated[AddModelInput, INPUT]) -> ModelPayload:
         """Adds a custom model with its first credential; where the model is there, the credential is attached to it.
 
         Needs MODEL_MANAGE and CREDENTIAL_MANAGE.
@@ -331,7 +339,7 @@ class ModelMutations:
         return _changed(context, *await add_model(context.app, context.who, entered))
 
     @mutation(ModelPayload)
-    async def set_model_enabled(self, info: Info, input: Annotated[SetModelEnabledInput, INPUT]) -> ModelPayload:  # noqa: A002
+    async def set_model_enabled(self, info: Info, input: Annotated[SetModelEnabledInput, INPUT]) -> ModelPayload:
         """Switches a model on or off for the workspace.
 
         Needs MODEL_MANAGE.

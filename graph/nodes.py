@@ -131,7 +131,7 @@ class NodeQuery:
     async def node(
         self,
         info: Info,
-        id: Annotated[strawberry.ID, argument("The object's id.")],  # noqa: A002
+        id: Annotated[strawberry.ID, argument("The object's id.")],
     ) -> Node | None:
         """Anything by its id; null where it is unknown or not one of yours."""
         return await find_node(info.context, id)

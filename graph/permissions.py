@@ -207,7 +207,7 @@ def _authenticate(field: GraphQLField) -> None:
     if field.subscribe is not None:
         subscribe = field.subscribe
 
-        def subscribed(source: Any, info: GraphQLResolveInfo, **arguments: Any) -> Any:
+        def subscribed(source: Any, info: GraphQLResolveInfo[Any], **arguments: Any) -> Any:
             _ = info.context.who
             return subscribe(source, info, **arguments)
 
@@ -216,7 +216,7 @@ def _authenticate(field: GraphQLField) -> None:
     resolve = field.resolve
     assert resolve is not None
 
-    def authenticated(source: Any, info: GraphQLResolveInfo, **arguments: Any) -> Any:
+    def authenticated(source: Any, info: GraphQLResolveInfo[Any], **arguments: Any) -> Any:
         _ = info.context.who
         return resolve(source, info, **arguments)
 
@@ -228,7 +228,7 @@ def _wrap(field: GraphQLField, rule: Permission | Own) -> None:
     assert resolve is not None
     field.extensions = {**field.extensions, "guarded": True}
 
-    def guarded(source: Any, info: GraphQLResolveInfo, **arguments: Any) -> Any:
+    def guarded(source: Any, info: GraphQLResolveInfo[Any], **arguments: Any) -> Any:
         viewer, workspace_id = info.context.who, getattr(source, "workspace_id", None)
         is_checked = isinstance(rule, Permission) and (workspace_id is not None or rule in INSTALLATION)
         if is_checked:
@@ -319,10 +319,9 @@ def _check_tables(schema: GraphQLSchema, connections: Mapping[str, str]) -> None
         if guarded not in TYPE_PERMISSIONS and guarded not in OPEN and guarded not in ROOTS | {"Node"}:
             raise Undeclared(f"The type {name} is in none of the tables of permissions.")
     for type_name, field_name in FIELD_PERMISSIONS:
-        kind = schema.type_map.get(type_name)
-        if not isinstance(kind, GraphQLObjectType) or field_name not in kind.fields:
+        named = schema.type_map.get(type_name)
+        if not isinstance(named, GraphQLObjectType) or field_name not in named.fields:
             raise Undeclared(f"The tables of permissions name {type_name}.{field_name}, which is not there.")
     for name in (*TYPE_PERMISSIONS, *OPEN):
         if name not in schema.type_map:
             raise Undeclared(f"The tables of permissions name {name}, which is not there.")
-

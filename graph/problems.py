@@ -1,9 +1,9 @@
 """Errors as data: what payloads, events and `problem` fields show."""
 
-from typing import Any, cast
+from typing import cast
 
 from core.errors import ErrorCode, ModelyardError, Problem
-from graph.types import attribute, described, object_type, resolved
+from graph.types import attribute, described, object_type
 
 described(
     ErrorCode,
@@ -54,11 +54,7 @@ class UserError:
     message: str = attribute("What is wrong and what mends it; never holds a secret.")
     retryable: bool = attribute("Whether the same request may succeed later.")
     retry_after: float | None = attribute("How many seconds to wait before trying again, where that is known.")
-
-    @resolved
-    def path(self) -> list[str]:
-        """The place in the input, an empty list where no one field is at fault."""
-        return list(cast("Any", self).path)
+    path: list[str] = attribute("The place in the input, an empty list where no one field is at fault.")
 
     @classmethod
     def of(cls, problem: Problem | ModelyardError) -> "UserError":

@@ -5,6 +5,7 @@ from typing import Annotated
 import strawberry
 
 from core.configuration import Configuration
+from core.entities import CredentialStatus
 from core.models import ModelQuery, ModelStatus
 from core.provider import ConfigurationMethod, Manifest
 from core.providers_state import (
@@ -22,7 +23,7 @@ from core.resolve import preferred_type
 from graph import ids, links
 from graph.connections import After, Before, Connection, First, Last, Page, list_page, page_of
 from graph.context import Context, Info
-from graph.credentials import CredentialLevel, CredentialStatus, credential_page
+from graph.credentials import CredentialLevel, credential_page
 from graph.forms import FormField
 from graph.links import CredentialLink, ModelLink, WorkspaceLink
 from graph.models import model_page
@@ -117,7 +118,8 @@ class Provider(Node):
 
     @resolved
     def model_credential_form(
-        self, type: Annotated[ModelType, argument("The type of the model that the credential is for.")]  # noqa: A002
+        self,
+        type: Annotated[ModelType, argument("The type of the model that the credential is for.")],
     ) -> list[FormField]:
         """What a credential of one model is made of; empty where there are none."""
         return FormField.all_of(self.manifest.model_credential_form if type in self.manifest.model_types else ())
@@ -195,9 +197,9 @@ class Provider(Node):
         after: After = None,
         last: Last = None,
         before: Before = None,
-        type: Annotated[ModelType | None, argument("Only those of this type.")] = None,  # noqa: A002
+        type: Annotated[ModelType | None, argument("Only those of this type.")] = None,
         status: Annotated[list[ModelStatus] | None, argument("Only those of one of these statuses.")] = None,
-        include_deprecated: Annotated[bool | None, argument("Whether those on their way out are listed.")] = False,
+        include_deprecated: Annotated[bool | None, argument("Whether those on their way out are listed.")] = False,  # noqa: FBT002 - an argument of the schema
     ) -> Connection[ModelLink]:
         """Its models, in the order of the manifest, then by name."""
         query = ModelQuery(

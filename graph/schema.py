@@ -56,7 +56,7 @@ def build() -> strawberry.Schema:
         types=EVENT_TYPES,
         config=StrawberryConfig(scalar_map=SCALARS),
     )
-    core_schema = built._schema  # noqa: SLF001 - there is no public way to the schema that is executed
+    core_schema = built._schema
     _drop_null_defaults(core_schema)
     guard(core_schema)
     return built
@@ -91,7 +91,9 @@ def main(arguments: list[str]) -> int:
         return 2
     if SNAPSHOT.is_file() and SNAPSHOT.read_text(encoding="utf-8") == text:
         return 0
-    sys.stderr.write("schema.graphql is not what is served: run `python -m graph.schema --write` and look at the diff.\n")
+    sys.stderr.write(
+        "schema.graphql is not what is served: run `python -m graph.schema --write` and look at the diff.\n"
+    )
     return 1
 
 

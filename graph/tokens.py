@@ -3,9 +3,8 @@
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
-from uuid import UUID
-
 from typing import Annotated
+from uuid import UUID
 
 import strawberry
 
@@ -152,7 +151,8 @@ class CreateApiTokenInput:
 
     workspace_id: strawberry.ID | None = attribute("Its workspace; left out, a personal token is made.", default=None)
     service: bool | None = attribute(
-        "Whether it stands for no person and outlives its maker's membership. Needs TOKEN_MANAGE.", default=False
+        "Whether it stands for no person and outlives its maker's membership. Needs TOKEN_MANAGE.",
+        default=False,
     )
     name: str = attribute("What it is for, 1 to 64 characters.")
     role: Role = attribute("The most that it may do; not above your own.")
@@ -232,13 +232,13 @@ class TokenMutations:
     """Changes of tokens."""
 
     @mutation(CreateApiTokenPayload)
-    async def create_api_token(self, info: Info, input: Annotated[CreateApiTokenInput, INPUT]) -> CreateApiTokenPayload:  # noqa: A002
+    async def create_api_token(self, info: Info, input: Annotated[CreateApiTokenInput, INPUT]) -> CreateApiTokenPayload:
         """Makes a token: personal, of a workspace for yourself, or with TOKEN_MANAGE a service token."""
         token, secret = await create_token(info.context.app, info.context.who, input.entered())
         return CreateApiTokenPayload(api_token=ApiToken(token=token), secret=secret.reveal(), errors=[])
 
     @mutation(ApiTokenPayload)
-    async def revoke_api_token(self, info: Info, input: Annotated[RevokeApiTokenInput, INPUT]) -> ApiTokenPayload:  # noqa: A002
+    async def revoke_api_token(self, info: Info, input: Annotated[RevokeApiTokenInput, INPUT]) -> ApiTokenPayload:
         """Ends a token at once: your own, or with TOKEN_MANAGE one of the workspace."""
         token_id = ids.given_uuid(input.id, "ApiToken")
         token = await revoke_token(info.context.app, info.context.who, token_id)

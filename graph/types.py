@@ -29,18 +29,21 @@ def argument(description: str) -> Any:
     return strawberry.argument(description=description)
 
 
+def streamed(source: Callable[..., Any]) -> Any:
+    """Return a field of which the decorated method gives the events; its docstring is the description."""
+    return strawberry.subscription(resolver=source, description=text_of(source))
+
+
 @dataclass_transform(order_default=True, kw_only_default=True, field_specifiers=(attribute, StrawberryField))
 def object_type(cls: type[T]) -> type[T]:
     """Make a class an object type of the schema; its docstring is the description."""
     return strawberry.type(cls, description=text_of(cls))
 
 
+@dataclass_transform(order_default=True, kw_only_default=True, field_specifiers=(attribute, StrawberryField))
 def named_type(name: str) -> Callable[[type[T]], type[T]]:
     """Make a class an object type under another name than its own."""
 
-    @dataclass_transform(
-        order_default=True, kw_only_default=True, field_specifiers=(attribute, StrawberryField)
-    )
     def declare(cls: type[T]) -> type[T]:
         return strawberry.type(cls, name=name, description=text_of(cls))
 
@@ -92,9 +95,7 @@ def text_of(described_object: Any) -> str:
 class Node:
     """The interface of everything that has an id."""
 
-    @strawberry.field(
-        description="The object's id: opaque, stable, unique in the installation. Give it to `node` to fetch it again."
-    )
+    @resolved
     def id(self) -> strawberry.ID:
-        """Return the id of this object."""
+        """The object's id: opaque, stable, unique in the installation. Give it to `node` to fetch it again."""
         raise NotImplementedError

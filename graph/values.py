@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, cast
+from typing import cast
 
 import msgspec
 
@@ -163,22 +163,18 @@ class Attempt:
         "The credential that was used; null without CREDENTIAL_READ, and where none was needed."
     )
     duration: float | None = attribute("How long it took, in seconds.")
+    error: UserError | None = attribute("How it failed; null for one that served.")
 
     @resolved
     def started_at(self) -> datetime:
         """When it began."""
         return datetime.fromtimestamp(cast("llm.Attempt", self).started_at, UTC)
 
-    @resolved
-    def error(self) -> UserError | None:
-        """How it failed; null for one that served."""
-        return UserError.optional(cast("llm.Attempt", self).error)
-
     @classmethod
     def all_of(cls, attempts: Iterable[llm.Attempt], *, named: bool) -> "list[Attempt]":
         """Return attempts as the type of the schema that reads them, without credentials' names unless `named`."""
         shown = attempts if named else (unnamed(attempt) for attempt in attempts)
-        return cast("list[Any]", list(shown))
+        return cast("list[Attempt]", list(shown))
 
 
 def unnamed(attempt: llm.Attempt) -> llm.Attempt:

@@ -8,6 +8,7 @@ import strawberry
 
 from core import entities
 from core.access import workspace_of
+from core.entities import CredentialStatus
 from core.errors import InvalidInput
 from core.models import ModelQuery, ModelStatus
 from core.providers_state import ProviderQuery
@@ -15,9 +16,19 @@ from core.resolve import find_model
 from core.workspaces import create_workspace
 from graph import ids
 from graph.access import Permission, Role
-from graph.connections import After, Before, Connection, First, Last, LongConnection, page_of, row_page, rows_of
+from graph.connections import (
+    After,
+    Before,
+    Connection,
+    First,
+    Last,
+    LongConnection,
+    page_of,
+    row_page,
+    rows_of,
+)
 from graph.context import Info
-from graph.credentials import Credential, CredentialLevel, CredentialStatus, credential_page
+from graph.credentials import Credential, CredentialLevel, credential_page
 from graph.defaults import DefaultModel, all_defaults
 from graph.invocations import Invocation, InvocationFilter, invocation_page
 from graph.members import Member, member_page
@@ -112,7 +123,7 @@ class Workspace(Node):
         after: After = None,
         last: Last = None,
         before: Before = None,
-        include_revoked: Annotated[bool | None, argument("Whether revoked ones are listed.")] = False,
+        include_revoked: Annotated[bool | None, argument("Whether revoked ones are listed.")] = False,  # noqa: FBT002 - an argument of the schema
     ) -> Connection[ApiToken] | None:
         """Its tokens, newest first."""
         page = page_of(first, after, last, before)
@@ -158,12 +169,12 @@ class Workspace(Node):
         after: After = None,
         last: Last = None,
         before: Before = None,
-        type: Annotated[ModelType | None, argument("Only those of this type.")] = None,  # noqa: A002
+        type: Annotated[ModelType | None, argument("Only those of this type.")] = None,
         provider: Annotated[str | None, argument("Only those of this provider, by its name or an alias.")] = None,
         status: Annotated[list[ModelStatus] | None, argument("Only those of one of these statuses.")] = None,
         features: Annotated[list[ModelFeature] | None, argument("Only those with all of these features.")] = None,
         search: Annotated[str | None, argument("Only those whose name or label holds this text.")] = None,
-        include_deprecated: Annotated[bool | None, argument("Whether those on their way out are listed.")] = False,
+        include_deprecated: Annotated[bool | None, argument("Whether those on their way out are listed.")] = False,  # noqa: FBT002 - an argument of the schema
     ) -> Connection[Model]:
         """The models that it can have, in the order of providers and manifests, then by name."""
         query = ModelQuery(
@@ -191,7 +202,7 @@ class Workspace(Node):
     async def route(
         self,
         info: Info,
-        type: Annotated[ModelType, argument("What is to be called.")] = ModelType.LLM,  # noqa: A002
+        type: Annotated[ModelType, argument("What is to be called.")] = ModelType.LLM,
         model: Annotated[ModelReferenceInput | None, argument("The model; left out, the default of the type.")] = None,
         credential_id: Annotated[strawberry.ID | None, argument("The credential that the call would pin.")] = None,
         fallbacks: Annotated[
@@ -248,7 +259,7 @@ class Workspace(Node):
         after: After = None,
         last: Last = None,
         before: Before = None,
-        filter: Annotated[InvocationFilter | None, argument("Only those that match.")] = None,  # noqa: A002
+        filter: Annotated[InvocationFilter | None, argument("Only those that match.")] = None,
     ) -> LongConnection[Invocation] | None:
         """Its calls, newest first: all with USAGE_READ, without it your own."""
         page = page_of(first, after, last, before)
@@ -263,7 +274,7 @@ class WorkspaceQuery:
     async def workspace(
         self,
         info: Info,
-        id: Annotated[strawberry.ID | None, argument("Its id.")] = None,  # noqa: A002
+        id: Annotated[strawberry.ID | None, argument("Its id.")] = None,
         slug: Annotated[str | None, argument("Its slug; not together with `id`.")] = None,
     ) -> Workspace | None:
         """One workspace; null where it is not there or not one of yours.
@@ -326,7 +337,7 @@ class WorkspaceMutations:
     """Changes of workspaces."""
 
     @mutation(WorkspacePayload)
-    async def create_workspace(self, info: Info, input: Annotated[CreateWorkspaceInput, INPUT]) -> WorkspacePayload:  # noqa: A002
+    async def create_workspace(self, info: Info, input: Annotated[CreateWorkspaceInput, INPUT]) -> WorkspacePayload:
         """Makes a workspace whose owner is your account. Needs a personal token."""
         context = info.context
         made = await create_workspace(context.app, context.who, input.name, input.slug)
