@@ -93,7 +93,7 @@ class Engine:
             self.schema,
             prepared.document,
             context_value=context,
-            variable_values=dict(variables or {}),
+            raw_variable_values=dict(variables or {}),
             operation_name=prepared.name,
         )
         if not isinstance(executor, Executor):

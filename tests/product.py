@@ -30,7 +30,7 @@ COMPLETION = """subscription ($input: CompletionInput!) { completion(input: $inp
   ... on CompletionFinished { finishReason message { text reasoning toolCalls { id name arguments } continuation }
     usage { inputTokens outputTokens totalTokens cachedInputTokens reasoningTokens requests estimated } cost { amount currency } }
   ... on CompletionFailed { error { code message path retryable retryAfter }
-    usage { inputTokens outputTokens cachedInputTokens reasoningTokens estimated } }
+    spent: usage { inputTokens outputTokens cachedInputTokens reasoningTokens estimated } }
   ... on CompletionInterrupted { reason resumeAfter }
 } }"""
 COMPLETE = """mutation ($input: CompletionInput!) { complete(input: $input) {

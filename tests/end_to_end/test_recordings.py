@@ -83,7 +83,7 @@ def of_events(events: list[Any]) -> Outcome:
                 assert event["message"]["text"] == outcome.text
             case "CompletionFailed":
                 outcome.error = ErrorCode(event["error"]["code"])
-                outcome.usage = usage_of(event["usage"])
+                outcome.usage = usage_of(event["spent"])
     return outcome
 
 
