@@ -113,5 +113,6 @@ def _is_due(now: datetime) -> ColumnElement[bool]:
     long_ago = columns.queued_at < now - RELAY_AGAIN
     waits = (columns.state == WAITING) & (never_queued | long_ago)
     ran_out = (columns.state == RUNNING) & (columns.lease_until < now)
-    is_due: ColumnElement[bool] = waits | ran_out & (never_queued | (columns.queued_at < columns.lease_until) | long_ago)
+    not_since = never_queued | (columns.queued_at < columns.lease_until) | long_ago
+    is_due: ColumnElement[bool] = waits | (ran_out & not_since)
     return is_due

@@ -96,7 +96,7 @@ async def open_resources(
         told.to(background, changes, snapshots, relay)
         background.start(relay.run())
         background.start(_listen(changes, snapshots))
-        running = await stack.enter_async_context(Running().open())
+        running = await stack.enter_async_context(_running())
         app = App(
             settings=settings,
             process_id=process_id,
@@ -113,6 +113,18 @@ async def open_resources(
             egress=http.egress,
         )
         yield Resources(app=app, storage=storage, queue=queue, relay=relay, background=background)
+
+
+@asynccontextmanager
+async def _running() -> AsyncIterator[Running]:
+    """Own this process's completions; what ends the block comes out as it is, not in a group."""
+    try:
+        async with Running().open() as running:
+            yield running
+    except BaseExceptionGroup as group:
+        if len(group.exceptions) > 1:
+            raise
+        raise group.exceptions[0] from group.exceptions[0].__cause__
 
 
 class _AfterCommit:

@@ -33,9 +33,7 @@ class Tenant:
 
 
 def account(name: str = "ada", **changed: Any) -> Account:
-    made = Account(
-        id=uuid7(), name=name, email=f"{name}-{uuid7()}@example.com", is_operator=False, created_at=_now()
-    )
+    made = Account(id=uuid7(), name=name, email=f"{name}-{uuid7()}@example.com", is_operator=False, created_at=_now())
     return replace(made, **changed)
 
 

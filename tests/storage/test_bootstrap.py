@@ -35,7 +35,7 @@ async def _count(settings: Settings) -> tuple[int, int]:
     return people[0], tokens[0]
 
 
-async def test_the_first_start_makes_an_operator_who_owns_a_workspace(settings: Settings):
+async def test_the_first_start_makes_an_operator_who_owns_a_workspace(settings: Settings) -> None:
     secret = await bootstrap.bootstrap(settings)
 
     assert secret is not None
@@ -51,7 +51,7 @@ async def test_the_first_start_makes_an_operator_who_owns_a_workspace(settings: 
     assert secret.reveal().startswith("my_")
 
 
-async def test_a_second_start_makes_nothing_and_leaves_the_file(settings: Settings):
+async def test_a_second_start_makes_nothing_and_leaves_the_file(settings: Settings) -> None:
     first = await bootstrap.bootstrap(settings)
 
     assert await bootstrap.bootstrap(settings) is None
@@ -60,7 +60,7 @@ async def test_a_second_start_makes_nothing_and_leaves_the_file(settings: Settin
     assert await _count(settings) == (1, 1)
 
 
-async def test_two_first_starts_at_once_make_one_account(settings: Settings):
+async def test_two_first_starts_at_once_make_one_account(settings: Settings) -> None:
     made = await asyncio.gather(*(bootstrap.bootstrap(settings) for _ in range(4)))
 
     (secret,) = [one for one in made if one is not None]
@@ -68,10 +68,10 @@ async def test_two_first_starts_at_once_make_one_account(settings: Settings):
     assert await _count(settings) == (1, 1)
 
 
-async def test_a_start_that_cannot_write_the_file_leaves_no_account(settings: Settings, tmp_path: Path):
+async def test_a_start_that_cannot_write_the_file_leaves_no_account(settings: Settings, tmp_path: Path) -> None:
     (settings.data / TOKEN_FILE).mkdir()
 
-    with pytest.raises(OSError, match="owner.token"):
+    with pytest.raises(OSError, match=r"owner\.token"):
         await bootstrap.bootstrap(settings)
 
     assert await _count(settings) == (0, 0)
@@ -95,7 +95,7 @@ asyncio.run(bootstrap.run(load_settings(os.environ)))
 @pytest.mark.parametrize("place", ["before", "after"])
 async def test_a_first_start_killed_around_the_file_leaves_nothing_that_hinders_the_next(
     settings: Settings, place: str
-):
+) -> None:
     environment = os.environ | {
         "MODELYARD_DATABASE_URL": settings.database_url,
         "MODELYARD_DATA": str(settings.data),

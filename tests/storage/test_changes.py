@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
@@ -11,7 +12,7 @@ from storage.changes import RedisChanges
 from storage.redis import absolute, open_pool
 
 
-async def test_every_listener_of_a_channel_hears_and_no_other(redis_url: str):
+async def test_every_listener_of_a_channel_hears_and_no_other(redis_url: str) -> None:
     channel, other = str(uuid.uuid4()), str(uuid.uuid4())
     pool, far_pool = open_pool(redis_url), open_pool(redis_url)
     here, far = RedisChanges(pool), RedisChanges(far_pool)
@@ -28,7 +29,7 @@ async def test_every_listener_of_a_channel_hears_and_no_other(redis_url: str):
         await used.aclose()
 
 
-async def test_a_channel_can_be_left_and_heard_again(redis_url: str):
+async def test_a_channel_can_be_left_and_heard_again(redis_url: str) -> None:
     channel = str(uuid.uuid4())
     pool = open_pool(redis_url)
     changes = RedisChanges(pool)
@@ -43,7 +44,7 @@ async def test_a_channel_can_be_left_and_heard_again(redis_url: str):
     await pool.aclose()
 
 
-async def test_listeners_go_on_after_a_lost_connection(redis_url: str):
+async def test_listeners_go_on_after_a_lost_connection(redis_url: str) -> None:
     channel = str(uuid.uuid4())
     pool = open_pool(redis_url)
     changes = RedisChanges(pool)
@@ -51,7 +52,7 @@ async def test_listeners_go_on_after_a_lost_connection(redis_url: str):
     async with changes.listen(channel) as messages:
         async with Redis.from_url(absolute(redis_url)) as admin:
             await admin.client_kill_filter(_type="pubsub")
-        heard = asyncio.create_task(anext(messages))  # type: ignore[arg-type]
+        heard = asyncio.ensure_future(anext(messages))
         for _ in range(100):
             await changes.publish(channel, b"again")
             await asyncio.sleep(0.05)
@@ -63,7 +64,7 @@ async def test_listeners_go_on_after_a_lost_connection(redis_url: str):
     await pool.aclose()
 
 
-async def test_a_reader_that_does_not_read_loses_the_oldest_and_holds_no_more_than_a_bound(redis_url: str):
+async def test_a_reader_that_does_not_read_loses_the_oldest_and_holds_no_more_than_a_bound(redis_url: str) -> None:
     channel = str(uuid.uuid4())
     pool = open_pool(redis_url)
     changes = RedisChanges(pool)
@@ -78,7 +79,7 @@ async def test_a_reader_that_does_not_read_loses_the_oldest_and_holds_no_more_th
     await pool.aclose()
 
 
-async def test_without_redis_listening_and_publishing_say_so(tmp_path):
+async def test_without_redis_listening_and_publishing_say_so(tmp_path: Path) -> None:
     pool = open_pool(f"unix://{tmp_path}/nothing.sock")
     changes = RedisChanges(pool)
 
@@ -92,7 +93,7 @@ async def test_without_redis_listening_and_publishing_say_so(tmp_path):
     await pool.aclose()
 
 
-def test_a_sockets_path_is_taken_whole_however_it_is_given(monkeypatch, tmp_path):
+def test_a_sockets_path_is_taken_whole_however_it_is_given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
 
     assert absolute("unix://.modelyard/valkey.sock") == f"unix://{tmp_path}/.modelyard/valkey.sock"

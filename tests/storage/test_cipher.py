@@ -23,7 +23,7 @@ def _key(cipher: Cipher, workspace_id: UUID | None = None, version: int = 1) -> 
     return cipher.unwrap(cipher.new_key(workspace_id or uuid7(), version))
 
 
-def test_what_was_sealed_opens_with_its_secrets_closed():
+def test_what_was_sealed_opens_with_its_secrets_closed() -> None:
     key, credential_id = _key(Cipher([_kek()])), uuid7()
 
     opened = key.open(credential_id, key.seal(credential_id, VALUES))
@@ -33,7 +33,7 @@ def test_what_was_sealed_opens_with_its_secrets_closed():
     assert isinstance(opened["base_url"], str)
 
 
-def test_nothing_of_the_values_or_their_names_shows_in_the_sealed_bytes():
+def test_nothing_of_the_values_or_their_names_shows_in_the_sealed_bytes() -> None:
     sealed = _key(Cipher([_kek()])).seal(uuid7(), VALUES)
 
     assert b"sk-secret" not in sealed
@@ -41,13 +41,13 @@ def test_nothing_of_the_values_or_their_names_shows_in_the_sealed_bytes():
     assert b"example.com" not in sealed
 
 
-def test_the_same_values_never_seal_to_the_same_bytes():
+def test_the_same_values_never_seal_to_the_same_bytes() -> None:
     key, credential_id = _key(Cipher([_kek()])), uuid7()
 
     assert len({key.seal(credential_id, VALUES) for _ in range(100)}) == 100
 
 
-def test_a_record_does_not_open_in_another_row_workspace_or_key_version():
+def test_a_record_does_not_open_in_another_row_workspace_or_key_version() -> None:
     cipher, workspace_id, credential_id = Cipher([_kek()]), uuid7(), uuid7()
     wrapped = cipher.new_key(workspace_id, 1)
     sealed = cipher.unwrap(wrapped).seal(credential_id, VALUES)
@@ -60,7 +60,7 @@ def test_a_record_does_not_open_in_another_row_workspace_or_key_version():
         _key(cipher, workspace_id, 2).open(credential_id, sealed)
 
 
-def test_every_changed_byte_and_every_cut_is_found():
+def test_every_changed_byte_and_every_cut_is_found() -> None:
     key, credential_id = _key(Cipher([_kek()])), uuid7()
     sealed = key.seal(credential_id, VALUES)
 
@@ -73,7 +73,7 @@ def test_every_changed_byte_and_every_cut_is_found():
             key.open(credential_id, sealed[:place])
 
 
-def test_a_data_key_does_not_unwrap_for_another_workspace_or_version():
+def test_a_data_key_does_not_unwrap_for_another_workspace_or_version() -> None:
     cipher, workspace_id = Cipher([_kek()]), uuid7()
     wrapped = cipher.new_key(workspace_id, 1)
 
@@ -85,7 +85,7 @@ def test_a_data_key_does_not_unwrap_for_another_workspace_or_version():
             cipher.unwrap(moved)
 
 
-def test_an_older_key_encryption_key_still_unwraps_and_new_keys_take_the_first():
+def test_an_older_key_encryption_key_still_unwraps_and_new_keys_take_the_first() -> None:
     old, new = _kek(), _kek()
     wrapped = Cipher([old]).new_key(uuid7(), 1)
     both = Cipher([new, old])
@@ -94,7 +94,7 @@ def test_an_older_key_encryption_key_still_unwraps_and_new_keys_take_the_first()
     assert both.new_key(uuid7(), 1).kek_id == both.current != wrapped.kek_id
 
 
-def test_a_key_encryption_key_that_is_not_at_hand_is_named_by_its_id():
+def test_a_key_encryption_key_that_is_not_at_hand_is_named_by_its_id() -> None:
     wrapped = Cipher([_kek()]).new_key(uuid7(), 1)
 
     with pytest.raises(CredentialUnreadable, match=wrapped.kek_id):

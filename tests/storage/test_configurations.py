@@ -34,7 +34,7 @@ async def _configure(app: App, tenant: rows.Tenant) -> None:
         await tx.models.put_default(tenant.id, ModelType.TEXT_EMBEDDING, EMBED)
 
 
-async def test_a_snapshot_holds_everything_of_its_workspace_and_nothing_of_another(app: App):
+async def test_a_snapshot_holds_everything_of_its_workspace_and_nothing_of_another(app: App) -> None:
     tenant, stranger = await rows.tenant(app), await rows.tenant(app, "stranger")
     await _configure(app, tenant)
     await _configure(app, stranger)
@@ -52,14 +52,16 @@ async def test_a_snapshot_holds_everything_of_its_workspace_and_nothing_of_anoth
         assert await tx.configuration(tenant.id) == found
 
 
-async def test_a_setting_and_a_default_are_replaced_and_cleared(app: App):
+async def test_a_setting_and_a_default_are_replaced_and_cleared(app: App) -> None:
     tenant = await rows.tenant(app)
     await _configure(app, tenant)
 
     async with app.storage.transaction() as tx:
         await tx.workspaces.touch(tenant.id)
         await tx.models.put_setting(tenant.id, ModelSetting(key=rows.KEY, enabled=True))
-        await tx.models.put_default(tenant.id, ModelType.LLM, ModelKey(provider="echo", name="echo", type=ModelType.LLM))
+        await tx.models.put_default(
+            tenant.id, ModelType.LLM, ModelKey(provider="echo", name="echo", type=ModelType.LLM)
+        )
         await tx.models.put_default(tenant.id, ModelType.TEXT_EMBEDDING, None)
 
     found = await app.configurations.get(tenant.id)
@@ -67,7 +69,7 @@ async def test_a_setting_and_a_default_are_replaced_and_cleared(app: App):
     assert found.defaults == {ModelType.LLM: ModelKey(provider="echo", name="echo", type=ModelType.LLM)}
 
 
-async def test_a_deleted_model_takes_its_setting_and_default_along_and_leaves_its_credentials(app: App):
+async def test_a_deleted_model_takes_its_setting_and_default_along_and_leaves_its_credentials(app: App) -> None:
     tenant = await rows.tenant(app)
     await _configure(app, tenant)
     kept = await rows.credential(app, tenant.id, "own", model=rows.KEY)
@@ -83,7 +85,7 @@ async def test_a_deleted_model_takes_its_setting_and_default_along_and_leaves_it
 
 async def test_a_snapshot_in_memory_serves_without_a_statement_until_its_version_is_old(
     app: App, resources: Resources
-):
+) -> None:
     tenant = await rows.tenant(app)
     statements: list[str] = []
     engines = resources.storage.engines
@@ -100,7 +102,7 @@ async def test_a_snapshot_in_memory_serves_without_a_statement_until_its_version
     assert (second.version, version) == (2, 2)
 
 
-async def test_many_who_ask_at_once_share_one_load(app: App, resources: Resources):
+async def test_many_who_ask_at_once_share_one_load(app: App, resources: Resources) -> None:
     tenant = await rows.tenant(app)
     statements: list[str] = []
     event.listen(
@@ -115,9 +117,7 @@ async def test_many_who_ask_at_once_share_one_load(app: App, resources: Resource
     assert sum("FROM credentials" in statement for statement in statements) == 1
 
 
-async def test_a_change_of_another_process_is_seen_by_version_and_by_publish(
-    app: App, resources: Resources
-):
+async def test_a_change_of_another_process_is_seen_by_version_and_by_publish(app: App, resources: Resources) -> None:
     tenant = await rows.tenant(app)
     old = await app.configurations.get(tenant.id)
     async with open_resources(app.settings, kind="api") as other:
@@ -128,7 +128,7 @@ async def test_a_change_of_another_process_is_seen_by_version_and_by_publish(
     assert old.credentials == {}
 
 
-async def test_an_unknown_workspace_is_not_found(app: App):
+async def test_an_unknown_workspace_is_not_found(app: App) -> None:
     with pytest.raises(NotFound):
         await app.configurations.get(uuid7())
     with pytest.raises(NotFound):
@@ -136,7 +136,7 @@ async def test_an_unknown_workspace_is_not_found(app: App):
             await tx.workspaces.touch(uuid7())
 
 
-async def test_a_deleted_workspace_takes_all_of_its_rows_along(app: App, resources: Resources):
+async def test_a_deleted_workspace_takes_all_of_its_rows_along(app: App, resources: Resources) -> None:
     tenant = await rows.tenant(app)
     await _configure(app, tenant)
     await rows.insert_token(app, rows.token(workspace_id=tenant.id))
@@ -154,7 +154,7 @@ async def test_a_deleted_workspace_takes_all_of_its_rows_along(app: App, resourc
     assert sum(left.values()) == 0, left
 
 
-async def test_a_transaction_that_fails_leaves_nothing_behind(app: App):
+async def test_a_transaction_that_fails_leaves_nothing_behind(app: App) -> None:
     tenant = await rows.tenant(app)
 
     with pytest.raises(RuntimeError, match="in between"):
@@ -167,7 +167,7 @@ async def test_a_transaction_that_fails_leaves_nothing_behind(app: App):
     assert (found.version, found.defaults) == (1, {})
 
 
-async def test_changes_of_one_workspace_come_one_by_one(app: App):
+async def test_changes_of_one_workspace_come_one_by_one(app: App) -> None:
     tenant = await rows.tenant(app)
 
     async def raise_version() -> int:

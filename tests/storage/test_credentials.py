@@ -10,6 +10,7 @@ from core.app import App
 from core.entities import CredentialStatus, ModelRow, ModelSource
 from core.errors import AlreadyExists, Conflict, CredentialUnreadable, ErrorCode, Problem
 from core.ids import uuid7
+from core.model_types import ModelKey
 from core.secret import Secret
 from storage.credentials import credentials
 from storage.resources import Resources
@@ -17,7 +18,7 @@ from storage.workspaces import workspace_keys
 from tests.storage import rows
 
 
-async def test_a_credential_comes_back_as_it_went_in_and_opens(app: App):
+async def test_a_credential_comes_back_as_it_went_in_and_opens(app: App) -> None:
     tenant = await rows.tenant(app)
     problem = Problem(code=ErrorCode.UPSTREAM_TIMEOUT, message="no answer", path=("values",), retryable=True)
     made = await rows.credential(app, tenant.id, model=rows.KEY, problem=problem)
@@ -29,7 +30,7 @@ async def test_a_credential_comes_back_as_it_went_in_and_opens(app: App):
     assert await app.vault.open(found) == rows.VALUES
 
 
-async def test_a_credential_is_not_found_from_another_workspace(app: App):
+async def test_a_credential_is_not_found_from_another_workspace(app: App) -> None:
     tenant, stranger = await rows.tenant(app), await rows.tenant(app, "stranger")
     made = await rows.credential(app, tenant.id)
 
@@ -44,7 +45,7 @@ async def test_a_credential_is_not_found_from_another_workspace(app: App):
         assert await tx.credentials.get(tenant.id, made.id) == made
 
 
-async def test_fifty_creations_of_one_name_at_once_leave_one(app: App):
+async def test_fifty_creations_of_one_name_at_once_leave_one(app: App) -> None:
     tenant = await rows.tenant(app)
 
     results = await asyncio.gather(
@@ -57,7 +58,7 @@ async def test_fifty_creations_of_one_name_at_once_leave_one(app: App):
     assert configuration.version == 2, "a refused creation leaves the version alone"
 
 
-async def test_one_name_serves_on_two_levels_and_at_two_providers(app: App):
+async def test_one_name_serves_on_two_levels_and_at_two_providers(app: App) -> None:
     tenant = await rows.tenant(app)
 
     await rows.credential(app, tenant.id, "main")
@@ -67,7 +68,7 @@ async def test_one_name_serves_on_two_levels_and_at_two_providers(app: App):
     assert len((await app.configurations.get(tenant.id)).credentials) == 3
 
 
-async def test_the_status_changes_only_for_the_version_that_was_asked_about(app: App):
+async def test_the_status_changes_only_for_the_version_that_was_asked_about(app: App) -> None:
     tenant = await rows.tenant(app)
     made = await rows.credential(app, tenant.id)
     refused = Problem(code=ErrorCode.UPSTREAM_AUTHENTICATION, message="no")
@@ -89,11 +90,13 @@ async def test_the_status_changes_only_for_the_version_that_was_asked_about(app:
     assert configuration.version == before + 1
 
 
-async def test_a_deleted_active_credential_leaves_none_active(app: App):
+async def test_a_deleted_active_credential_leaves_none_active(app: App) -> None:
     tenant = await rows.tenant(app)
     of_provider = await rows.credential(app, tenant.id)
     of_model = await rows.credential(app, tenant.id, model=rows.KEY)
-    row = ModelRow(key=rows.KEY, source=ModelSource.CUSTOM, label="L", active_credential_id=of_model.id, form_values={"a": "b"})
+    row = ModelRow(
+        key=rows.KEY, source=ModelSource.CUSTOM, label="L", active_credential_id=of_model.id, form_values={"a": "b"}
+    )
     async with app.storage.transaction() as tx:
         await tx.workspaces.touch(tenant.id)
         await tx.providers.set_active(tenant.id, "openai", of_provider.id)
@@ -113,7 +116,7 @@ async def test_a_deleted_active_credential_leaves_none_active(app: App):
     assert after.models[rows.KEY] == replace(row, active_credential_id=None)
 
 
-async def test_the_active_credential_cannot_be_another_providers_models_or_workspaces(app: App):
+async def test_the_active_credential_cannot_be_another_providers_models_or_workspaces(app: App) -> None:
     tenant, stranger = await rows.tenant(app), await rows.tenant(app, "stranger")
     foreign = await rows.credential(app, stranger.id)
     other_provider = await rows.credential(app, tenant.id, provider="anthropic")
@@ -136,13 +139,13 @@ async def test_the_active_credential_cannot_be_another_providers_models_or_works
     assert configuration.models == {}
 
 
-def replace_name(name: str):
-    return type(rows.KEY)(provider=rows.KEY.provider, name=name, type=rows.KEY.type)
+def replace_name(name: str) -> ModelKey:
+    return ModelKey(provider=rows.KEY.provider, name=name, type=rows.KEY.type)
 
 
 async def test_a_record_moved_to_another_row_or_workspace_is_unreadable_and_harms_no_other(
     app: App, resources: Resources
-):
+) -> None:
     tenant, stranger = await rows.tenant(app), await rows.tenant(app, "stranger")
     mine, moved = await rows.credential(app, tenant.id, "a"), await rows.credential(app, tenant.id, "b")
     theirs = await rows.credential(app, stranger.id)
@@ -161,7 +164,7 @@ async def test_a_record_moved_to_another_row_or_workspace_is_unreadable_and_harm
     assert (await app.vault.open(mine))["api_key"] == Secret("sk-canary-3f9c2a71d04e")
 
 
-async def test_a_credential_whose_workspace_key_was_tampered_with_is_unreadable(app: App, resources: Resources):
+async def test_a_credential_whose_workspace_key_was_tampered_with_is_unreadable(app: App, resources: Resources) -> None:
     tenant = await rows.tenant(app)
     made = await rows.credential(app, tenant.id)
     async with resources.storage.connect() as connection:
@@ -171,7 +174,7 @@ async def test_a_credential_whose_workspace_key_was_tampered_with_is_unreadable(
         await app.vault.open(made)
 
 
-async def test_a_key_that_a_credential_needs_cannot_be_deleted(app: App, resources: Resources):
+async def test_a_key_that_a_credential_needs_cannot_be_deleted(app: App, resources: Resources) -> None:
     tenant = await rows.tenant(app)
     made = await rows.credential(app, tenant.id)
 

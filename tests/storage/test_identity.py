@@ -17,7 +17,7 @@ from tests.conftest import MovableClock
 from tests.storage import rows
 
 
-async def test_a_personal_token_stands_for_its_account_in_each_of_its_workspaces(app: App):
+async def test_a_personal_token_stands_for_its_account_in_each_of_its_workspaces(app: App) -> None:
     tenant = await rows.tenant(app)
     other = await rows.tenant(app, "other")
     async with app.storage.transaction() as tx:
@@ -44,7 +44,7 @@ async def test_a_personal_token_stands_for_its_account_in_each_of_its_workspaces
 )
 async def test_a_token_has_the_lower_of_its_role_and_its_accounts(
     app: App, token_role: Role, member_role: Role, role: Role
-):
+) -> None:
     tenant = await rows.tenant(app)
     person = rows.account("bob")
     async with app.storage.transaction() as tx:
@@ -62,7 +62,7 @@ async def test_a_token_has_the_lower_of_its_role_and_its_accounts(
         assert viewer.token_role is token_role
 
 
-async def test_a_workspaces_token_stands_in_that_workspace_alone(app: App):
+async def test_a_workspaces_token_stands_in_that_workspace_alone(app: App) -> None:
     tenant = await rows.tenant(app, is_operator=True)
     other = await rows.tenant(app, "other")
     async with app.storage.transaction() as tx:
@@ -85,7 +85,7 @@ async def test_a_workspaces_token_stands_in_that_workspace_alone(app: App):
     assert viewer.pinnable_credentials == frozenset({pinnable})
 
 
-async def test_a_service_token_stands_for_no_person(app: App):
+async def test_a_service_token_stands_for_no_person(app: App) -> None:
     tenant = await rows.tenant(app)
     service = rows.token(workspace_id=tenant.id, role=Role.EDITOR, created_by=tenant.account.id)
     secret = await rows.insert_token(app, service)
@@ -97,11 +97,9 @@ async def test_a_service_token_stands_for_no_person(app: App):
     assert viewer.memberships == {tenant.id: Membership(workspace_id=tenant.id, role=Role.EDITOR, version=1)}
 
 
-async def test_operator_power_comes_with_a_personal_token_alone(app: App):
+async def test_operator_power_comes_with_a_personal_token_alone(app: App) -> None:
     operator = await rows.tenant(app, is_operator=True)
-    in_workspace = await rows.insert_token(
-        app, rows.token(account_id=operator.account.id, workspace_id=operator.id)
-    )
+    in_workspace = await rows.insert_token(app, rows.token(account_id=operator.account.id, workspace_id=operator.id))
 
     personal = await app.identity.viewer(hash_secret(operator.secret.reveal()))
     of_workspace = await app.identity.viewer(in_workspace)
@@ -112,11 +110,11 @@ async def test_operator_power_comes_with_a_personal_token_alone(app: App):
     assert not of_workspace.is_operator
 
 
-async def test_an_unknown_secret_stands_for_nobody(app: App):
+async def test_an_unknown_secret_stands_for_nobody(app: App) -> None:
     assert await app.identity.viewer(hash_secret("my_unknown")) is None
 
 
-async def test_an_expired_token_stands_for_nobody_from_its_moment_on(app: App, clock: MovableClock):
+async def test_an_expired_token_stands_for_nobody_from_its_moment_on(app: App, clock: MovableClock) -> None:
     tenant = await rows.tenant(app)
     token = rows.token(account_id=tenant.account.id, expires_at=clock.now() + timedelta(seconds=60))
     secret = await rows.insert_token(app, token)
@@ -130,7 +128,7 @@ async def test_an_expired_token_stands_for_nobody_from_its_moment_on(app: App, c
     assert await app.identity.viewers([token.id]) == {token.id: None}
 
 
-async def test_a_revoked_token_stands_for_nobody(app: App, clock: MovableClock):
+async def test_a_revoked_token_stands_for_nobody(app: App, clock: MovableClock) -> None:
     tenant = await rows.tenant(app)
     async with app.storage.transaction() as tx:
         await tx.tokens.revoke(tenant.token.id, clock.now())
@@ -145,7 +143,7 @@ async def test_a_revoked_token_stands_for_nobody(app: App, clock: MovableClock):
     assert await app.identity.viewers([tenant.token.id]) == {tenant.token.id: None}
 
 
-async def test_a_removed_members_tokens_stop_there_and_only_there(app: App, resources: Resources):
+async def test_a_removed_members_tokens_stop_there_and_only_there(app: App, resources: Resources) -> None:
     tenant = await rows.tenant(app)
     other = await rows.tenant(app, "other")
     bearer = rows.token(account_id=tenant.account.id, workspace_id=other.id)
@@ -167,7 +165,7 @@ async def test_a_removed_members_tokens_stop_there_and_only_there(app: App, reso
 
 async def test_an_account_that_goes_takes_its_tokens_along_but_not_the_service_tokens_it_made(
     app: App, resources: Resources
-):
+) -> None:
     tenant = await rows.tenant(app)
     service = await rows.insert_token(app, rows.token(workspace_id=tenant.id, created_by=tenant.account.id))
 
@@ -178,7 +176,7 @@ async def test_an_account_that_goes_takes_its_tokens_along_but_not_the_service_t
     assert await app.identity.viewer(service) is not None
 
 
-async def test_a_changed_role_and_a_raised_version_are_seen_by_the_next_read(app: App, resources: Resources):
+async def test_a_changed_role_and_a_raised_version_are_seen_by_the_next_read(app: App, resources: Resources) -> None:
     tenant = await rows.tenant(app)
     async with resources.storage.connect() as connection:
         await connection.run(update(members).where(members.c.workspace_id == tenant.id).values(role="MEMBER"))
@@ -191,7 +189,7 @@ async def test_a_changed_role_and_a_raised_version_are_seen_by_the_next_read(app
     assert viewer.memberships[tenant.id] == Membership(workspace_id=tenant.id, role=Role.MEMBER, version=2)
 
 
-async def test_many_askers_at_once_each_get_their_own_viewer(app: App):
+async def test_many_askers_at_once_each_get_their_own_viewer(app: App) -> None:
     tenants = [await rows.tenant(app, f"w{number}") for number in range(5)]
     asked = [tenants[number % 5] for number in range(100)]
 

@@ -56,7 +56,7 @@ async def _find(app: App, tenant: rows.Tenant, query: InvocationQuery, page: Pag
         return list((await tx.invocations.page(tenant.id, page, query)).items)
 
 
-async def test_an_admitted_invocation_is_found_running_and_its_end_with_all_it_holds(app: App):
+async def test_an_admitted_invocation_is_found_running_and_its_end_with_all_it_holds(app: App) -> None:
     tenant = await rows.tenant(app)
     running = rows.invocation(
         app, tenant, tags={"team": 'a"b', "": "x"}, end_user="née", credential_id=uuid7(), credential_name="main"
@@ -72,7 +72,7 @@ async def test_an_admitted_invocation_is_found_running_and_its_end_with_all_it_h
         assert await tx.invocations.get_many([tenant.id], [running.id, uuid7()]) == {running.id: ended}
 
 
-async def test_an_end_is_written_once(app: App):
+async def test_an_end_is_written_once(app: App) -> None:
     tenant = await rows.tenant(app)
     running = rows.invocation(app, tenant)
     await app.invocations.admit(running)
@@ -87,7 +87,7 @@ async def test_an_end_is_written_once(app: App):
     assert await app.invocations.settle(_ended(rows.invocation(app, tenant))) is False, "never admitted"
 
 
-async def test_many_at_once_share_few_transactions(app: App, resources: Resources):
+async def test_many_at_once_share_few_transactions(app: App, resources: Resources) -> None:
     tenant = await rows.tenant(app)
     running = [rows.invocation(app, tenant) for _ in range(200)]
     commits: list[object] = []
@@ -106,7 +106,7 @@ async def test_many_at_once_share_few_transactions(app: App, resources: Resource
     assert (ended, tries) == ((200,), (400,))
 
 
-async def test_a_bad_row_fails_alone(app: App):
+async def test_a_bad_row_fails_alone(app: App) -> None:
     tenant = await rows.tenant(app)
     good = [rows.invocation(app, tenant) for _ in range(20)]
     homeless = rows.invocation(app, tenant, workspace_id=uuid7())
@@ -122,7 +122,7 @@ async def test_a_bad_row_fails_alone(app: App):
     assert {one.id for one in await _find(app, tenant, InvocationQuery())} == {one.id for one in good}
 
 
-async def test_a_caller_that_is_cancelled_takes_nobody_along(app: App):
+async def test_a_caller_that_is_cancelled_takes_nobody_along(app: App) -> None:
     tenant = await rows.tenant(app)
     running = [rows.invocation(app, tenant) for _ in range(20)]
     tasks = [asyncio.create_task(app.invocations.admit(one)) for one in running]
@@ -148,7 +148,7 @@ async def test_a_caller_that_is_cancelled_takes_nobody_along(app: App):
         {"tags": {}},
     ],
 )
-async def test_a_filter_finds_what_holds_it_and_nothing_else(app: App, query: Mapping[str, Any]):
+async def test_a_filter_finds_what_holds_it_and_nothing_else(app: App, query: Mapping[str, Any]) -> None:
     tenant = await rows.tenant(app)
     wanted = rows.invocation(app, tenant, end_user="jo", tags={"team": "blue", 'od"d': "y'z", "more": "1"})
     other = rows.invocation(
@@ -169,7 +169,7 @@ async def test_a_filter_finds_what_holds_it_and_nothing_else(app: App, query: Ma
     assert {one.id for one in found} == expected
 
 
-async def test_a_principal_sees_its_own_calls_and_a_time_its_own_span(app: App, clock: MovableClock):
+async def test_a_principal_sees_its_own_calls_and_a_time_its_own_span(app: App, clock: MovableClock) -> None:
     tenant = await rows.tenant(app)
     by_person = rows.invocation(app, tenant)
     clock.advance(60)
@@ -184,7 +184,7 @@ async def test_a_principal_sees_its_own_calls_and_a_time_its_own_span(app: App, 
     assert await _find(app, tenant, InvocationQuery(until=clock.now())) == [by_person]
 
 
-async def test_no_workspace_shows_anothers_calls(app: App):
+async def test_no_workspace_shows_anothers_calls(app: App) -> None:
     tenant, stranger = await rows.tenant(app), await rows.tenant(app, "stranger")
     theirs = rows.invocation(app, stranger)
     await app.invocations.admit(theirs)
@@ -194,7 +194,7 @@ async def test_no_workspace_shows_anothers_calls(app: App):
         assert await tx.invocations.get_many([tenant.id], [theirs.id]) == {}
 
 
-async def test_pages_follow_each_other_both_ways_without_gap_or_repeat(app: App):
+async def test_pages_follow_each_other_both_ways_without_gap_or_repeat(app: App) -> None:
     tenant = await rows.tenant(app)
     made = [rows.invocation(app, tenant, id=uuid7(1_700_000_000_000 + number)) for number in range(7)]
     for one in made:

@@ -27,15 +27,15 @@ async def _run(url: str, work: object) -> object:
         await engines.close()
 
 
-async def test_the_migrated_schema_is_that_of_the_tables(database_url: str):
+async def test_the_migrated_schema_is_that_of_the_tables(database_url: str) -> None:
     await _run(database_url, lambda connection: command.check(config(connection)))
 
 
-async def test_the_files_tell_the_newest_revision_as_alembic_does():
+async def test_the_files_tell_the_newest_revision_as_alembic_does() -> None:
     assert ScriptDirectory.from_config(config(None)).get_current_head() == head()
 
 
-async def test_the_first_revision_can_be_taken_back(database_url: str):
+async def test_the_first_revision_can_be_taken_back(database_url: str) -> None:
     def down(connection: Connection) -> list[str]:
         command.downgrade(config(connection), "base")
         return inspect(connection).get_table_names()
@@ -44,11 +44,11 @@ async def test_the_first_revision_can_be_taken_back(database_url: str):
     assert await migrate(database_url) is True
 
 
-async def test_a_second_run_has_nothing_to_do(database_url: str):
+async def test_a_second_run_has_nothing_to_do(database_url: str) -> None:
     assert await migrate(database_url) is False
 
 
-async def test_four_processes_at_once_make_one_schema(fresh_database_url: str, tmp_path: Path):
+async def test_four_processes_at_once_make_one_schema(fresh_database_url: str, tmp_path: Path) -> None:
     environment = os.environ | {
         "MODELYARD_DATABASE_URL": fresh_database_url,
         "MODELYARD_DATA": str(tmp_path),
@@ -73,7 +73,7 @@ async def test_four_processes_at_once_make_one_schema(fresh_database_url: str, t
     assert set(names) == {*metadata.tables, "alembic_version"}
 
 
-async def test_a_sqlite_file_of_an_older_revision_is_copied_first(tmp_path: Path):
+async def test_a_sqlite_file_of_an_older_revision_is_copied_first(tmp_path: Path) -> None:
     path = tmp_path / "modelyard.db"
     with sqlite3.connect(path) as old:
         old.execute("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)")
@@ -92,7 +92,7 @@ async def test_a_sqlite_file_of_an_older_revision_is_copied_first(tmp_path: Path
     assert copy.stat().st_mode & 0o777 == 0o600
 
 
-async def test_the_database_file_is_its_owners_alone(tmp_path: Path):
+async def test_the_database_file_is_its_owners_alone(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "modelyard.db"
 
     await migrate(f"sqlite+aiosqlite:///{path}")
@@ -101,7 +101,7 @@ async def test_the_database_file_is_its_owners_alone(tmp_path: Path):
     assert path.parent.stat().st_mode & 0o777 == 0o700
 
 
-async def test_a_start_with_nothing_to_do_does_not_load_the_libraries(sqlite_template: Path):
+async def test_a_start_with_nothing_to_do_does_not_load_the_libraries(sqlite_template: Path) -> None:
     script = (
         "import asyncio, sys\n"
         "from storage.migrate import migrate\n"

@@ -2,6 +2,8 @@
 
 import asyncio
 import uuid
+from pathlib import Path
+from uuid import UUID
 
 import pytest
 from redis.asyncio import Redis
@@ -16,6 +18,7 @@ from storage.outbox import DONE, FAILED, RUNNING, WAITING, outbox
 from storage.queue import QUEUE
 from storage.redis import absolute
 from storage.resources import Resources, open_resources
+from storage.transaction import SqlTransaction
 from tests.conftest import MovableClock
 
 
@@ -23,18 +26,20 @@ def _job() -> ValidateCredential:
     return ValidateCredential(workspace_id=uuid.uuid4(), credential_id=uuid.uuid4(), version=1)
 
 
-async def _add(app: App, job: ValidateCredential) -> uuid.UUID:
+async def _add(app: App, job: ValidateCredential) -> UUID:
     async with app.storage.transaction() as tx:
         await tx.outbox.add(job)
-        row = await tx.connection.row(select(outbox.c.id).where(outbox.c.key == job.key))  # type: ignore[attr-defined]
-    return row.id
+        assert isinstance(tx, SqlTransaction)
+        row = await tx.connection.row(select(outbox.c.id).where(outbox.c.key == job.key))
+    assert row is not None
+    return UUID(str(row.id))
 
 
-async def _state(resources: Resources, job_id: uuid.UUID) -> str:
+async def _state(resources: Resources, job_id: UUID) -> str:
     async with resources.storage.connect() as connection:
         row = await connection.row(select(outbox.c.state).where(outbox.c.id == job_id))
     assert row is not None
-    return row.state
+    return str(row.state)
 
 
 async def _queued(resources: Resources, job_id: object) -> int:
@@ -43,13 +48,13 @@ async def _queued(resources: Resources, job_id: object) -> int:
         return sum(str(job_id).encode() in found for found in await redis.zrange(QUEUE, 0, -1))
 
 
-async def _claim(resources: Resources, job_id: uuid.UUID) -> Lease:
+async def _claim(resources: Resources, job_id: UUID) -> Lease:
     lease = await leases.claim(resources.storage, job_id)
     assert lease is not None
     return lease
 
 
-async def test_a_job_is_in_the_queue_right_after_its_commit(app: App, resources: Resources):
+async def test_a_job_is_in_the_queue_right_after_its_commit(app: App, resources: Resources) -> None:
     job_id = await _add(app, _job())
 
     for _ in range(100):
@@ -59,7 +64,7 @@ async def test_a_job_is_in_the_queue_right_after_its_commit(app: App, resources:
     assert await _queued(resources, job_id) == 1
 
 
-async def test_a_job_of_a_transaction_that_fails_is_in_no_queue(app: App, resources: Resources):
+async def test_a_job_of_a_transaction_that_fails_is_in_no_queue(app: App, resources: Resources) -> None:
     job = _job()
     with pytest.raises(RuntimeError):
         async with app.storage.transaction() as tx:
@@ -71,7 +76,9 @@ async def test_a_job_of_a_transaction_that_fails_is_in_no_queue(app: App, resour
         assert await connection.row(select(outbox.c.id).where(outbox.c.key == job.key)) is None
 
 
-async def test_a_job_that_waits_is_not_written_twice_but_one_at_work_gets_a_follower(app: App, resources: Resources):
+async def test_a_job_that_waits_is_not_written_twice_but_one_at_work_gets_a_follower(
+    app: App, resources: Resources
+) -> None:
     job = _job()
     first = await _add(app, job)
     await _add(app, job)
@@ -86,7 +93,7 @@ async def test_a_job_that_waits_is_not_written_twice_but_one_at_work_gets_a_foll
     assert [row.state for row in states] == [RUNNING, WAITING]
 
 
-async def test_a_queue_that_was_flushed_gets_the_job_again(app: App, resources: Resources, clock: MovableClock):
+async def test_a_queue_that_was_flushed_gets_the_job_again(app: App, resources: Resources, clock: MovableClock) -> None:
     job_id = await _add(app, _job())
     await resources.relay.sweep()
     async with Redis.from_url(absolute(app.settings.redis_url)) as redis:
@@ -99,7 +106,7 @@ async def test_a_queue_that_was_flushed_gets_the_job_again(app: App, resources: 
     assert await _queued(resources, job_id) == 1
 
 
-async def test_of_many_claims_one_succeeds(app: App, resources: Resources):
+async def test_of_many_claims_one_succeeds(app: App, resources: Resources) -> None:
     job = _job()
     job_id = await _add(app, job)
 
@@ -112,7 +119,7 @@ async def test_of_many_claims_one_succeeds(app: App, resources: Resources):
 
 async def test_a_lease_that_ran_out_passes_on_and_its_old_holder_writes_no_more(
     app: App, resources: Resources, clock: MovableClock
-):
+) -> None:
     job_id = await _add(app, _job())
     old = await _claim(resources, job_id)
     clock.advance(leases.LEASE_S + 1)
@@ -137,7 +144,7 @@ async def test_a_lease_that_ran_out_passes_on_and_its_old_holder_writes_no_more(
     assert await leases.claim(resources.storage, job_id) is None
 
 
-async def test_a_heart_that_beats_keeps_the_lease(app: App, resources: Resources, clock: MovableClock):
+async def test_a_heart_that_beats_keeps_the_lease(app: App, resources: Resources, clock: MovableClock) -> None:
     job_id = await _add(app, _job())
     lease = await _claim(resources, job_id)
 
@@ -148,7 +155,9 @@ async def test_a_heart_that_beats_keeps_the_lease(app: App, resources: Resources
         assert await leases.claim(resources.storage, job_id) is None
 
 
-async def test_work_whose_lease_was_taken_over_is_cancelled(app: App, resources: Resources, clock: MovableClock):
+async def test_work_whose_lease_was_taken_over_is_cancelled(
+    app: App, resources: Resources, clock: MovableClock
+) -> None:
     job_id = await _add(app, _job())
     lease = await _claim(resources, job_id)
     clock.advance(leases.LEASE_S + 1)
@@ -161,7 +170,7 @@ async def test_work_whose_lease_was_taken_over_is_cancelled(app: App, resources:
 
 async def test_a_failed_run_comes_again_later_and_after_many_never(
     app: App, resources: Resources, clock: MovableClock
-):
+) -> None:
     job_id = await _add(app, _job())
     pauses = []
     for run in range(1, leases.MAX_RUNS + 1):
@@ -178,7 +187,9 @@ async def test_a_failed_run_comes_again_later_and_after_many_never(
     assert await _state(resources, job_id) == FAILED
 
 
-async def test_a_run_that_was_interrupted_comes_again_at_once(app: App, resources: Resources, clock: MovableClock):
+async def test_a_run_that_was_interrupted_comes_again_at_once(
+    app: App, resources: Resources, clock: MovableClock
+) -> None:
     job_id = await _add(app, _job())
     lease = await _claim(resources, job_id)
 
@@ -189,7 +200,9 @@ async def test_a_run_that_was_interrupted_comes_again_at_once(app: App, resource
     assert (await _claim(resources, job_id)).fence == 2
 
 
-async def test_without_redis_the_commit_stands_and_the_job_waits(database_url, redis_url, tmp_path):
+async def test_without_redis_the_commit_stands_and_the_job_waits(
+    database_url: str, redis_url: str, tmp_path: Path
+) -> None:
     from tests.conftest import settings_for
 
     away = settings_for(database_url, f"unix://{tmp_path}/nothing.sock", tmp_path)
@@ -203,7 +216,7 @@ async def test_without_redis_the_commit_stands_and_the_job_waits(database_url, r
         assert await _queued(resources, job_id) == 1
 
 
-async def test_a_row_of_a_later_version_is_left_where_it_is(app: App, resources: Resources):
+async def test_a_row_of_a_later_version_is_left_where_it_is(app: App, resources: Resources) -> None:
     job_id = await _add(app, _job())
     async with resources.storage.connect() as connection:
         await connection.run(update(outbox).where(outbox.c.id == job_id).values(name="not_known_here"))

@@ -1,5 +1,7 @@
 """Lists of workspaces, members and tokens: order, filters, and whose they are."""
 
+import pytest
+
 from core.access import Role
 from core.app import App
 from core.entities import Account
@@ -9,12 +11,10 @@ from core.ports import PageRequest
 from tests.conftest import MovableClock
 from tests.storage import rows
 
-import pytest
-
 ALL = PageRequest(limit=100)
 
 
-async def test_workspaces_are_listed_among_the_viewers_and_found_by_name_or_slug(app: App):
+async def test_workspaces_are_listed_among_the_viewers_and_found_by_name_or_slug(app: App) -> None:
     one, two = await rows.tenant(app, "blue_team"), await rows.tenant(app, "blueXteam")
     await rows.tenant(app, "hidden_blue")
 
@@ -31,7 +31,7 @@ async def test_workspaces_are_listed_among_the_viewers_and_found_by_name_or_slug
     assert by_slug == two.workspace
 
 
-async def test_a_slug_an_email_and_a_membership_are_unique(app: App):
+async def test_a_slug_an_email_and_a_membership_are_unique(app: App) -> None:
     tenant = await rows.tenant(app)
     upper = Account(
         id=rows.account().id,
@@ -57,7 +57,7 @@ async def test_a_slug_an_email_and_a_membership_are_unique(app: App):
         assert await tx.accounts.get_many([upper.id, tenant.account.id]) == {tenant.account.id: tenant.account}
 
 
-async def test_members_are_listed_by_role_and_by_account(app: App):
+async def test_members_are_listed_by_role_and_by_account(app: App) -> None:
     tenant, other = await rows.tenant(app), await rows.tenant(app, "other")
     joined = rows.member(other.id, tenant.account.id, Role.EDITOR)
     async with app.storage.transaction() as tx:
@@ -75,7 +75,7 @@ async def test_members_are_listed_by_role_and_by_account(app: App):
     assert found == joined
 
 
-async def test_tokens_are_listed_newest_first_without_the_revoked_unless_asked(app: App, clock: MovableClock):
+async def test_tokens_are_listed_newest_first_without_the_revoked_unless_asked(app: App, clock: MovableClock) -> None:
     tenant, other = await rows.tenant(app), await rows.tenant(app, "other")
     made = [
         rows.token(id=uuid7(1_700_000_000_000 + number), workspace_id=tenant.id, name=name)

@@ -1,9 +1,8 @@
 """Jobs on real arq and real Valkey: done once, given back when they fail, safe to run twice, late or never."""
 
 import asyncio
-import uuid
-from collections.abc import AsyncIterator
 from typing import Any
+from uuid import UUID
 
 import pytest
 from redis.asyncio import Redis
@@ -21,6 +20,7 @@ from storage.outbox import DONE, RUNNING, outbox
 from storage.processes import Counts
 from storage.redis import absolute
 from storage.resources import Resources, open_resources
+from storage.transaction import SqlTransaction
 from tests.conftest import MovableClock
 from tests.storage import rows
 from workers.main import WorkerSettings, make_worker
@@ -31,20 +31,21 @@ from workers.sweep_invocations import sweep_invocations
 
 
 @pytest.fixture(autouse=True)
-async def _empty_queue(redis_url: str) -> AsyncIterator[None]:
+async def _empty_queue(redis_url: str) -> None:
     async with Redis.from_url(absolute(redis_url)) as redis:
         await redis.flushall()
-    yield
 
 
-async def _add(app: App, job: ValidateCredential) -> uuid.UUID:
+async def _add(app: App, job: ValidateCredential) -> UUID:
     async with app.storage.transaction() as tx:
         await tx.outbox.add(job)
-        row = await tx.connection.row(select(outbox.c.id).where(outbox.c.key == job.key))  # type: ignore[attr-defined]
-    return row.id
+        assert isinstance(tx, SqlTransaction)
+        row = await tx.connection.row(select(outbox.c.id).where(outbox.c.key == job.key))
+    assert row is not None
+    return UUID(str(row.id))
 
 
-async def _row(resources: Resources, job_id: uuid.UUID) -> Any:
+async def _row(resources: Resources, job_id: UUID) -> Any:
     async with resources.storage.connect() as connection:
         return await connection.row(select(outbox).where(outbox.c.id == job_id))
 
@@ -56,12 +57,12 @@ async def _work(resources: Resources) -> None:
         await make_worker(resources, burst=True).async_run()
 
 
-def test_every_job_has_a_function_of_its_name():
+def test_every_job_has_a_function_of_its_name() -> None:
     assert {function.name for function in WorkerSettings.functions} == {job.name for job in JOBS}
     assert {tick.name for tick in WorkerSettings.cron_jobs} == {"relay_outbox", "sweep_invocations", "prune"}
 
 
-async def test_an_unverified_credential_is_validated_by_the_worker(app: App, resources: Resources):
+async def test_an_unverified_credential_is_validated_by_the_worker(app: App, resources: Resources) -> None:
     tenant = await rows.tenant(app)
     made = await rows.credential(
         app, tenant.id, provider="echo", values={"api_key": Secret("x")}, status=CredentialStatus.UNVERIFIED
@@ -75,7 +76,7 @@ async def test_an_unverified_credential_is_validated_by_the_worker(app: App, res
     assert (await _row(resources, job_id)).state == DONE
 
 
-async def test_a_job_delivered_many_times_runs_once(app: App, resources: Resources):
+async def test_a_job_delivered_many_times_runs_once(app: App, resources: Resources) -> None:
     job_id = await _add(app, ValidateCredential(workspace_id=uuid7(), credential_id=uuid7(), version=1))
     runs = []
 
@@ -91,7 +92,7 @@ async def test_a_job_delivered_many_times_runs_once(app: App, resources: Resourc
 
 async def test_a_job_that_fails_is_given_back_and_done_by_a_later_run(
     app: App, resources: Resources, clock: MovableClock, caplog: pytest.LogCaptureFixture
-):
+) -> None:
     job_id = await _add(app, ValidateCredential(workspace_id=uuid7(), credential_id=uuid7(), version=1))
     fails = True
 
@@ -110,7 +111,9 @@ async def test_a_job_that_fails_is_given_back_and_done_by_a_later_run(
     assert caplog.text.count("RuntimeError: once") == 1
 
 
-async def test_a_worker_that_stops_gives_its_job_back_at_once(app: App, resources: Resources, clock: MovableClock):
+async def test_a_worker_that_stops_gives_its_job_back_at_once(
+    app: App, resources: Resources, clock: MovableClock
+) -> None:
     job_id = await _add(app, ValidateCredential(workspace_id=uuid7(), credential_id=uuid7(), version=1))
     begun = asyncio.Event()
 
@@ -130,7 +133,9 @@ async def test_a_worker_that_stops_gives_its_job_back_at_once(app: App, resource
     assert lease.fence == 2
 
 
-async def test_the_relay_of_the_worker_takes_what_no_process_relayed(app: App, resources: Resources, clock: MovableClock):
+async def test_the_relay_of_the_worker_takes_what_no_process_relayed(
+    app: App, resources: Resources, clock: MovableClock
+) -> None:
     job_id = await _add(app, ValidateCredential(workspace_id=uuid7(), credential_id=uuid7(), version=1))
     for _ in range(100):
         if (await _row(resources, job_id)).queued_at is not None:
@@ -148,7 +153,7 @@ async def test_the_relay_of_the_worker_takes_what_no_process_relayed(app: App, r
 
 async def test_calls_of_a_dead_process_are_ended_and_those_of_a_living_one_left(
     app: App, resources: Resources, clock: MovableClock
-):
+) -> None:
     tenant = await rows.tenant(app)
     async with open_resources(app.settings, kind="api", clock=clock) as other:
         theirs = rows.invocation(other.app, tenant)
@@ -182,7 +187,7 @@ async def test_calls_of_a_dead_process_are_ended_and_those_of_a_living_one_left(
 
 async def test_prune_deletes_what_is_past_its_time_and_nothing_that_runs(
     app: App, resources: Resources, clock: MovableClock
-):
+) -> None:
     tenant = await rows.tenant(app)
     past_ms = int(clock.now().timestamp() * 1000) - 91 * 86_400_000
     old = [rows.invocation(app, tenant, id=uuid7(past_ms + number)) for number in range(5)]
@@ -203,7 +208,9 @@ async def test_prune_deletes_what_is_past_its_time_and_nothing_that_runs(
     await leases.finish(resources.storage, lease)
     async with resources.storage.connect() as connection:
         a_while_ago = update(outbox).where(outbox.c.id.in_([job_id, waiting]))
-        await connection.run(a_while_ago.values(updated_at=clock.now() - 8 * (clock.now() - clock.now().replace(day=1))))
+        await connection.run(
+            a_while_ago.values(updated_at=clock.now() - 8 * (clock.now() - clock.now().replace(day=1)))
+        )
 
     assert await prune(resources) >= 6
 

@@ -1,0 +1,108 @@
+"""The database or Redis away: a sentence with its code, and work again when they are back."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from core.app import App
+from core.errors import ServerUnavailable
+from core.secret import hash_secret
+from storage.migrate import migrate
+from storage.resources import Resources, open_resources
+from storage.transaction import SqlStorage
+from tests.conftest import settings_for
+from tests.storage import rows
+
+
+async def _cut(database_url: str) -> None:
+    """Cut every connection to a PostgreSQL database."""
+    others = "datname = current_database() AND pid <> pg_backend_pid()"
+    engine = create_async_engine(database_url, isolation_level="AUTOCOMMIT")
+    async with engine.connect() as admin:
+        await admin.execute(text(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}"))
+    await engine.dispose()
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["postgresql+asyncpg://postgres@127.0.0.1:1/nothing", "sqlite+aiosqlite:////nonexistent/modelyard.db"],
+)
+async def test_a_database_that_is_away_at_the_start_is_told_in_a_sentence(
+    url: str, redis_url: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ServerUnavailable, match="database cannot be reached"):
+        async with open_resources(settings_for(url, redis_url, tmp_path), kind="api"):
+            pass
+
+
+async def test_a_migration_of_a_database_that_is_away_is_told_in_a_sentence() -> None:
+    with pytest.raises(ServerUnavailable, match="database cannot be reached"):
+        await migrate("postgresql+asyncpg://postgres@127.0.0.1:1/nothing")
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_connections_that_were_cut_are_replaced(app: App, resources: Resources, database_url: str) -> None:
+    tenant = await rows.tenant(app)
+    secret = hash_secret(tenant.secret.reveal())
+    for _ in range(3):
+        await _cut(database_url)
+
+        viewer = await app.identity.viewer(secret)
+        running = rows.invocation(app, tenant)
+        await app.invocations.admit(running)
+
+        assert viewer is not None
+        assert await app.invocations.settle(running) is True
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_a_cut_in_mid_transaction_is_unavailable_and_leaves_nothing(app: App, database_url: str) -> None:
+    tenant = await rows.tenant(app)
+
+    with pytest.raises(ServerUnavailable):
+        async with app.storage.transaction() as tx:
+            await tx.workspaces.touch(tenant.id)
+            await _cut(database_url)
+            await tx.models.put_default(tenant.id, rows.KEY.type, rows.KEY)
+
+    found = await app.configurations.get(tenant.id)
+    assert (found.version, found.defaults) == (1, {})
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_writers_of_two_processes_wait_for_each_other(app: App, resources: Resources) -> None:
+    tenant = await rows.tenant(app)
+    async with open_resources(app.settings, kind="api") as other:
+
+        async def raise_version(storage: SqlStorage) -> int:
+            async with storage.transaction() as tx:
+                before = (await tx.configuration(tenant.id)).version
+                await asyncio.sleep(0.005)
+                assert await tx.workspaces.touch(tenant.id) == before + 1
+                return before
+
+        seen = await asyncio.gather(
+            *(raise_version(storage) for _ in range(20) for storage in (resources.storage, other.storage))
+        )
+
+    assert sorted(seen) == list(range(1, 41))
+
+
+async def test_health_tells_what_answers_and_what_does_not(app: App, database_url: str, tmp_path: Path) -> None:
+    database, redis = await app.health.database(), await app.health.redis()
+    away = settings_for(database_url, f"unix://{tmp_path}/nothing.sock", tmp_path)
+    async with open_resources(away, kind="worker") as resources:
+        without = await resources.app.health.redis()
+        (worker,) = await resources.app.health.workers()
+
+    assert database.ok
+    assert database.engine in database_url
+    assert database.latency is not None
+    assert redis.ok
+    assert (without.ok, without.latency) == (False, None)
+    assert "Redis" in (without.problem or "")
+    assert (worker.queued, worker.ongoing) == (0, 0)
+    assert await app.health.workers() == []
