@@ -30,7 +30,8 @@ class Scenario:
     """How one request is answered.
 
     `ending` is what follows the content of a stream: the finish reason with `[DONE]` or without, nothing at all (a clean
-    end), a dropped connection, or silence on an open one. `body` replaces the whole answer, `events` those of a stream.
+    end), a dropped connection, or silence on an open one. `events` follow the content of a stream in place of its finish
+    reason and marker. `body` replaces the whole answer.
     """
 
     text: str = "Hello from the fake provider."
