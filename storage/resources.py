@@ -14,7 +14,7 @@ from core.ids import uuid7
 from core.ports import Clock
 from core.running import Running
 from core.settings import Settings
-from core.wire.egress import Egress
+from core.wire.egress import egress_of
 from core.wire.http import Http
 from storage import configurations, processes
 from storage.background import Background
@@ -73,7 +73,7 @@ async def open_resources(
     clock = clock or SystemClock()
     process_id = uuid7()
     async with AsyncExitStack() as stack:
-        http = await stack.enter_async_context(Http.open(egress=Egress(settings.egress_allow)))
+        http = await stack.enter_async_context(Http.open(egress=egress_of(settings)))
         engines = open_engines(settings.database_url, pool=settings.database_pool)
         stack.push_async_callback(engines.close)
         pool = open_pool(settings.redis_url)

@@ -7,6 +7,7 @@ import uvicorn
 
 from core.settings import SettingsError, load_settings
 from core.telemetry import set_up_logging
+from core.wire.egress import egress_of
 from web.app import create_app
 from web.sockets import MAX_MESSAGE
 
@@ -15,6 +16,7 @@ def main() -> int:
     """Serve until told to stop; return the exit code."""
     try:
         settings = load_settings(os.environ)
+        egress_of(settings)
     except SettingsError as error:
         print(error, file=sys.stderr)
         return 2

@@ -8,6 +8,7 @@ import uvloop
 from core.errors import ModelyardError
 from core.settings import SettingsError, load_settings
 from core.telemetry import set_up_logging
+from core.wire.egress import egress_of
 from workers.main import run
 
 
@@ -15,6 +16,7 @@ def main() -> int:
     """Work until told to stop; return the exit code: 2 for wrong settings, 1 where the database or Redis is away."""
     try:
         settings = load_settings(os.environ)
+        egress_of(settings)
     except SettingsError as error:
         sys.stderr.write(f"{error}\n")
         return 2

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
 from core.errors import InvalidInput
+from core.settings import Settings, SettingsError
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -150,6 +151,18 @@ def targeting(target: Target) -> Iterator[None]:
         yield
     finally:
         _target.reset(token)
+
+
+def egress_of(settings: Settings) -> Egress:
+    """Return the guard that the settings describe.
+
+    Raises:
+        SettingsError: an entry of the allow-list is wrong.
+    """
+    try:
+        return Egress(settings.egress_allow)
+    except ValueError as error:
+        raise SettingsError(f"{VARIABLE} holds a wrong entry: {error}.") from error
 
 
 def target_of(url: str) -> Target:

@@ -22,7 +22,7 @@ PYTHON = sys.executable
 _BACKOFF_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 _HEALTHY_SECONDS = 60.0
 _READY_SECONDS = 60.0
-_LOOPBACK = "127.0.0.0/8:*,[::1]/128:*,localhost:*"
+_LOOPBACK = "127.0.0.0/8:*,[::1/128]:*,localhost:*"
 
 
 class StartError(Exception):

@@ -120,7 +120,7 @@ async def test_usage_is_asked_for_and_counted_here_where_there_is_none(
         ("overloaded", "UPSTREAM_OVERLOADED", False),
         ("html", "UPSTREAM_PROTOCOL", False),
         ("redirect", "UPSTREAM_BAD_REQUEST", False),
-        ("huge_line", "UPSTREAM_PROTOCOL", False),
+        ("huge_line", "UPSTREAM_PROTOCOL", True),
         ("malformed", "UPSTREAM_PROTOCOL", False),
         ("silent", "UPSTREAM_TIMEOUT", False),
         ("hangs_up", "UPSTREAM_UNAVAILABLE", False),
