@@ -207,7 +207,7 @@ def _custom_key(manifest: Manifest, key: ModelKey) -> ModelKey:
         raise InvalidInput(f"A model's name has 1 to {MAX_NAME} characters.", path=("model", "name"))
     if manifest.model(name, key.type) is not None:
         raise InvalidInput(
-            f"{manifest.name} has a predefined model {name!r}; `createCredential` with `model` gives it one of its own.",
+            f"{manifest.name} has a predefined model {name!r}; `createCredential` with `model` gives it its own key.",
             path=("model", "name"),
         )
     return ModelKey(provider=manifest.name, name=name, type=key.type)

@@ -1,4 +1,4 @@
-"""What core needs from outside: protocols that storage implements. Every method that names a row takes its workspace."""
+"""What core needs from outside: protocols that storage implements."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager

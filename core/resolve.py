@@ -86,7 +86,7 @@ class Route:
 def resolve(
     configuration: Configuration, catalog: Catalog, request: Request, amount: Callable[[Quota], int] = lambda _: 1
 ) -> Route:
-    """Return the route of a request: what would serve it, in which order, or the problem that keeps it from being served.
+    """Return the route of a request: what would serve it, in which order, or the problem that stands against it.
 
     `amount` is what a call takes from a quota, in the quota's unit. Never writes and never raises for what a workspace
     can have configured.
@@ -208,7 +208,7 @@ def _asked_for(configuration: Configuration, catalog: Catalog, request: Request)
 def _check_use(configuration: Configuration, model: Known, request: Request) -> None:
     if request.allowed_models is not None and model.key not in request.allowed_models:
         raise ModelNotPermitted(
-            f"This token may not call the model {model.key.name!r} of {model.key.provider}; its `allowedModels` name others.",
+            f"This token may not call {model.key.name!r} of {model.key.provider}; its `allowedModels` name others.",
             path=("model",),
         )
     if not configuration.setting(model.key).enabled:

@@ -31,7 +31,7 @@ NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 WORKSPACE = UUID("01900000-0000-7000-8000-000000000001")
 
 
-def key(name: str = "gpt-4o", provider: str = "openai", type: ModelType = ModelType.LLM) -> ModelKey:  # noqa: A002 - the field's name
+def key(name: str = "gpt-4o", provider: str = "openai", type: ModelType = ModelType.LLM) -> ModelKey:
     """Return a model key."""
     return ModelKey(provider=provider, name=name, type=type)
 
@@ -60,7 +60,7 @@ def credential(
 
 def quota(
     type: QuotaType = QuotaType.TRIAL, *, provider: str | None = "openai", limit: int | None = 10, **changed: Any
-) -> Quota:  # noqa: A002 - the field's name
+) -> Quota:
     """Return a quota of TIMES with nothing used."""
     made = Quota(id=uuid7(), provider=provider, type=type, unit=QuotaUnit.TIMES, limit=limit, used=0, reserved=0)
     return replace(made, **changed)

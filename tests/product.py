@@ -4,7 +4,7 @@ import asyncio
 import json
 import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -208,4 +208,4 @@ class _Server(uvicorn.Server):
     """A server that leaves the signals to pytest."""
 
     def capture_signals(self) -> Any:
-        return suppress()
+        return nullcontext()

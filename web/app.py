@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from graph.schema import schema
 from starlette.applications import Starlette
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
@@ -12,6 +11,7 @@ from core.ports import Clock
 from core.settings import Settings
 from core.watch import watch
 from graph.execution import Engine
+from graph.schema import schema
 from storage.resources import open_app
 from web import explorer, health
 from web.endpoint import HttpEndpoint

@@ -218,12 +218,12 @@ def test_preferred_types() -> None:
 def test_a_route_is_either_usable_or_says_why(
     credentials: list[Any],
     active: Any,
-    own_active: bool,  # noqa: FBT001 - chosen by hypothesis
+    own_active: bool,
     quotas: list[Any],
     hosted: Any,
     choice: ProviderType | None,
 ) -> None:
-    chosen = [one for one in (active, OWN if own_active else None) if one in credentials]
+    chosen: list[Any] = [one for one in (active, OWN if own_active else None) if one in credentials]
     given_ = make.configuration(*credentials, active=chosen, quotas=tuple(quotas), hosted=hosted)
     row = replace(given_.provider("openai"), preferred_type=choice)
     given_ = replace(given_, providers={**given_.providers, "openai": row})

@@ -121,7 +121,7 @@ async def test_usage_is_asked_for_and_counted_here_where_there_is_none(
         ("html", "UPSTREAM_PROTOCOL", False),
         ("redirect", "UPSTREAM_BAD_REQUEST", False),
         ("huge_line", "UPSTREAM_PROTOCOL", True),
-        ("malformed", "UPSTREAM_PROTOCOL", False),
+        ("malformed", "UPSTREAM_PROTOCOL", True),
         ("silent", "UPSTREAM_TIMEOUT", False),
         ("hangs_up", "UPSTREAM_UNAVAILABLE", False),
         ("truncated", "UPSTREAM_PROTOCOL", True),

@@ -3,12 +3,13 @@
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis.asyncio
 
 from core.settings import Settings
-from tests.fake_provider import FakeProvider
+from tests.fake_provider import FakeProvider, Scenario
 from tests.product import ADD_MODEL, LLM, Product, model
 
 KEY = "sk-canary-7f3c9a1e5b2d4f6081a3c5e7"
@@ -64,14 +65,12 @@ async def test_no_secret_is_to_be_found_anywhere(
             assert secret not in content, f"{secret[:6]}… is in the {name}"
 
 
-def provider_refuses(key: str):  # type: ignore[no-untyped-def]
-    from tests.fake_provider import Scenario
-
+def provider_refuses(key: str) -> Scenario:
     return Scenario(status=401, body=b'{"error":{"message":"Incorrect API key provided: ' + key.encode() + b'"}}')
 
 
 async def _everything(url: str) -> str:
-    client = redis.asyncio.from_url(url)
+    client: Any = redis.asyncio.Redis.from_url(url)  # type: ignore[no-untyped-call]
     try:
         found = [str(key) + str(await client.dump(key)) async for key in client.scan_iter()]
     finally:
