@@ -11,6 +11,7 @@ from core.access import Membership, Role, Viewer, lower
 from core.ports import Clock
 from storage.accounts import accounts
 from storage.batch import Batch
+from storage.last_used import LastUsed
 from storage.members import members
 from storage.tokens import api_tokens
 from storage.transaction import SqlStorage
@@ -53,8 +54,9 @@ _BY_ID = _viewers(api_tokens.c.id.label("key"), api_tokens.c.id.in_(bindparam("k
 class SqlIdentity:
     """Reads viewers. Calls that wait at the same time share one statement."""
 
-    def __init__(self, storage: SqlStorage, clock: Clock) -> None:
+    def __init__(self, storage: SqlStorage, clock: Clock, last_used: LastUsed) -> None:
         self._storage = storage
+        self._last_used = last_used
         self._clock = clock
         self._batch: Batch[bytes, Viewer | None] = Batch(self._by_hash, limit=_GROUP)
 
@@ -78,6 +80,9 @@ class SqlIdentity:
             rows = await connection.rows(_BY_HASH, {"keys": list(set(hashes))})
         now = self._clock.now()
         found = {key: _viewer(of_token, now) for key, of_token in _grouped(rows).items()}
+        for viewer in found.values():
+            if viewer is not None:
+                self._last_used.note_token(viewer.token_id)
         return [found.get(token_hash) for token_hash in hashes]
 
 

@@ -10,6 +10,7 @@ from core.errors import ServerUnavailable
 from storage.batch import Batch
 from storage.connection import Connection
 from storage.invocations import END, INSERT, INSERT_ATTEMPTS, STILL_RUNNING, to_attempts, to_end, to_row
+from storage.last_used import LastUsed
 from storage.transaction import SqlStorage
 
 log = logging.getLogger(__name__)
@@ -28,12 +29,15 @@ class _Write:
 class SqlInvocationLog:
     """Admits and settles invocations, each call returning when its own row is committed."""
 
-    def __init__(self, storage: SqlStorage) -> None:
+    def __init__(self, storage: SqlStorage, last_used: LastUsed) -> None:
         self._storage = storage
+        self._last_used = last_used
         self._batch: Batch[_Write, bool] = Batch(self._write, limit=_GROUP)
 
     async def admit(self, invocation: Invocation) -> None:
         """Insert a running invocation."""
+        if invocation.credential_id is not None:
+            self._last_used.note_credential(invocation.credential_id)
         await self._batch.do(_Write(invocation=invocation, is_end=False))
 
     async def settle(self, invocation: Invocation) -> bool:

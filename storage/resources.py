@@ -27,6 +27,7 @@ from storage.engine import open_engines
 from storage.health import SqlHealth
 from storage.identity import SqlIdentity
 from storage.invocation_log import SqlInvocationLog
+from storage.last_used import WRITE_S, LastUsed
 from storage.processes import Counts
 from storage.queue import Queue
 from storage.redis import open_pool
@@ -85,9 +86,11 @@ async def open_resources(
         told = _AfterCommit()
         storage = SqlStorage(engines, cipher, clock, told)
         snapshots = Cache(storage)
-        identity = SqlIdentity(storage, clock)
-        invocations = SqlInvocationLog(storage)
+        last_used = LastUsed(storage, clock)
+        identity = SqlIdentity(storage, clock, last_used)
+        invocations = SqlInvocationLog(storage, last_used)
         relay = Relay(storage, queue)
+        stack.push_async_callback(_last_words, last_used)
         for closing in (changes.close, snapshots.close, identity.close, invocations.close):
             stack.push_async_callback(closing)
 
@@ -95,6 +98,7 @@ async def open_resources(
         await stack.enter_async_context(_alive(storage, background, process_id, kind, counts))
         told.to(background, changes, snapshots, relay)
         background.start(relay.run())
+        background.every(WRITE_S, last_used.write)
         background.start(_listen(changes, snapshots))
         running = await stack.enter_async_context(_running())
         app = App(
@@ -196,6 +200,14 @@ async def _alive(
         yield
     finally:
         await _leave(storage, process_id)
+
+
+async def _last_words(last_used: LastUsed) -> None:
+    """Write the uses noted last; where the database is away they are lost."""
+    try:
+        await last_used.write()
+    except ServerUnavailable as error:
+        log.warning("the last uses of tokens and credentials are not written: %s", error)
 
 
 async def _leave(storage: SqlStorage, process_id: UUID) -> None:
