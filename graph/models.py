@@ -1,11 +1,14 @@
 """Models: predefined, custom and remote ones, as a workspace has them."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import strawberry
 
 from core.configuration import Configuration
 from core.entities import ModelSource
+from core.errors import ModelyardError
 from core.model_types import ModelKey as CoreModelKey
 from core.models import (
     ModelQuery,
@@ -336,7 +339,8 @@ class ModelMutations:
             verify=input.verify is not False,
             workspace_id=ids.optional_uuid(input.workspace_id, "Workspace", ("workspaceId",)),
         )
-        return _changed(context, *await add_model(context.app, context.who, entered))
+        with _inside_credential():
+            return _changed(context, *await add_model(context.app, context.who, entered))
 
     @mutation(ModelPayload)
     async def set_model_enabled(self, info: Info, input: Annotated[SetModelEnabledInput, INPUT]) -> ModelPayload:
@@ -348,6 +352,17 @@ class ModelMutations:
         workspace_id, key = ids.given_model(input.id)
         changed = await set_model_enabled(context.app, context.who, workspace_id, key, enabled=input.enabled)
         return _changed(context, *changed)
+
+
+@contextmanager
+def _inside_credential() -> Iterator[None]:
+    """Give an error of the new credential the path that it has in this input, where the credential is further inside."""
+    try:
+        yield
+    except ModelyardError as error:
+        if error.path[:1] in {("values",), ("name",)}:
+            error.path = ("credential", "new", *error.path)
+        raise
 
 
 def _changed(context: Context, configuration: Configuration, known: Known) -> ModelPayload:
