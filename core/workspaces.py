@@ -7,7 +7,7 @@ from uuid import UUID
 from core.access import Role, Viewer
 from core.app import App
 from core.entities import Member, Workspace
-from core.errors import Forbidden, InvalidInput
+from core.errors import AlreadyExists, Forbidden, InvalidInput
 from core.ids import uuid7
 
 MAX_NAME = 100
@@ -41,7 +41,10 @@ async def create_workspace(app: App, viewer: Viewer, name: str, slug: str | None
         id=uuid7(), workspace_id=workspace_id, account_id=viewer.account_id, role=Role.OWNER, created_at=now
     )
     async with app.storage.transaction() as tx:
-        await tx.workspaces.insert(workspace)
+        try:
+            await tx.workspaces.insert(workspace)
+        except AlreadyExists:
+            raise AlreadyExists(f"The slug {workspace.slug!r} is taken; choose another.", path=("slug",)) from None
         await tx.members.insert(member)
         await tx.audit.add(
             workspace_id=workspace_id,

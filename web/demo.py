@@ -32,7 +32,7 @@ _DEFAULT = """mutation ($input: SetDefaultModelsInput!) {
   setDefaultModels(input: $input) { defaultModels { type } errors { code message } }
 }"""
 _CREDENTIALS = """query ($model: ModelKeyInput!) {
-  workspace { credentials(first: 50, provider: "openai_compatible", model: $model) { nodes { id values { field value } } } }
+  workspace { credentials(first: 50, provider: "openai_compatible", model: $model) { nodes { id } } }
 }"""
 _DELETE = (
     """mutation ($input: DeleteCredentialInput!) { deleteCredential(input: $input) { deletedId errors { message } } }"""

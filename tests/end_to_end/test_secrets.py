@@ -70,7 +70,7 @@ def provider_refuses(key: str) -> Scenario:
 
 
 async def _everything(url: str) -> str:
-    client: Any = redis.asyncio.Redis.from_url(url)  # type: ignore[no-untyped-call]
+    client: Any = redis.asyncio.Redis.from_url(url)
     try:
         found = [str(key) + str(await client.dump(key)) async for key in client.scan_iter()]
     finally:
