@@ -17,7 +17,7 @@ class Context:
     def __init__(self, app: App, viewer: Viewer | None) -> None:
         self.app = app
         self.viewer = viewer
-        self.load = Loaders(app, viewer)
+        self._loaders: Loaders | None = None
         self._configurations: dict[UUID, Configuration] = {}
 
     @property
@@ -30,6 +30,13 @@ class Context:
         if self.viewer is None:
             raise Unauthenticated("This needs a token: send it as `Authorization: Bearer …`, or in connection_init.")
         return self.viewer
+
+    @property
+    def load(self) -> Loaders:
+        """Return the loaders, made when they are first asked for: a stream of deltas asks for none."""
+        if self._loaders is None:
+            self._loaders = Loaders(self.app, self.viewer)
+        return self._loaders
 
     async def configuration(self, workspace_id: UUID) -> Configuration:
         """Return the workspace's configuration, the same one for the whole operation."""
@@ -49,7 +56,7 @@ class Context:
         """Read anew who asks: a mutation has changed what they belong to."""
         viewers = await self.app.identity.viewers([self.who.token_id])
         self.viewer = viewers[self.who.token_id]
-        self.load = Loaders(self.app, self.viewer)
+        self._loaders = None
 
     async def aclose(self) -> None:
         """Forget what was loaded; reads that are under way end by themselves."""

@@ -246,14 +246,16 @@ async def test_pages_meet_without_gap_or_repeat(shared_world: World) -> None:
         return (await shared_world.data("member", query, **given))["workspace"]["models"]
 
     whole = await page(first=100)
-    forwards, after = [], None
+    forwards: list[Any] = []
+    after = None
     while True:
         part = await page(first=1, after=after)
         forwards += part["nodes"]
         after = part["pageInfo"]["endCursor"]
         if not part["pageInfo"]["hasNextPage"]:
             break
-    backwards, before = [], None
+    backwards: list[Any] = []
+    before = None
     while True:
         part = await page(last=2, before=before)
         backwards = part["nodes"] + backwards

@@ -53,7 +53,7 @@ def test_every_mutation_takes_an_input_and_answers_with_errors() -> None:
     assert SCHEMA.mutation_type is not None
     for name, field in SCHEMA.mutation_type.fields.items():
         assert list(field.args) == ["input"], name
-        payload = field.type.of_type  # type: ignore[union-attr]
+        payload = field.type.of_type
         assert str(payload.fields["errors"].type) == "[UserError!]!", name
         others = [str(other.type) for key, other in payload.fields.items() if key != "errors"]
         assert others, name

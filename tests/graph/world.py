@@ -109,15 +109,15 @@ async def make_world(app: App) -> World:
     async with app.storage.transaction() as tx:
         for workspace in (home, away):
             await tx.workspaces.insert(workspace)
-        for name, (workspace, role) in places.items():
+        for name, (place, role) in places.items():
             account = Account(
                 id=uuid7(), name=name, email=f"{name}@test", is_operator=name == "operator", created_at=now
             )
             await tx.accounts.insert(account)
             accounts[name] = account.id
-            if workspace is not None:
+            if place is not None:
                 await tx.members.insert(
-                    Member(id=uuid7(), workspace_id=workspace.id, account_id=account.id, role=role, created_at=now)
+                    Member(id=uuid7(), workspace_id=place.id, account_id=account.id, role=role, created_at=now)
                 )
         for name in (*places, "service"):
             secret = new_secret().reveal()
