@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Annotated, Any, cast
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import msgspec
 import strawberry
@@ -26,7 +27,7 @@ from graph.links import InvocationLink
 from graph.mutations import ERRORS, INPUT, mutation
 from graph.problems import UserError
 from graph.scalars import JSON
-from graph.types import argument, attribute, described, input_type, object_type, one_of_input, streamed
+from graph.types import argument, attribute, described, input_type, object_type, one_of_input, resolved, streamed
 from graph.values import ModelReferenceInput, TagInput, unnamed
 
 described(
@@ -364,10 +365,13 @@ class CompletePayload:
 
     message: AssistantMessage | None = attribute("The answer; null when it failed.", default=None)
     finish_reason: FinishReason | None = attribute("Why the model stopped; null when it failed.", default=None)
-    invocation: InvocationLink | None = attribute(
-        "The record of the call; null where it was refused before it was admitted.", default=None
-    )
     errors: list[UserError] = attribute(ERRORS)
+    invocation_id: strawberry.Private[UUID | None] = None
+
+    @resolved
+    async def invocation(self, info: Info) -> InvocationLink | None:
+        """The record of the call; null where it was refused before it was admitted."""
+        return await links.invocation(info.context, self.invocation_id) if self.invocation_id is not None else None
 
 
 @strawberry.type(name="Mutation")
@@ -382,13 +386,12 @@ class CompletionMutations:
         """
         context = info.context
         invocation_id, end = await complete(context.app, context.who, input.request())
-        invocation = await links.invocation(context, invocation_id)
         if isinstance(end, llm.CompletionFailed):
-            return CompletePayload(invocation=invocation, errors=[UserError.of(end.error)])
+            return CompletePayload(invocation_id=invocation_id, errors=[UserError.of(end.error)])
         return CompletePayload(
             message=AssistantMessage.of(end.message),
             finish_reason=end.finish_reason,
-            invocation=invocation,
+            invocation_id=invocation_id,
             errors=[],
         )
 
