@@ -36,12 +36,12 @@ ProviderLink = Annotated["Provider", strawberry.lazy("graph.providers")]
 WorkspaceLink = Annotated["Workspace", strawberry.lazy("graph.workspaces")]
 
 
-async def account(context: "Context", account_id: UUID | None) -> "Account | None":
-    """Return the view of a person."""
+async def account(context: "Context", account_id: UUID | None, workspace_id: UUID | None = None) -> "Account | None":
+    """Return the view of a person, found in a workspace that the viewer shares with them."""
     from graph.viewer import Account
 
     found = await context.load.account(account_id) if account_id is not None else None
-    return Account(account=found) if found is not None else None
+    return Account(account=found, workspace_id=workspace_id) if found is not None else None
 
 
 async def api_token(context: "Context", token_id: UUID) -> "ApiToken | None":

@@ -6,6 +6,7 @@ from uuid import UUID
 
 import strawberry
 
+from core.access import Permission
 from core.configuration import Configuration
 from core.errors import InvalidInput, NotFound
 from core.resolve import find_model
@@ -44,12 +45,14 @@ async def _workspace(context: Context, parts: Parts) -> Node | None:
 
 
 async def _account(context: Context, parts: Parts) -> Node | None:
-    key = _single(parts)
-    found = await links.account(context, key)
-    if found is None or key == context.who.account_id:
-        return found
-    shared = [one for one in await context.load.memberships(found.account.id) if context.who.sees(one.workspace_id)]
-    return found if shared else None
+    viewer, key = context.who, _single(parts)
+    if key is None or key == viewer.account_id:
+        return await links.account(context, key)
+    shared = [one.workspace_id for one in await context.load.memberships(key) if viewer.sees(one.workspace_id)]
+    if not shared:
+        return None
+    best = max(shared, key=lambda workspace_id: viewer.can(workspace_id, Permission.MEMBER_READ))
+    return await links.account(context, key, best)
 
 
 async def _member(context: Context, parts: Parts) -> Node | None:

@@ -24,7 +24,7 @@ from core.errors import Forbidden
 from core.tokens import may_see_token
 from graph.invocations import may_see_invocation
 from graph.tokens import ApiToken
-from graph.viewer import Account, may_see_member
+from graph.viewer import may_see_member
 
 P = Permission
 
@@ -186,12 +186,7 @@ def check_node(viewer: Viewer, value: object) -> None:
     Raises:
         Forbidden: their role does not allow it.
     """
-    rule = TYPE_PERMISSIONS[type(value).__name__]
-    if isinstance(value, Account):
-        if value.account.id == viewer.account_id or any(viewer.can(one, P.MEMBER_READ) for one in viewer.memberships):
-            return
-        raise _refusal(P.MEMBER_READ)
-    _check_value(viewer, rule, value, getattr(value, "workspace_id", None))
+    _check_value(viewer, TYPE_PERMISSIONS[type(value).__name__], value, None)
 
 
 def _rule(type_name: str, name: str, field: GraphQLField, connections: Mapping[str, str]) -> Rule | None:

@@ -7,7 +7,7 @@ from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any, NewType
 
 import strawberry
-from graphql import GraphQLError
+from graphql import GraphQLError, GraphQLScalarType
 from strawberry.types.scalar import ScalarDefinition
 
 MAX_SAFE = 2**53 - 1
@@ -57,6 +57,20 @@ def _check_whole(value: object) -> int:
     if not isinstance(whole, int) or isinstance(whole, bool) or abs(whole) > MAX_SAFE:
         raise GraphQLError("A BigInt is a whole number within ±(2^53 - 1).")
     return whole
+
+
+def refuse_nul(text: GraphQLScalarType) -> None:
+    """Let the scalar String take no NUL: PostgreSQL stores none, and no two engines shall differ."""
+    value, literal = text.coerce_input_value, text.coerce_input_literal
+    assert literal is not None
+
+    def checked(read: object) -> object:
+        if isinstance(read, str) and "\0" in read:
+            raise GraphQLError("A String has no NUL character.")
+        return read
+
+    text.coerce_input_value = lambda given: checked(value(given))
+    text.coerce_input_literal = lambda node: checked(literal(node))
 
 
 def _check_json(value: object) -> object:

@@ -2,9 +2,10 @@
 
 import sys
 from pathlib import Path
+from typing import cast
 
 import strawberry
-from graphql import GraphQLInputObjectType, GraphQLObjectType, GraphQLSchema, Undefined
+from graphql import GraphQLInputObjectType, GraphQLObjectType, GraphQLScalarType, GraphQLSchema, Undefined
 from strawberry.schema.config import StrawberryConfig
 
 from graph.completion_events import EVENT_TYPES
@@ -15,7 +16,7 @@ from graph.llm import CompletionMutations, Subscription
 from graph.models import ModelMutations
 from graph.nodes import NodeQuery
 from graph.permissions import guard
-from graph.scalars import SCALARS
+from graph.scalars import SCALARS, refuse_nul
 from graph.server import ServerQuery
 from graph.tokens import TokenMutations
 from graph.types import object_type
@@ -58,6 +59,7 @@ def build() -> strawberry.Schema:
     )
     core_schema = built._schema
     _drop_null_defaults(core_schema)
+    refuse_nul(cast("GraphQLScalarType", core_schema.type_map["String"]))
     guard(core_schema)
     return built
 

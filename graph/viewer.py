@@ -1,6 +1,7 @@
 """People, and who is asking."""
 
 from datetime import datetime
+from uuid import UUID
 
 import strawberry
 
@@ -16,6 +17,8 @@ class Account(Node):
     """A person."""
 
     account: strawberry.Private[entities.Account]
+    workspace_id: strawberry.Private[UUID | None] = None
+    """A workspace that the viewer shares with the person, where that is how they were found."""
 
     @resolved
     def id(self) -> strawberry.ID:

@@ -6,6 +6,9 @@ import pytest
 import strawberry
 from graphql import GraphQLObjectType, GraphQLSchema, build_schema
 
+from core.access import Role
+from core.entities import Member
+from core.ids import uuid7
 from graph import ids
 from graph.permissions import FIELD_PERMISSIONS, OPEN, TYPE_PERMISSIONS, Undeclared, guard
 from graph.schema import schema
@@ -255,6 +258,25 @@ async def test_people_are_seen_by_those_who_may_see_members(world: World) -> Non
     assert seen["node"] == {"name": "owner", "memberships": [{"role": "OWNER"}]}
     assert codes(refused) == [("node", "FORBIDDEN")]
     assert own["viewer"]["account"]["memberships"] == [{"role": "MEMBER", "workspace": {"slug": "home"}}]
+
+
+async def test_seeing_the_members_of_one_workspace_does_not_show_those_of_another(world: World) -> None:
+    """The editor of `home` may see its members; in `away` they are a plain member."""
+    async with world.app.storage.transaction() as tx:
+        await tx.members.insert(
+            Member(
+                id=uuid7(),
+                workspace_id=world.away.id,
+                account_id=world.accounts["editor"],
+                role=Role.MEMBER,
+                created_at=world.app.clock.now(),
+            )
+        )
+    query = "query ($id: ID!) { node(id: $id) { ... on Account { name } } }"
+
+    answer = await world.ask("editor", query, id=ids.encode("Account", world.accounts["stranger"]))
+
+    assert codes(answer) == [("node", "FORBIDDEN")]
 
 
 # ---- the tables

@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from graphql import GraphQLError, GraphQLScalarType
+from graphql import GraphQLError, GraphQLScalarType, StringValueNode
 
 from graph.schema import schema
 
@@ -64,6 +64,14 @@ def test_a_big_int_goes_beyond_32_bits(value: int) -> None:
 def test_what_is_no_safe_whole_number_is_refused(value: object) -> None:
     with pytest.raises(GraphQLError):
         scalar("BigInt").parse_value(value)
+
+
+def test_a_string_has_no_nul() -> None:
+    assert scalar("String").coerce_input_value("a\u0001b") == "a\u0001b"
+    with pytest.raises(GraphQLError):
+        scalar("String").coerce_input_value("a\0b")
+    with pytest.raises(GraphQLError):
+        scalar("String").coerce_input_literal(StringValueNode(value="a\0b"))
 
 
 def test_json_is_any_value_but_what_json_cannot_say() -> None:
