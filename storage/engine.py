@@ -1,17 +1,21 @@
 """SQLite and PostgreSQL: the only place where the two are told apart."""
 
+import asyncio
 import errno
-from collections.abc import Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import (
     Column,
     ColumnElement,
     Dialect,
+    Engine,
     Insert,
     Table,
+    create_engine,
     event,
     exc,
     func,
@@ -20,11 +24,14 @@ from sqlalchemy import (
     select,
     text,
 )
+from sqlalchemy import Connection as SyncConnection
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from core.errors import AlreadyExists, Conflict, ModelyardError, ServerUnavailable
+
+T = TypeVar("T")
 
 _BUSY_SECONDS = 15
 _STATEMENT_SECONDS = 30
@@ -51,19 +58,47 @@ _AWAY_ERRNOS = {
 _BOOTSTRAP_LOCK = 0x6D6F64656C79
 
 
+class Hot(Protocol):
+    """Runs a whole piece of synchronous work on one connection: for the few things that every call needs."""
+
+    async def read(self, work: Callable[[SyncConnection], T]) -> T:
+        """Run one reading statement."""
+        ...
+
+    async def write(self, work: Callable[[SyncConnection], T]) -> T:
+        """Run statements in one transaction; its commit is done when this returns."""
+        ...
+
+    async def close(self) -> None:
+        """Close every connection."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Engines:
-    """The database as three ways in: one that writes, one that reads a snapshot, one for single statements."""
+    """The database as four ways in: one writes, one reads a snapshot, one runs single statements, one is `hot`.
+
+    `lock` is held by who writes: in a process on SQLite one after the other, elsewhere everybody at once.
+    """
 
     name: str
     writer: AsyncEngine
     reader: AsyncEngine
     single: AsyncEngine
+    hot: Hot
+    lock: asyncio.Lock | nullcontext[None]
 
     async def close(self) -> None:
         """Close every connection."""
+        await self.hot.close()
         await self.writer.dispose()
         await self.reader.dispose()
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[AsyncConnection]:
+        """Open a transaction that may write."""
+        async with self.lock, self.writer.begin() as connection:
+            yield connection
 
 
 def open_engines(url: str, *, pool: int, migrating: bool = False) -> Engines:
@@ -82,23 +117,78 @@ def _sqlite(url: str, *, foreign_keys: str) -> Engines:
         url, pool_size=1, max_overflow=0, pool_timeout=_STATEMENT_SECONDS, connect_args=connect
     )
     reader = create_async_engine(url, pool_size=_SQLITE_READERS, max_overflow=0, connect_args=connect)
-    _prepare(writer, begin="BEGIN IMMEDIATE", pragmas=(f"foreign_keys={foreign_keys}",))
-    _prepare(reader, begin="BEGIN", pragmas=("query_only=ON",))
-    return Engines(name="sqlite", writer=writer, reader=reader, single=reader.execution_options(single=True))
+    _prepare_writer(writer.sync_engine, foreign_keys)
+    _prepare_reader(reader.sync_engine)
+    lock = asyncio.Lock()
+    return Engines(
+        name="sqlite",
+        writer=writer,
+        reader=reader,
+        single=reader.execution_options(single=True),
+        hot=_Threads(url, connect, lock, foreign_keys),
+        lock=lock,
+    )
 
 
-def _prepare(engine: AsyncEngine, *, begin: str, pragmas: Sequence[str]) -> None:
+class _Threads:
+    """SQLite's hot way in: a thread that reads and one that writes, each with its connection.
+
+    A piece of work crosses to its thread once; by the asynchronous engine each statement crosses four times.
+    """
+
+    def __init__(self, url: str, connect: Mapping[str, Any], lock: asyncio.Lock, foreign_keys: str) -> None:
+        blocking = make_url(url).set(drivername="sqlite+pysqlite")
+        given = {**connect, "check_same_thread": False}
+        self._reader = create_engine(blocking, pool_size=1, max_overflow=0, connect_args=given)
+        self._writer = create_engine(blocking, pool_size=1, max_overflow=0, connect_args=given)
+        _prepare_reader(self._reader)
+        _prepare_writer(self._writer, foreign_keys)
+        self._single = self._reader.execution_options(single=True)
+        self._lock = lock
+        self._threads = ThreadPoolExecutor(1, "sqlite-read"), ThreadPoolExecutor(1, "sqlite-write")
+
+    async def read(self, work: Callable[[SyncConnection], T]) -> T:
+        def run() -> T:
+            with self._single.connect() as connection:
+                return work(connection)
+
+        return await asyncio.get_running_loop().run_in_executor(self._threads[0], run)
+
+    async def write(self, work: Callable[[SyncConnection], T]) -> T:
+        def run() -> T:
+            with self._writer.begin() as connection:
+                return work(connection)
+
+        async with self._lock:
+            return await asyncio.get_running_loop().run_in_executor(self._threads[1], run)
+
+    async def close(self) -> None:
+        for thread in self._threads:
+            thread.shutdown()
+        self._reader.dispose()
+        self._writer.dispose()
+
+
+def _prepare_writer(engine: Engine, foreign_keys: str) -> None:
+    _prepare(engine, begin="BEGIN IMMEDIATE", pragmas=(f"foreign_keys={foreign_keys}",))
+
+
+def _prepare_reader(engine: Engine) -> None:
+    _prepare(engine, begin="BEGIN", pragmas=("query_only=ON",))
+
+
+def _prepare(engine: Engine, *, begin: str, pragmas: Sequence[str]) -> None:
     """Set a SQLite connection up, and begin its transactions by `begin`, those of single statements not at all."""
     settings = ("journal_mode=WAL", "synchronous=NORMAL", f"busy_timeout={_BUSY_SECONDS * 1000}")
 
-    @event.listens_for(engine.sync_engine, "connect")
+    @event.listens_for(engine, "connect")
     def _connect(connection: Any, _: Any) -> None:
         cursor = connection.cursor()
         for pragma in (*settings, *pragmas):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 
-    @event.listens_for(engine.sync_engine, "begin")
+    @event.listens_for(engine, "begin")
     def _begin(connection: Any) -> None:
         if not connection.get_execution_options().get("single"):
             connection.exec_driver_sql(begin)
@@ -122,16 +212,38 @@ def _postgresql(url: str, pool: int) -> Engines:
             },
         },
     )
+    single = writer.execution_options(isolation_level="AUTOCOMMIT")
     return Engines(
         name="postgresql",
         writer=writer,
         reader=writer.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True),
-        single=writer.execution_options(isolation_level="AUTOCOMMIT"),
+        single=single,
+        hot=_Pooled(writer, single),
+        lock=nullcontext(),
     )
 
 
+class _Pooled:
+    """PostgreSQL's hot way in: the pools that are there."""
+
+    def __init__(self, writer: AsyncEngine, single: AsyncEngine) -> None:
+        self._writer = writer
+        self._single = single
+
+    async def read(self, work: Callable[[SyncConnection], T]) -> T:
+        async with self._single.connect() as connection:
+            return await connection.run_sync(work)
+
+    async def write(self, work: Callable[[SyncConnection], T]) -> T:
+        async with self._writer.begin() as connection:
+            return await connection.run_sync(work)
+
+    async def close(self) -> None:
+        """Leave the pools to their owner."""
+
+
 @contextmanager
-def translated() -> Any:
+def translated() -> Iterator[None]:
     """Turn the database's own errors into ours.
 
     Raises:

@@ -76,8 +76,8 @@ class SqlIdentity:
         await self._batch.close()
 
     async def _by_hash(self, hashes: Sequence[bytes]) -> Sequence[Viewer | BaseException | None]:
-        async with self._storage.single() as connection:
-            rows = await connection.rows(_BY_HASH, {"keys": list(set(hashes))})
+        keys = {"keys": list(set(hashes))}
+        rows = await self._storage.read_hot(lambda connection: connection.execute(_BY_HASH, keys).all())
         now = self._clock.now()
         found = {key: _viewer(of_token, now) for key, of_token in _grouped(rows).items()}
         for viewer in found.values():

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+from sqlalchemy import Connection
+
 from core.entities import Invocation
 from core.errors import ServerUnavailable
 from storage.batch import Batch
-from storage.connection import Connection
 from storage.invocations import END, INSERT, INSERT_ATTEMPTS, STILL_RUNNING, to_attempts, to_end, to_row
 from storage.last_used import LastUsed
 from storage.transaction import SqlStorage
@@ -69,16 +70,19 @@ class SqlInvocationLog:
     async def _group(self, writes: Sequence[_Write]) -> list[bool]:
         begun = [write.invocation for write in writes if not write.is_end]
         ended = [write.invocation for write in writes if write.is_end]
-        async with self._storage.connect() as connection:
+
+        def work(connection: Connection) -> set[int]:
             if begun:
-                await connection.run(INSERT, [to_row(invocation) for invocation in begun])
-            written = await _end(connection, ended) if ended else set()
+                connection.execute(INSERT, [to_row(invocation) for invocation in begun])
+            return _end(connection, ended) if ended else set()
+
+        written = await self._storage.write_hot(work)
         return [not write.is_end or id(write.invocation) in written for write in writes]
 
 
-async def _end(connection: Connection, ended: Sequence[Invocation]) -> set[int]:
+def _end(connection: Connection, ended: Sequence[Invocation]) -> set[int]:
     """Write the ends of those that still run; return the `id()` of each record that was written."""
-    rows = await connection.rows(STILL_RUNNING, {"ids": [invocation.id for invocation in ended]})
+    rows = connection.execute(STILL_RUNNING, {"ids": [invocation.id for invocation in ended]})
     running: set[UUID] = {row.id for row in rows}
     taken = []
     for invocation in ended:
@@ -86,8 +90,8 @@ async def _end(connection: Connection, ended: Sequence[Invocation]) -> set[int]:
             running.discard(invocation.id)
             taken.append(invocation)
     if taken:
-        await connection.run(END, [to_end(invocation) for invocation in taken])
+        connection.execute(END, [to_end(invocation) for invocation in taken])
     tries = [row for invocation in taken for row in to_attempts(invocation)]
     if tries:
-        await connection.run(INSERT_ATTEMPTS, tries)
+        connection.execute(INSERT_ATTEMPTS, tries)
     return {id(invocation) for invocation in taken}

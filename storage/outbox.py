@@ -96,9 +96,10 @@ async def due(connection: Connection, *, limit: int) -> list[Due]:
 
 
 async def mark_queued(connection: Connection, jobs: list[Due]) -> None:
-    """Write down that jobs were put into the queue now."""
-    statement = update(outbox).where(outbox.c.id.in_(bindparam("ids", expanding=True)))
-    await connection.run(statement.values(queued_at=connection.now()), {"ids": [job.id for job in jobs]})
+    """Write down that jobs were put into the queue now, but for those that a worker has claimed meanwhile."""
+    same_run = (outbox.c.id == bindparam("job"), outbox.c.fence == bindparam("before"))
+    statement = update(outbox).where(*same_run).values(queued_at=connection.now())
+    await connection.run(statement, [{"job": job.id, "before": job.run - 1} for job in jobs])
 
 
 async def prune_finished(connection: Connection, before: datetime, *, limit: int) -> int:

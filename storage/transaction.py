@@ -2,7 +2,10 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import TypeVar
 from uuid import UUID
+
+from sqlalchemy import Connection as SyncConnection
 
 from core.configuration import Configuration
 from core.ports import (
@@ -32,6 +35,8 @@ from storage.outbox import SqlOutbox
 from storage.providers import SqlProviders
 from storage.tokens import SqlTokens
 from storage.workspaces import SqlWorkspaces
+
+T = TypeVar("T")
 
 AfterCommit = Callable[[Connection], None]
 """Is told after a commit what it brought: `versions` of configurations, and whether it `has_jobs`. Must not block."""
@@ -85,11 +90,21 @@ class SqlStorage:
     async def connect(self) -> AsyncIterator[Connection]:
         """Open a transaction that may write, for statements of storage's own."""
         with translated():
-            async with self.engines.writer.begin() as raw:
+            async with self.engines.writing() as raw:
                 connection = Connection(raw, self._clock)
                 yield connection
         if connection.versions or connection.has_jobs:
             self._after_commit(connection)
+
+    async def read_hot(self, work: Callable[[SyncConnection], T]) -> T:
+        """Run one reading statement of what every call needs."""
+        with translated():
+            return await self.engines.hot.read(work)
+
+    async def write_hot(self, work: Callable[[SyncConnection], T]) -> T:
+        """Run the statements of what every call needs, in one transaction."""
+        with translated():
+            return await self.engines.hot.write(work)
 
     @asynccontextmanager
     async def single(self) -> AsyncIterator[Connection]:
