@@ -109,6 +109,11 @@ class ApiToken(Node):
         return self.token.expires_at
 
     @resolved
+    def last_used_at(self) -> datetime | None:
+        """When a call was last made with it, up to a minute late."""
+        return self.token.last_used_at
+
+    @resolved
     def revoked_at(self) -> datetime | None:
         """When it was revoked."""
         return self.token.revoked_at
