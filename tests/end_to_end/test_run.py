@@ -175,7 +175,7 @@ def test_killed_children_come_back_and_nothing_is_lost(started: Started) -> None
         with suppress(Exception):
             started.ask("{viewer{isOperator}}")
             with urllib.request.urlopen(f"http://127.0.0.1:{started.port}/health/ready", timeout=5) as answer:
-                return answer.status == 200 and started.child("workers").pid != before["workers"]
+                return bool(answer.status == 200 and started.child("workers").pid != before["workers"])
         return False
 
     wait_for(back, 40)
