@@ -29,7 +29,7 @@ from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from core.errors import AlreadyExists, Conflict, ModelyardError, ServerUnavailable
+from core.errors import AlreadyExists, Conflict, InvalidInput, ModelyardError, ServerUnavailable
 
 T = TypeVar("T")
 
@@ -37,6 +37,9 @@ _BUSY_SECONDS = 15
 _STATEMENT_SECONDS = 30
 _SQLITE_READERS = 4
 _NOT_UNIQUE = {"23505", "SQLITE_CONSTRAINT_UNIQUE", "SQLITE_CONSTRAINT_PRIMARYKEY"}
+_NOT_STORABLE = {"22021", "22P05"}
+_NO_TABLE = {"42P01", "42703"}
+_NOT_TEXT = "A text holds a character that is none (NUL, or half of a pair); leave it out."
 _NO_PARENT = {"23503", "SQLITE_CONSTRAINT_FOREIGNKEY"}
 _AWAY_STATES = ("08", "53", "57P", "58", "55P03", "40001", "40P01")
 _AWAY_SQLITE = {
@@ -114,9 +117,11 @@ def open_engines(url: str, *, pool: int, migrating: bool = False) -> Engines:
 def _sqlite(url: str, *, foreign_keys: str) -> Engines:
     connect: dict[str, Any] = {"timeout": _BUSY_SECONDS, "isolation_level": None}
     writer = create_async_engine(
-        url, pool_size=1, max_overflow=0, pool_timeout=_STATEMENT_SECONDS, connect_args=connect
+        url, pool_size=1, max_overflow=0, pool_timeout=_STATEMENT_SECONDS, connect_args=connect, hide_parameters=True
     )
-    reader = create_async_engine(url, pool_size=_SQLITE_READERS, max_overflow=0, connect_args=connect)
+    reader = create_async_engine(
+        url, pool_size=_SQLITE_READERS, max_overflow=0, connect_args=connect, hide_parameters=True
+    )
     _prepare_writer(writer.sync_engine, foreign_keys)
     _prepare_reader(reader.sync_engine)
     lock = asyncio.Lock()
@@ -139,8 +144,8 @@ class _Threads:
     def __init__(self, url: str, connect: Mapping[str, Any], lock: asyncio.Lock, foreign_keys: str) -> None:
         blocking = make_url(url).set(drivername="sqlite+pysqlite")
         given = {**connect, "check_same_thread": False}
-        self._reader = create_engine(blocking, pool_size=1, max_overflow=0, connect_args=given)
-        self._writer = create_engine(blocking, pool_size=1, max_overflow=0, connect_args=given)
+        self._reader = create_engine(blocking, pool_size=1, max_overflow=0, connect_args=given, hide_parameters=True)
+        self._writer = create_engine(blocking, pool_size=1, max_overflow=0, connect_args=given, hide_parameters=True)
         _prepare_reader(self._reader)
         _prepare_writer(self._writer, foreign_keys)
         self._single = self._reader.execution_options(single=True)
@@ -201,6 +206,7 @@ def _postgresql(url: str, pool: int) -> Engines:
         max_overflow=0,
         pool_timeout=_STATEMENT_SECONDS,
         pool_pre_ping=True,
+        hide_parameters=True,
         connect_args={
             "timeout": 10,
             "command_timeout": _STATEMENT_SECONDS * 2,
@@ -249,10 +255,13 @@ def translated() -> Iterator[None]:
     Raises:
         AlreadyExists: a unique key is taken.
         Conflict: a row that is referred to is gone, or still referred to.
-        ServerUnavailable: the database is away, full, or too busy.
+        InvalidInput: a text holds what the database cannot store.
+        ServerUnavailable: the database is away, full, too busy, or not prepared.
     """
     try:
         yield
+    except UnicodeEncodeError as error:
+        raise InvalidInput(_NOT_TEXT) from error
     except exc.TimeoutError as error:
         raise ServerUnavailable("The database is busy; ask again in a moment.", retry_after=1.0) from error
     except exc.DBAPIError as error:
@@ -272,6 +281,10 @@ def _ours(error: exc.DBAPIError) -> ModelyardError | None:
         return AlreadyExists("This name is taken.")
     if states & _NO_PARENT:
         return Conflict("Something that this refers to was changed or removed at the same time; read it again.")
+    if states & _NOT_STORABLE or "surrogates not allowed" in str(error.orig):
+        return InvalidInput(_NOT_TEXT)
+    if states & _NO_TABLE or "no such table" in str(error.orig):
+        return ServerUnavailable("The database is not prepared for this version: run `./run migrate` first.")
     if error.connection_invalidated or isinstance(error, exc.InterfaceError) or any(map(_is_away, states)):
         return _away()
     return None
@@ -332,4 +345,5 @@ def has_tag(engine: str, tags: Column[Any], name: str, value: str) -> ColumnElem
 async def lock_bootstrap(connection: AsyncConnection) -> None:
     """Let one transaction at a time go on; SQLite's writers already go one by one."""
     if connection.dialect.name == "postgresql":
-        await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _BOOTSTRAP_LOCK})
+        with translated():
+            await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _BOOTSTRAP_LOCK})

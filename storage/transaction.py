@@ -1,11 +1,12 @@
 """One SQL transaction with the nouns on it; what it asked for is sent on once it is committed."""
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TypeVar
 from uuid import UUID
 
 from sqlalchemy import Connection as SyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from core.configuration import Configuration
 from core.ports import (
@@ -82,17 +83,15 @@ class SqlStorage:
     @asynccontextmanager
     async def read(self) -> AsyncIterator[SqlTransaction]:
         """Open a transaction that sees one moment of the database and cannot write."""
-        with translated():
-            async with self.engines.reader.connect() as raw:
-                yield SqlTransaction(Connection(raw, self._clock), self._cipher)
+        async with _translated(self.engines.reader.connect()) as raw:
+            yield SqlTransaction(Connection(raw, self._clock), self._cipher)
 
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[Connection]:
         """Open a transaction that may write, for statements of storage's own."""
-        with translated():
-            async with self.engines.writing() as raw:
-                connection = Connection(raw, self._clock)
-                yield connection
+        async with _translated(self.engines.writing()) as raw:
+            connection = Connection(raw, self._clock)
+            yield connection
         if connection.versions or connection.has_jobs:
             self._after_commit(connection)
 
@@ -109,6 +108,20 @@ class SqlStorage:
     @asynccontextmanager
     async def single(self) -> AsyncIterator[Connection]:
         """Open a connection for one reading statement, which needs no transaction."""
+        async with _translated(self.engines.single.connect()) as raw:
+            yield Connection(raw, self._clock)
+
+
+@asynccontextmanager
+async def _translated(opening: AbstractAsyncContextManager[AsyncConnection]) -> AsyncIterator[AsyncConnection]:
+    """Enter and leave with the database's errors turned into ours; the block's own stay as they are."""
+    with translated():
+        raw = await opening.__aenter__()
+    try:
+        yield raw
+    except BaseException as error:
         with translated():
-            async with self.engines.single.connect() as raw:
-                yield Connection(raw, self._clock)
+            await opening.__aexit__(type(error), error, error.__traceback__)
+        raise
+    with translated():
+        await opening.__aexit__(None, None, None)

@@ -1,6 +1,7 @@
 """The database or Redis away: a sentence with its code, and work again when they are back."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from core.app import App
-from core.errors import ServerUnavailable
+from core.errors import InvalidInput, ServerUnavailable
 from core.secret import hash_secret
 from storage.migrate import migrate
 from storage.resources import Resources, open_resources
@@ -106,3 +107,34 @@ async def test_health_tells_what_answers_and_what_does_not(app: App, database_ur
     assert "Redis" in (without.problem or "")
     assert (worker.queued, worker.ongoing) == (0, 0)
     assert await app.health.workers() == []
+
+
+async def test_a_database_that_nobody_prepared_is_told_in_a_sentence(
+    fresh_database_url: str, redis_url: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ServerUnavailable, match=r"\./run migrate"):
+        async with open_resources(settings_for(fresh_database_url, redis_url, tmp_path), kind="api"):
+            pass
+
+
+@pytest.mark.parametrize("name", ["half \ud800", "nul \x00"])
+async def test_a_text_that_cannot_be_stored_is_refused_or_kept_but_never_breaks(app: App, name: str) -> None:
+    person = rows.account(name)
+
+    try:
+        async with app.storage.transaction() as tx:
+            await tx.accounts.insert(replace(person, email="x@example.com"))
+    except InvalidInput as error:
+        assert "character" in error.message  # noqa: PT017 - one engine stores it, the other cannot
+    else:
+        async with app.storage.read() as tx:
+            assert (await tx.accounts.get_many([person.id]))[person.id].name == name
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError(2, "mine"), TimeoutError("mine"), ConnectionResetError("mine")])
+async def test_an_error_of_the_block_itself_comes_out_as_it_is(app: App, error: Exception) -> None:
+    for opening in (app.storage.transaction, app.storage.read):
+        with pytest.raises(type(error)) as raised:
+            async with opening():
+                raise error
+        assert raised.value is error
