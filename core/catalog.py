@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+import msgspec
+
 from core.manifest_files import ManifestError, read_manifests
 from core.provider import Manifest, Provider
 from core.providers import echo, openai, openai_compatible
@@ -60,7 +62,7 @@ def catalog_of(manifests: Iterable[Manifest], http: Http) -> Catalog:
     """Return the catalog of these manifests.
 
     Raises:
-        ManifestError: two claim a name, or one names a dialect that is not there.
+        ManifestError: two claim a name, one names a dialect that is not there, or options that its dialect has not.
     """
     providers: dict[str, Provider] = {}
     aliases: dict[str, str] = {}
@@ -71,6 +73,9 @@ def catalog_of(manifests: Iterable[Manifest], http: Http) -> Catalog:
         for name in (manifest.name, *manifest.aliases):
             if name in providers or name in aliases:
                 raise ManifestError(f"{manifest.name}: the name {name!r} is another provider's already")
-        providers[manifest.name] = build(manifest, http)
+        try:
+            providers[manifest.name] = build(manifest, http)
+        except msgspec.ValidationError as error:
+            raise ManifestError(f"{manifest.name}: `options`: {error}") from error
         aliases |= dict.fromkeys(manifest.aliases, manifest.name)
     return Catalog(providers, aliases)

@@ -3,24 +3,31 @@
 import msgspec
 
 from core.model_types import Usage
-from core.model_types.llm import ChatRequest, Media, Message
+from core.model_types.llm import ChatRequest, Media, MediaKind, Message
 
+_PER_REQUEST = 32
 _PER_MESSAGE = 8
-_PER_MEDIA = 4096
+_PER_PART = 2
+_PER_TOOL = 16
+_PER_MEDIA = {MediaKind.IMAGE: 4096, MediaKind.AUDIO: 8192, MediaKind.VIDEO: 65_536, MediaKind.DOCUMENT: 65_536}
 _BYTES_PER_TOKEN = 4
 
 
 def input_upper_bound(request: ChatRequest) -> int:
     """Return a number of tokens that the input cannot exceed: one for each byte, and what templates add.
 
-    Byte-level vocabularies have at most one token for each byte of UTF-8. Media counts as a fixed large number.
+    Byte-level vocabularies have at most one token for each byte of UTF-8. Media, whose tokens each provider counts in a
+    way of its own, counts as a fixed large number by its kind: for media it is an allowance, not a bound.
     """
-    return _text_bytes(request) + _media(request) * _PER_MEDIA + len(request.messages) * _PER_MESSAGE
+    parts = sum(len(message.content) + len(message.tool_calls) for message in request.messages)
+    tools = len(request.tools) + sum(len(message.tool_calls) for message in request.messages)
+    overhead = _PER_REQUEST + len(request.messages) * _PER_MESSAGE + parts * _PER_PART + tools * _PER_TOOL
+    return _text_bytes(request) + overhead + _media(request)
 
 
 def estimate_usage(request: ChatRequest, produced: str) -> Usage:
     """Return the usage of a call whose provider reported none, marked `estimated`: four bytes count as a token."""
-    overhead = len(request.messages) * _PER_MESSAGE // 2 + _media(request) * _PER_MEDIA // 4
+    overhead = len(request.messages) * _PER_MESSAGE // 2 + _media(request) // 4
     return Usage(
         input_tokens=-(-_text_bytes(request) // _BYTES_PER_TOKEN) + overhead,
         output_tokens=-(-len(produced.encode("utf-8", "surrogatepass")) // _BYTES_PER_TOKEN),
@@ -32,13 +39,15 @@ def _text_bytes(request: ChatRequest) -> int:
     texts = sum(_message_bytes(message) for message in request.messages)
     tools = len(msgspec.json.encode(request.tools)) if request.tools else 0
     schema = len(msgspec.json.encode(request.response_format)) if request.response_format else 0
-    return texts + tools + schema
+    more = sum(_bytes(value) for value in request.parameters.values() if isinstance(value, str))
+    options = len(msgspec.json.encode(request.provider_options)) if request.provider_options else 0
+    return texts + tools + schema + more + options
 
 
 def _message_bytes(message: Message) -> int:
     parts = sum(_bytes(part.text) for part in message.content if not isinstance(part, Media))
-    calls = sum(_bytes(call.name) + _bytes(call.arguments) for call in message.tool_calls)
-    return parts + calls + _bytes(message.continuation or "")
+    calls = sum(_bytes(call.id) + _bytes(call.name) + _bytes(call.arguments) for call in message.tool_calls)
+    return parts + calls + _bytes(message.continuation or "") + _bytes(message.tool_call_id or "")
 
 
 def _bytes(text: str) -> int:
@@ -46,4 +55,5 @@ def _bytes(text: str) -> int:
 
 
 def _media(request: ChatRequest) -> int:
-    return sum(isinstance(part, Media) for message in request.messages for part in message.content)
+    parts = (part for message in request.messages for part in message.content)
+    return sum(_PER_MEDIA[part.kind] for part in parts if isinstance(part, Media))

@@ -1,6 +1,7 @@
 """The rules of credential forms: what is shown, what may be entered, how it is stored, how it is masked."""
 
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from core.errors import InvalidInput
 from core.model_types import ModelType
@@ -10,7 +11,12 @@ from core.secret import Secret
 MAX_LENGTH = 8192
 """The longest value of a field that names no limit of its own, in characters."""
 
+MAX_NUMBER = 2_147_483_647
+"""The largest NUMBER, as large as a whole number of the API."""
+
 _STARS = "*" * 12
+_NUMBER = re.compile(r"[0-9]{1,10}|[0-9]{1,3}(?:[,_][0-9]{3}){1,3}")
+_BEARER = re.compile(r"^bearer(?:\s+|$)", re.IGNORECASE)
 _MODEL_TYPE = "model_type"
 
 
@@ -24,8 +30,9 @@ def check_form(
 ) -> Values:
     """Return the values to store: those given over those stored, defaults filled in, each in its canonical form.
 
-    With `stored` it is an update: a field left out keeps its value, None clears an optional one, and where a field that
-    decides the host changes, every secret must be given again.
+    What is given for a field that is not shown is left out. With `stored` it is an update: a field left out keeps its
+    value, None clears an optional one, and where a field that decides the host changes, every secret must be given
+    again. Conditions look at fields that stand before theirs.
 
     Raises:
         InvalidInput: with the path of the field that is wrong.
@@ -35,12 +42,24 @@ def check_form(
         if name not in fields:
             known = ", ".join(fields) or "none"
             raise InvalidInput(f"There is no field {name!r}; the fields are: {known}.", path=("values", name))
-    entered = {name: _parse(fields[name], text, normalise_url) for name, text in given.items() if text is not None}
-    kept = {name: value for name, value in (stored or {}).items() if name in fields and name not in given}
-    values = {**kept, **{name: value for name, value in entered.items() if value}}
+    values: dict[str, Value] = {}
+    for field in visible_fields(fields.values(), values, model_type):
+        value = _value(field, given, stored, model_type, normalise_url)
+        if value:
+            _check_option(field, value, values, model_type)
+            values[field.name] = value
+        elif field.required:
+            raise _wrong(field, "is required")
     if stored:
-        _check_host(fields.values(), stored, values, entered)
-    return _complete(fields.values(), values, given, model_type)
+        _check_host(fields.values(), stored, values, given)
+    return values
+
+
+def visible_fields(
+    form: Iterable[FormField], values: Mapping[str, Value], model_type: ModelType | None
+) -> Iterator[FormField]:
+    """Yield the fields that are shown, in their order; `values` may be filled while they are taken."""
+    return (field for field in form if visible(field.show_on, values, model_type))
 
 
 def visible(conditions: tuple[FormCondition, ...], values: Mapping[str, Value], model_type: ModelType | None) -> bool:
@@ -58,30 +77,26 @@ def shown(value: Value) -> str:
     return mask(value.reveal()) if isinstance(value, Secret) else value
 
 
-def _complete(
-    fields: Iterable[FormField],
-    values: Mapping[str, Value],
+def _value(
+    field: FormField,
     given: Mapping[str, str | None],
+    stored: Values | None,
     model_type: ModelType | None,
-) -> Values:
-    """Keep what is shown and fill defaults in, in the order of the form."""
-    result: dict[str, Value] = {}
-    for field in fields:
-        context = {**values, **result}
-        if not visible(field.show_on, context, model_type):
-            if given.get(field.name):
-                raise _wrong(field, "does not belong to what else was entered; leave it out")
-            continue
-        value = values.get(field.name)
-        if value is None and field.default is not None and (field.required or field.name not in given):
-            value = _parse(field, field.default, str)
-        if not value:
-            if field.required:
-                raise _wrong(field, "is required")
-            continue
-        _check_option(field, value, context, model_type)
-        result[field.name] = value
-    return result
+    normalise_url: Callable[[str], str],
+) -> Value:
+    """Return what a field holds: what is given, else what is stored, else its default; nothing is empty text."""
+    if field.name in given:
+        text = given[field.name]
+        if value := _parse(field, text, normalise_url) if text is not None else "":
+            return value
+        has_default = field.required
+    elif stored is not None:
+        if value := stored.get(field.name, ""):
+            return value
+        has_default = field.required or not visible(field.show_on, stored, model_type)
+    else:
+        has_default = True
+    return _parse(field, field.default, normalise_url) if has_default and field.default is not None else ""
 
 
 def _holds(condition: FormCondition, values: Mapping[str, Value], model_type: ModelType | None) -> bool:
@@ -96,6 +111,8 @@ def _parse(field: FormField, text: str, normalise_url: Callable[[str], str]) -> 
     limit = field.max_length or MAX_LENGTH
     if len(text) > limit:
         raise _wrong(field, f"has at most {limit} characters")
+    if not all(character.isprintable() or character in _allowed_controls(field) for character in text):
+        raise _wrong(field, "has a character that cannot be shown")
     if not text:
         return ""
     match field.type:
@@ -112,6 +129,11 @@ def _parse(field: FormField, text: str, normalise_url: Callable[[str], str]) -> 
     return text
 
 
+def _allowed_controls(field: FormField) -> str:
+    """Return the control characters that a field may hold: a secret can be of several lines, as a private key is."""
+    return "\r\n\t" if field.type is FormFieldType.SECRET else ""
+
+
 def _parse_url(field: FormField, text: str, normalise_url: Callable[[str], str]) -> str:
     try:
         return normalise_url(text)
@@ -121,19 +143,24 @@ def _parse_url(field: FormField, text: str, normalise_url: Callable[[str], str])
 
 
 def _parse_number(field: FormField, text: str) -> str:
-    digits = text.replace("_", "").replace(",", "")
-    if not digits.isascii() or not digits.isdecimal() or int(digits) == 0:
+    if not _NUMBER.fullmatch(text):
         raise _wrong(field, "is a whole number above 0")
-    return str(int(digits))
+    number = int(re.sub("[,_]", "", text))
+    if not 0 < number <= MAX_NUMBER:
+        raise _wrong(field, f"is a whole number from 1 to {MAX_NUMBER}")
+    return str(number)
 
 
 def _clean_secret(text: str) -> str:
-    """Take off what is pasted along with a key: quotes and the word Bearer."""
-    if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'`":
-        text = text[1:-1].strip()
-    if text.lower().startswith("bearer "):
-        text = text[7:].strip()
-    return text
+    """Take off what is pasted along with a key: quotes and the word Bearer, in any order."""
+    while True:
+        cleaned = _BEARER.sub("", text)
+        if len(cleaned) > 1 and cleaned[0] == cleaned[-1] and cleaned[0] in "\"'`":
+            cleaned = cleaned[1:-1]
+        cleaned = cleaned.strip()
+        if cleaned == text:
+            return text
+        text = cleaned
 
 
 def _check_option(field: FormField, value: Value, values: Mapping[str, Value], model_type: ModelType | None) -> None:
@@ -148,15 +175,13 @@ def _offered(option: FormOption, values: Mapping[str, Value], model_type: ModelT
     return visible(option.show_on, values, model_type)
 
 
-def _check_host(
-    fields: Iterable[FormField], stored: Values, values: Mapping[str, Value], entered: Mapping[str, Value]
-) -> None:
+def _check_host(fields: Iterable[FormField], stored: Values, values: Values, given: Mapping[str, str | None]) -> None:
     """A stored key never travels to a new host."""
     moved = [field for field in fields if field.decides_host and stored.get(field.name) != values.get(field.name)]
     if not moved:
         return
-    for name, value in stored.items():
-        if isinstance(value, Secret) and name in values and name not in entered:
+    for name, value in values.items():
+        if isinstance(value, Secret) and name in stored and given.get(name) is None:
             raise InvalidInput(
                 f"{moved[0].label!r} decides where the secret {name!r} is sent: enter the secret again with it.",
                 path=("values", name),

@@ -5,16 +5,21 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields, replace
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
+from core.errors import InvalidInput
+from core.forms import check_form
 from core.model_types import ModelFeature, ModelType
 from core.parameters import TEMPLATES
 from core.provider import (
     ConfigurationMethod,
     CustomModel,
+    FormCondition,
     FormField,
+    FormFieldType,
+    FormOption,
     Manifest,
     ModelCard,
     ParameterRule,
@@ -28,6 +33,11 @@ FOLDER = Path(__file__).parent / "manifests"
 
 class ManifestError(Exception):
     """A manifest file is wrong; the message names the file and the key."""
+
+
+_Name = Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9_]*$", max_length=64)]
+_Amount = Annotated[str, msgspec.Meta(pattern=r"^[0-9]+(\.[0-9]+)?$")]
+_Count = Annotated[int, msgspec.Meta(ge=1, le=2_147_483_647)]
 
 
 class _Rule(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -61,13 +71,13 @@ _RULE_FIELDS = tuple(field.name for field in fields(ParameterRule))
 
 
 class _Price(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """A price of a million units, with where and when it was read."""
+    """A price of a million units, exact because it is text."""
 
-    currency: str = "USD"
-    input: str
-    output: str | None = None
-    cached_input: str | None = None
-    cache_write: str | None = None
+    currency: Annotated[str, msgspec.Meta(pattern="^[A-Z]{3}$")] = "USD"
+    input: _Amount
+    output: _Amount | None = None
+    cached_input: _Amount | None = None
+    cache_write: _Amount | None = None
     unit: PricingUnit = PricingUnit.TOKEN
 
     def pricing(self) -> Pricing:
@@ -89,8 +99,8 @@ class _Model(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     name: str = ""
     label: str | None = None
     features: frozenset[ModelFeature] = frozenset()
-    context_window: int | None = None
-    max_output_tokens: int | None = None
+    context_window: _Count | None = None
+    max_output_tokens: _Count | None = None
     properties: dict[str, Any] = {}
     parameters: tuple[_Rule | str, ...] = ()
     price: _Price | None = None
@@ -98,7 +108,7 @@ class _Model(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
     def card(self, position: int) -> ModelCard:
         """Return the card; the highest `max_tokens` is what the model can write."""
-        rules = [TEMPLATES[rule] if isinstance(rule, str) else rule.rule() for rule in self.parameters]
+        rules = [(_Rule(use=rule) if isinstance(rule, str) else rule).rule() for rule in self.parameters]
         return ModelCard(
             name=self.name,
             label=self.label or self.name,
@@ -114,26 +124,83 @@ class _Model(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         )
 
 
+class _Condition(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Shows a field or an option."""
+
+    field: str
+    value: str
+
+    def condition(self) -> FormCondition:
+        """Return the condition that is meant."""
+        return FormCondition(field=self.field, value=self.value)
+
+
+class _Option(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """A value to choose."""
+
+    value: str
+    label: str
+    show_on: tuple[_Condition, ...] = ()
+
+    def option(self) -> FormOption:
+        """Return the option that is meant."""
+        return FormOption(value=self.value, label=self.label, show_on=_conditions(self.show_on))
+
+
+class _Field(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """A field of a form."""
+
+    name: _Name
+    label: str
+    type: FormFieldType
+    required: bool = False
+    default: str | None = None
+    placeholder: str | None = None
+    help: str | None = None
+    max_length: _Count | None = None
+    decides_host: bool = False
+    options: tuple[_Option, ...] = ()
+    show_on: tuple[_Condition, ...] = ()
+
+    def field(self) -> FormField:
+        """Return the field that is meant."""
+        return FormField(
+            **msgspec.structs.asdict(self)
+            | {
+                "options": tuple(option.option() for option in self.options),
+                "show_on": _conditions(self.show_on),
+            }
+        )
+
+
+class _Custom(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Which fields of the model's form describe a custom model."""
+
+    context_window: str | None = None
+    max_output_tokens: str | None = None
+    features: dict[ModelFeature, str] = {}
+
+
 class _File(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """The whole file."""
 
-    name: str
+    name: _Name
     label: str
     description: str
     dialect: str
     position: int
     model_types: tuple[ModelType, ...]
     methods: frozenset[ConfigurationMethod]
-    aliases: tuple[str, ...] = ()
+    aliases: tuple[_Name, ...] = ()
     icon_url: str | None = None
     help_url: str | None = None
     prices_from: str | None = None
     prices_as_of: str | None = None
-    credential_form: tuple[FormField, ...] = ()
-    model_credential_form: tuple[FormField, ...] = ()
+    credential_form: tuple[_Field, ...] = ()
+    model_credential_form: tuple[_Field, ...] = ()
     models: tuple[_Model, ...] = ()
     defaults: tuple[_Model, ...] = ()
-    custom_model: CustomModel = msgspec.field(default_factory=CustomModel)
+    custom_model: _Custom = msgspec.field(default_factory=_Custom)
     keyless: bool = False
     options: dict[str, Any] = {}
 
@@ -155,8 +222,11 @@ def read_manifest(path: Path) -> Manifest:
         ManifestError: the file is wrong; the message names it and the key.
     """
     try:
-        return _manifest(msgspec.convert(tomllib.loads(path.read_text("utf-8")), _File))
-    except (OSError, ValueError, KeyError, ManifestError) as error:
+        file = msgspec.convert(tomllib.loads(path.read_text("utf-8")), _File)
+        for problem in _problems(file, path):
+            raise ManifestError(problem)
+        return _manifest(file)
+    except (OSError, ValueError, ManifestError) as error:
         raise ManifestError(f"{path.name}: {error}") from error
 
 
@@ -191,15 +261,99 @@ def _manifest(file: _File) -> Manifest:
         aliases=file.aliases,
         icon_url=file.icon_url,
         help_url=file.help_url,
-        credential_form=file.credential_form,
-        model_credential_form=file.model_credential_form,
+        credential_form=tuple(field.field() for field in file.credential_form),
+        model_credential_form=tuple(field.field() for field in file.model_credential_form),
         models=tuple(model.card(number) for number, model in enumerate(file.models)),
         defaults={model.type: model.card(0) for model in file.defaults},
         position=file.position,
-        custom_model=file.custom_model,
+        custom_model=CustomModel(**msgspec.structs.asdict(file.custom_model)),
         keyless=file.keyless,
         options=file.options,
     )
+
+
+def _problems(file: _File, path: Path) -> Iterator[str]:
+    """Yield what is wrong with a file whose keys and types are right."""
+    if file.name != path.stem:
+        yield f"`name` is {file.name!r}, not that of the file"
+    yield from _method_problems(file)
+    for form in ("credential_form", "model_credential_form"):
+        yield from _form_problems(form, getattr(file, form))
+    keys = [(model.type, model.name) for model in file.models]
+    for number, model in enumerate(file.models):
+        if not model.name or (model.type, model.name) in keys[:number]:
+            yield f"`models` number {number + 1} has no name of its own"
+    for model in (*file.models, *file.defaults):
+        if model.type not in file.model_types:
+            yield f"{model.name or 'a default'!r} has the type {model.type}, which `model_types` does not name"
+        if model.price is not None and not (file.prices_from and file.prices_as_of):
+            yield "prices need `prices_from` and `prices_as_of`"
+    yield from _custom_problems(file)
+
+
+def _method_problems(file: _File) -> Iterator[str]:
+    if not file.methods:
+        yield "`methods` is empty"
+    if ConfigurationMethod.CUSTOMIZABLE_MODEL in file.methods and not file.model_credential_form:
+        yield "CUSTOMIZABLE_MODEL needs a `model_credential_form`"
+    if (ConfigurationMethod.PREDEFINED_MODEL in file.methods) is not bool(file.models):
+        yield "PREDEFINED_MODEL and `models` go together"
+    if file.methods - {ConfigurationMethod.CUSTOMIZABLE_MODEL} and not (file.credential_form or file.keyless):
+        yield "models of the provider's own need a `credential_form`, or `keyless`"
+
+
+def _form_problems(form: str, given: tuple[_Field, ...]) -> Iterator[str]:
+    """Yield what is wrong with a form. Conditions look at what stands before them, so that none goes in a circle."""
+    before: dict[str, _Field] = {}
+    for field in given:
+        where = f"`{form}` {field.name!r}"
+        if field.name in before or field.name == "model_type":
+            yield f"{where} is a name that is taken"
+        if bool(field.options) is not (field.type in _CHOICES):
+            yield f"{where}: options belong to SELECT and RADIO, and these need some"
+        if field.decides_host and field.type is FormFieldType.SECRET:
+            yield f"{where}: a secret does not decide the host"
+        conditions = [*field.show_on, *(condition for option in field.options for condition in option.show_on)]
+        for condition in conditions:
+            if condition.field != "model_type" and condition.field not in before:
+                yield f"{where} is shown on {condition.field!r}, which does not stand before it"
+            elif condition.field != "model_type" and before[condition.field].type is FormFieldType.SECRET:
+                yield f"{where} is shown on the secret {condition.field!r}"
+        yield from _default_problems(where, field)
+        before[field.name] = field
+
+
+def _default_problems(where: str, field: _Field) -> Iterator[str]:
+    if field.default is None:
+        return
+    if field.type is FormFieldType.SECRET:
+        yield f"{where}: a secret has no default"
+    shown = replace(
+        field.field(), show_on=(), options=tuple(replace(one.option(), show_on=()) for one in field.options)
+    )
+    try:
+        check_form((shown,), {field.name: field.default}, None, normalise_url=str)
+    except InvalidInput as error:
+        yield f"{where}: the default is wrong: {error.message}"
+
+
+def _custom_problems(file: _File) -> Iterator[str]:
+    types = {field.name: field.type for field in file.model_credential_form}
+    custom = file.custom_model
+    for key in ("context_window", "max_output_tokens"):
+        name = getattr(custom, key)
+        if name is not None and types.get(name) is not FormFieldType.NUMBER:
+            yield f"`custom_model.{key}` names {name!r}, which is no NUMBER of `model_credential_form`"
+    for feature, name in custom.features.items():
+        if types.get(name) is not FormFieldType.SWITCH:
+            yield f"`custom_model.features.{feature}` names {name!r}, which is no SWITCH of `model_credential_form`"
+
+
+_CHOICES = frozenset({FormFieldType.SELECT, FormFieldType.RADIO})
+
+
+def _conditions(given: tuple[_Condition, ...]) -> tuple[FormCondition, ...]:
+    return tuple(condition.condition() for condition in given)
 
 
 def _bounded(rule: ParameterRule, max_output_tokens: int | None) -> ParameterRule:

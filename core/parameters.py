@@ -1,6 +1,5 @@
 """The rules of a model's parameters: what may be asked for, and the templates that manifests use."""
 
-import math
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
@@ -9,6 +8,8 @@ from core.errors import InvalidInput
 from core.provider import ParameterRule, ParameterType
 
 MAX_TEXT = 65_536
+MAX_NUMBER = 2**63
+"""Numbers stay below this, whatever a rule allows: no provider's JSON holds more."""
 
 TEMPLATES: Mapping[str, ParameterRule] = {
     "temperature": ParameterRule(
@@ -86,14 +87,16 @@ TEMPLATES: Mapping[str, ParameterRule] = {
         label="Reasoning effort",
         type=ParameterType.STRING,
         help="How long the model reasons before it answers.",
-        options=("none", "minimal", "low", "medium", "high", "xhigh"),
+        options=("none", "minimal", "low", "medium", "high", "xhigh", "max"),
     ),
 }
 """Rules that a manifest takes by name; it may change any of their values."""
 
 
 def check_parameters(rules: Sequence[ParameterRule], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the parameters to send: those given, 0 and false included, and defaults of required ones left out.
+    """Return the parameters to send: those given, 0 and false included, and the defaults of required ones left out.
+
+    None counts as left out. The default of an optional one tells what the provider does by itself; it is not sent.
 
     Raises:
         InvalidInput: a name, type or value that the rules do not allow; the path names it.
@@ -134,28 +137,36 @@ def _check(rule: ParameterRule, value: Any) -> Any:
     return value
 
 
-def _number(rule: ParameterRule, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+def _number(rule: ParameterRule, value: Any) -> int | float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < MAX_NUMBER:
         raise _wrong(rule, "is a number")
-    if rule.precision is not None:
-        exponent = Decimal(repr(value)).normalize().as_tuple().exponent
-        if isinstance(exponent, int) and -exponent > rule.precision:
-            raise _wrong(rule, f"has at most {rule.precision} decimals")
+    if rule.precision is not None and _decimals(value) > rule.precision:
+        raise _wrong(rule, f"has at most {rule.precision} decimals" if rule.precision else "is a whole number")
     return value
 
 
+def _decimals(value: float) -> int:
+    exponent = Decimal(repr(value)).normalize().as_tuple().exponent
+    return max(0, -exponent) if isinstance(exponent, int) else 0
+
+
 def _whole(rule: ParameterRule, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != value // 1:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not abs(value) < MAX_NUMBER or value != int(value):
         raise _wrong(rule, "is a whole number")
     return int(value)
 
 
-def _in_range(rule: ParameterRule, value: Any) -> Any:
+def _in_range(rule: ParameterRule, value: float) -> float:
     if (rule.min is not None and value < rule.min) or (rule.max is not None and value > rule.max):
-        low = f"at least {rule.min:g}" if rule.min is not None else ""
-        high = f"at most {rule.max:g}" if rule.max is not None else ""
+        low = f"at least {_plain(rule.min)}" if rule.min is not None else ""
+        high = f"at most {_plain(rule.max)}" if rule.max is not None else ""
         raise _wrong(rule, "is " + " and ".join(part for part in (low, high) if part))
     return value
+
+
+def _plain(bound: float) -> str:
+    return str(int(bound)) if bound == int(bound) else str(bound)
 
 
 def _wrong(rule: ParameterRule, allowed: str) -> InvalidInput:

@@ -10,8 +10,8 @@ _MILLION = Decimal(1_000_000)
 
 
 def cost(usage: Usage, pricing: Pricing | None) -> Cost | None:
-    """Return what the usage costs; None where no price is known, never 0 in its place."""
-    if pricing is None:
+    """Return what the usage costs; None where a price that it needs is not known, never 0 in its place."""
+    if pricing is None or (pricing.output is None and usage.output_tokens and pricing.unit is PricingUnit.TOKEN):
         return None
     match pricing.unit:
         case PricingUnit.TOKEN:

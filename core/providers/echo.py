@@ -39,9 +39,11 @@ class Echo:
     async def stream(self, call: Call, request: ChatRequest) -> AsyncGenerator[Sequence[Piece], None]:
         """Yield a word at a time, `delay_ms` apart."""
         delay = request.parameters.get("delay_ms", 0) / 1000
+        before: Piece | None = None
         for piece in _answer(call, request):
+            await asyncio.sleep(delay if isinstance(before, TextPiece) and isinstance(piece, TextPiece) else 0)
             yield (piece,)
-            await asyncio.sleep(delay)
+            before = piece
 
     async def complete(self, call: Call, request: ChatRequest) -> Sequence[Piece]:
         """Return the whole echo."""

@@ -1,0 +1,56 @@
+"""Tokens counted here."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.counting import estimate_usage, input_upper_bound
+from core.model_types.llm import ChatRequest, Media, MediaKind, Message, ResponseFormat, Role, Text, Tool, ToolCall
+from tests import make
+
+
+@given(st.lists(st.text(max_size=200), max_size=5))
+def test_the_bound_is_at_least_one_token_for_each_byte(texts: list[str]) -> None:
+    request = make.chat("".join(texts))
+
+    assert input_upper_bound(request) >= len("".join(texts).encode())
+
+
+@given(st.text(max_size=200), st.text(min_size=1, max_size=200))
+def test_more_text_never_lowers_a_count(first: str, more: str) -> None:
+    assert input_upper_bound(make.chat(first + more)) > input_upper_bound(make.chat(first))
+    assert estimate_usage(make.chat(first), more).output_tokens >= 1
+
+
+def test_everything_that_is_sent_counts() -> None:
+    schema = {"type": "object", "description": "d" * 500}
+    plain = input_upper_bound(make.chat())
+
+    grown = [
+        make.chat(tools=(Tool(name="t", description=None, parameters=schema),)),
+        make.chat(response_format=ResponseFormat(json_schema=schema)),
+        make.chat(parameters={"json_schema": "s" * 500}),
+        make.chat(provider_options={"more": "o" * 500}),
+        _with(Message(role=Role.USER, content=(Text(text="t" * 500),))),
+        _with(Message(role=Role.ASSISTANT, tool_calls=(ToolCall(id="1", name="t", arguments="a" * 500),))),
+        _with(Message(role=Role.ASSISTANT, continuation="c" * 500)),
+        _with(Message(role=Role.USER, content=(Media(kind=MediaKind.IMAGE, url="https://host/a.png"),))),
+    ]
+
+    assert all(input_upper_bound(request) >= plain + 500 for request in grown)
+
+
+def test_an_estimate_says_that_it_is_one() -> None:
+    usage = estimate_usage(make.chat("x" * 400), "é" * 100)
+
+    assert usage.estimated
+    assert usage.output_tokens == 50
+    assert 100 <= usage.input_tokens < 110
+    assert usage.input_tokens <= input_upper_bound(make.chat("x" * 400))
+
+
+def test_nothing_produced_is_no_output() -> None:
+    assert estimate_usage(make.chat(), "").output_tokens == 0
+
+
+def _with(message: Message) -> ChatRequest:
+    return ChatRequest(messages=(*make.chat().messages, message))

@@ -1,0 +1,90 @@
+"""Usage × price, exactly."""
+
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.model_types import Usage
+from core.model_types.llm import Cost
+from core.pricing import cost, plain
+from core.provider import Pricing, PricingUnit
+from tests.catalogs import CATALOG
+
+PRICE = Pricing(
+    currency="USD",
+    input=Decimal("2.5"),
+    output=Decimal(10),
+    cached_input=Decimal("0.25"),
+    cache_write=Decimal("3.125"),
+)
+
+
+def test_cached_input_cache_writes_and_the_rest_are_priced_apart() -> None:
+    usage = Usage(input_tokens=1000, cached_input_tokens=600, cache_write_tokens=100, output_tokens=7)
+
+    # 300 × 2.5 + 600 × 0.25 + 100 × 3.125 + 7 × 10 = 1282.5 millionths
+    assert cost(usage, PRICE) == Cost(amount="0.0012825", currency="USD")
+
+
+def test_cached_input_without_a_price_of_its_own_costs_what_input_costs() -> None:
+    usage = Usage(input_tokens=1000, cached_input_tokens=600, cache_write_tokens=100)
+
+    assert cost(usage, Pricing(currency="EUR", input=Decimal(1), output=Decimal(1))) == Cost(
+        amount="0.001", currency="EUR"
+    )
+
+
+def test_an_unknown_price_gives_nothing_rather_than_zero() -> None:
+    assert cost(Usage(input_tokens=1), None) is None
+    assert cost(Usage(input_tokens=1, output_tokens=1), Pricing(currency="USD", input=Decimal(1))) is None
+    assert cost(Usage(input_tokens=1), Pricing(currency="USD", input=Decimal(1))) == Cost(
+        amount="0.000001", currency="USD"
+    )
+
+
+def test_a_free_model_costs_nothing() -> None:
+    assert cost(Usage(input_tokens=5), Pricing(currency="USD", input=Decimal(0), output=Decimal(0))) == Cost(
+        amount="0", currency="USD"
+    )
+
+
+@pytest.mark.parametrize(
+    ("unit", "amount"),
+    [(PricingUnit.CHARACTER, "0.0006"), (PricingUnit.SECOND, "0.0000045"), (PricingUnit.REQUEST, "0.000006")],
+)
+def test_other_units_are_counted_as_they_are(unit: PricingUnit, amount: str) -> None:
+    usage = Usage(characters=200, seconds=1.5, requests=2, input_tokens=99, output_tokens=99)
+
+    assert cost(usage, Pricing(currency="USD", input=Decimal(3), unit=unit)) == Cost(amount=amount, currency="USD")
+
+
+@pytest.mark.parametrize(
+    ("amount", "text"), [("1E+3", "1000"), ("1E-9", "0.000000001"), ("0.500", "0.5"), ("10", "10"), ("0.00", "0")]
+)
+def test_amounts_are_plain_text(amount: str, text: str) -> None:
+    assert plain(Decimal(amount)) == text
+
+
+@given(st.integers(0, 10**10), st.integers(0, 10**10), st.integers(0, 10**10), st.decimals(0, 10**4, places=6))
+def test_the_cost_is_exact(uncached: int, cached: int, output: int, price: Decimal) -> None:
+    pricing = Pricing(currency="USD", input=price, output=price * 2, cached_input=price / 4)
+
+    found = cost(Usage(input_tokens=uncached + cached, cached_input_tokens=cached, output_tokens=output), pricing)
+
+    millionths = int(price * 1_000_000) * (4 * (uncached + 2 * output) + cached)
+    assert found is not None
+    assert "E" not in found.amount
+    assert Decimal(found.amount) * 4 * 10**12 == millionths
+
+
+def test_every_shipped_price_is_sound() -> None:
+    priced = [card for manifest in CATALOG.manifests() for card in manifest.models if card.pricing is not None]
+
+    assert len(priced) > 12
+    for card in priced:
+        assert card.pricing is not None
+        assert card.pricing.output is not None
+        assert 0 < card.pricing.input < card.pricing.output < 1000
+        assert card.pricing.cached_input is None or card.pricing.cached_input < card.pricing.input
