@@ -187,6 +187,12 @@ class Credentials(Protocol):
         """Set the status if the credential still has this version, raising the configuration's version; tell if so."""
         ...
 
+    async def last_used(
+        self, workspace_ids: Sequence[UUID], credential_ids: Sequence[UUID]
+    ) -> Mapping[UUID, datetime]:
+        """Return when each was last used; those that never were are left out."""
+        ...
+
     async def delete(self, workspace_id: UUID, credential_id: UUID) -> bool:
         """Delete; where it was active, nothing is active afterwards. Tell whether it was there."""
         ...

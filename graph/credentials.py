@@ -142,6 +142,11 @@ class Credential(Node):
         return self.credential.validated_at
 
     @resolved
+    async def last_used_at(self, info: Info) -> datetime | None:
+        """When a call was last made with it, up to a minute late."""
+        return await info.context.load.credential_last_used(self.credential.id)
+
+    @resolved
     def created_at(self) -> datetime:
         """When it was made."""
         return self.credential.created_at

@@ -1,6 +1,7 @@
 """Reads that the fields of one operation share: what is asked for at the same time is one read."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
 from typing import TypeVar
 from uuid import UUID
 
@@ -28,6 +29,7 @@ class Loaders:
         self._tokens = self._loader(_tokens)
         self._members = self._loader(_members)
         self._invocations = self._loader(self._read_invocations)
+        self._last_used = self._loader(self._read_last_used)
         self._memberships_of = self._loader(_memberships_of)
 
     async def account(self, account_id: UUID) -> Account | None:
@@ -54,6 +56,10 @@ class Loaders:
         """Return an invocation of one of the viewer's workspaces."""
         return await self._invocations.load(invocation_id)
 
+    async def credential_last_used(self, credential_id: UUID) -> datetime | None:
+        """Return when a credential of one of the viewer's workspaces was last used."""
+        return await self._last_used.load(credential_id)
+
     def _loader(self, read: Read[V]) -> DataLoader[UUID, V | None]:
         async def load(keys: list[UUID]) -> list[V | None]:
             async with self._app.storage.read() as tx:
@@ -64,6 +70,9 @@ class Loaders:
 
     async def _read_invocations(self, tx: Transaction, ids: Sequence[UUID]) -> Mapping[UUID, Invocation]:
         return await tx.invocations.get_many(self._memberships, ids)
+
+    async def _read_last_used(self, tx: Transaction, ids: Sequence[UUID]) -> Mapping[UUID, datetime]:
+        return await tx.credentials.last_used(self._memberships, ids)
 
 
 async def _accounts(tx: Transaction, ids: Sequence[UUID]) -> Mapping[UUID, Account]:

@@ -1,6 +1,6 @@
 """Sealed credentials, as rows."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -79,6 +79,16 @@ class SqlCredentials:
         """Return a credential of the workspace."""
         row = await self._connection.row(select(credentials).where(*_named(workspace_id, credential_id)))
         return None if row is None else _credential(row)
+
+    async def last_used(self, workspace_ids: Sequence[UUID], credential_ids: Sequence[UUID]) -> Mapping[UUID, datetime]:
+        """Return when each was last used; those that never were are left out."""
+        column = credentials.c
+        rows = await self._connection.rows(
+            select(column.id, column.last_used_at).where(
+                column.workspace_id.in_(workspace_ids), column.id.in_(credential_ids), column.last_used_at.is_not(None)
+            )
+        )
+        return {row.id: row.last_used_at for row in rows}
 
     async def insert(self, credential: Credential) -> None:
         """Insert; AlreadyExists if the name is taken within (workspace, provider, model, type)."""

@@ -5,11 +5,8 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-import os
 import re
-import shutil
 import socket
-import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,14 +18,11 @@ import uvicorn
 from graphql import build_schema, parse, validate
 from starlette.applications import Starlette
 
-from tests.web import fake_graphql
 from web import explorer
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "web" / "explorer" / "source"
-BROWSER_TESTS = ROOT / "tests" / "browser"
 SCHEMA = ROOT / "schema.graphql"
-BROWSERS = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
 
 
 @pytest.fixture
@@ -206,32 +200,6 @@ def test_each_sample_operation_is_offered_and_its_variables_belong_to_one() -> N
 
     assert set(re.findall(r'step\("([^"]+)"', index)) == names
     assert set(variables) <= names
-
-
-def test_it_works_in_a_real_browser() -> None:
-    browser = os.environ.get("BROWSER") or next(filter(None, map(shutil.which, BROWSERS)), None)
-    if browser is None:
-        pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is installed and BROWSER is not set")
-    assert (BROWSER_TESTS / "node_modules").is_dir(), "run `npm ci` in tests/browser (needs Node.js 20)"
-
-    with serve(fake_graphql.app()) as (host, port):
-        done = subprocess.run(
-            ["node", "explorer.mjs"],
-            cwd=BROWSER_TESTS,
-            env={
-                **os.environ,
-                "BROWSER": browser,
-                "EXPLORER_URL": f"http://{host}:{port}/",
-                "EXPLORER_TOKEN": fake_graphql.TOKEN,
-            },
-            capture_output=True,
-            text=True,
-            timeout=180,
-            check=False,
-        )
-
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-    assert done.stdout.count("ok  ") >= 18
 
 
 @contextmanager
