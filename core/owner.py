@@ -166,7 +166,7 @@ class Owner:
         end = loop.time() + settings.call_seconds
         first = settings.first_byte_seconds if self._streaming else settings.call_seconds
         deadline = asyncio.timeout_at(min(end, loop.time() + first))
-        spoke = False
+        spoke, moves_at, step_s = False, 0.0, min(1.0, settings.idle_seconds / 10)
         try:
             async with deadline:
                 if not self._streaming:
@@ -176,7 +176,10 @@ class Owner:
                         async for batch in batches:
                             spoke = True
                             self._take(batch)
-                            deadline.reschedule(min(end, loop.time() + settings.idle_seconds))
+                            # Moving a deadline costs as much as an event: now and then is enough.
+                            if (now := loop.time()) >= moves_at:
+                                moves_at = now + step_s
+                                deadline.reschedule(min(end, moves_at + settings.idle_seconds))
         except TimeoutError:
             raise UpstreamTimeout(_timeout_text(step, spoke=spoke, total=loop.time() >= end)) from None
         if self._answer.finish is None:
