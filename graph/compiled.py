@@ -36,6 +36,7 @@ Encoder = Callable[[Any], bytes]
 
 _json = msgspec.json.Encoder().encode
 _INT_LIMIT = 2**31
+_KEPT_VARIANTS = 16
 
 
 class NotCompilable(Exception):
@@ -57,14 +58,17 @@ def compile_selection(
 ) -> Compiled:
     """Return the encoders of a subscription's events; `structs` are the classes of its object types.
 
-    Kept with the document for each way in which its @skip and @include come out.
+    Kept with the document for each way in which its @skip and @include come out, the last few of them.
     """
     selection = _Selection(schema, prepared, variables)
     key = (prepared.name, selection.conditions())
-    found = prepared.checked.compiled.get(key)
+    kept = prepared.checked.compiled
+    found = kept.get(key)
     if found is None:
         found = Compiled(selection.encoders(structs))
-        prepared.checked.compiled[key] = found
+        if len(kept) >= _KEPT_VARIANTS:
+            del kept[next(iter(kept))]
+        kept[key] = found
     assert isinstance(found, Compiled)
     return found
 
@@ -86,7 +90,10 @@ class _Selection:
         """Return the encoder of each class that can be compiled."""
         root_type = self._schema.subscription_type
         assert root_type is not None
-        collected = self._collect(self._operation.selection_set, root_type)
+        try:
+            collected = self._collect(self._operation.selection_set, root_type)
+        except NotCompilable:
+            return {}
         if len(collected) != 1:
             return {}
         ((key, nodes),) = collected.items()
@@ -187,7 +194,9 @@ class _Selection:
             if name not in {"skip", "include"}:
                 raise NotCompilable(name)
             value: Any = (directive.arguments or ())[0].value
-            decided = self._variables[value.name.value] if isinstance(value, VariableNode) else value.value
+            decided = self._variables.get(value.name.value) if isinstance(value, VariableNode) else value.value
+            if not isinstance(decided, bool):
+                raise NotCompilable("a condition that is null")
             if decided is (name == "skip"):
                 return False
         return True

@@ -26,6 +26,9 @@ MAX_TOKENS = 2000
 MAX_ERRORS = 5
 KEPT_DOCUMENTS = 1000
 KEPT_CHARACTERS = 16_384
+KEPT_TOKENS = 150_000
+"""The most tokens of all kept documents together: a token's part of a tree takes some 400 bytes."""
+
 _RULES = (*specified_rules, MaybeNullValidationRule, OneOfInputValidationRule)
 
 LIMITS = {"depth": 15, "fields": 400, "aliases": 60, "directives": 60, "root fields": 20, "fragments": 60}
@@ -88,7 +91,8 @@ class Documents:
 
     def __init__(self, schema: GraphQLSchema) -> None:
         self._schema = schema
-        self._kept: OrderedDict[str, Checked | Refused] = OrderedDict()
+        self._kept: OrderedDict[str, tuple[Checked | Refused, int]] = OrderedDict()
+        self._tokens = 0
 
     def prepare(self, query: str, operation_name: str | None) -> Prepared:
         """Return the operation to execute.
@@ -96,26 +100,37 @@ class Documents:
         Raises:
             Refused: syntax, limits or validation; or the document has no operation of that name, or several.
         """
-        found = self._kept.get(query)
-        if found is None:
-            found = self._check(query)
-            if len(query) <= KEPT_CHARACTERS:
-                self._kept[query] = found
-                if len(self._kept) > KEPT_DOCUMENTS:
-                    self._kept.popitem(last=False)
-        else:
+        kept = self._kept.get(query)
+        if kept is not None:
             self._kept.move_to_end(query)
+            found = kept[0]
+        else:
+            found, tokens = self._check(query)
+            self._keep(query, found, tokens)
         if isinstance(found, Refused):
             raise Refused(*found.errors)
         return Prepared(found, _operation(found.document, operation_name))
 
-    def _check(self, query: str) -> Checked | Refused:
+    def _keep(self, query: str, found: Checked | Refused, tokens: int) -> None:
+        if len(query) > KEPT_CHARACTERS:
+            return
+        self._kept[query] = found, tokens
+        self._tokens += tokens
+        while len(self._kept) > KEPT_DOCUMENTS or self._tokens > KEPT_TOKENS:
+            _, (_, fewer) = self._kept.popitem(last=False)
+            self._tokens -= fewer
+
+    def _check(self, query: str) -> tuple[Checked | Refused, int]:
+        """Return what became of a document, and how many tokens it has."""
         try:
             document = parse(query, max_tokens=MAX_TOKENS)
         except GraphQLError as error:
-            return Refused(error)
+            return Refused(error), 0
         except RecursionError:
-            return Refused(_too_large("levels of nesting", "200"))
+            return Refused(_too_large("levels of nesting", "200")), 0
+        return self._judged(document), document.token_count or MAX_TOKENS
+
+    def _judged(self, document: DocumentNode) -> Checked | Refused:
         introspects = any(name in {"__schema", "__type"} for name in _root_names(document))
         over = _over_limits(document, INTROSPECTION_FACTOR if introspects else 1)
         if over:

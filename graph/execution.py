@@ -17,7 +17,7 @@ from graphql.execution import (
 
 from core.errors import Unauthenticated
 from graph.batches import Batches
-from graph.compiled import Compiled, NotCompilable, compile_selection
+from graph.compiled import Compiled, compile_selection
 from graph.completion_events import EVENT_STRUCTS
 from graph.context import Context
 from graph.documents import Documents, Prepared, Refused
@@ -105,8 +105,8 @@ class Engine:
             raise Refused(*(source.errors or ()))
         if isinstance(source, Batches):
             compiled = compile_selection(self.schema, prepared, variables or {}, EVENT_STRUCTS)
-            return self._compiled(compiled, source, executor)
-        return _payloads(map_source_to_response_event(executor, source))
+            return _ended_by_faults(self._compiled(compiled, source, executor))
+        return _ended_by_faults(_payloads(map_source_to_response_event(executor, source)))
 
     async def _compiled(
         self, compiled: Compiled, source: Batches, executor: Executor[Any]
@@ -119,7 +119,7 @@ class Engine:
                     encode = encoders.get(type(event))
                     try:
                         payload = encode(event) if encode is not None else None
-                    except NotCompilable:
+                    except Exception:  # whatever it is, graphql-core says what a client sees of it
                         payload = None
                     payloads.append(payload or await self._executed(executor, event))
                 yield payloads
@@ -140,6 +140,16 @@ async def _payloads(stream: AsyncIterator[ExecutionResult]) -> AsyncGenerator[Se
             yield (encoded(result),)
     finally:
         await stream.aclose()  # type: ignore[attr-defined]
+
+
+async def _ended_by_faults(payloads: AsyncGenerator[Sequence[bytes], None]) -> AsyncGenerator[Sequence[bytes], None]:
+    """Yield what comes; a fault of the source is a last payload, masked like any other, whatever the transport."""
+    try:
+        async with aclosing(payloads):
+            async for batch in payloads:
+                yield batch
+    except Exception as fault:
+        yield (refusal(Refused(GraphQLError("The stream broke.", original_error=fault))),)
 
 
 def encoded(result: ExecutionResult) -> bytes:

@@ -1,15 +1,49 @@
 """`python -m web`: one API process."""
 
+import asyncio
 import os
+import socket
 import sys
+import time
 
 import uvicorn
+from starlette.applications import Starlette
 
+from core.running import Running
 from core.settings import SettingsError, load_settings
 from core.telemetry import set_up_logging
 from core.wire.egress import egress_of
 from web.app import create_app
 from web.sockets import MAX_MESSAGE
+
+ENDING_SECONDS = 5.0
+"""How long ended streams may take to reach their readers."""
+
+
+class Server(uvicorn.Server):
+    """A server that lets what runs come to its end before it closes connections."""
+
+    def __init__(self, config: uvicorn.Config, application: Starlette, drain_seconds: float) -> None:
+        super().__init__(config)
+        self._application = application
+        self._drain_seconds = drain_seconds
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept nobody and admit nothing more, wait for what runs, end the rest with its last event, then close."""
+        for server in self.servers:
+            server.close()
+        running = self._application.state.app.running
+        running.closing = True
+        await self._wait(running, self._drain_seconds)
+        running.close()
+        await self._wait(running, ENDING_SECONDS)
+        await super().shutdown(sockets)
+
+    async def _wait(self, running: Running, seconds: float) -> None:
+        """Wait until nothing runs, the time is over, or the operator has no patience."""
+        deadline = time.monotonic() + seconds
+        while (owned := running.all()) and not self.force_exit and time.monotonic() < deadline:
+            await asyncio.wait([one.task for one in owned], timeout=0.1)
 
 
 def main() -> int:
@@ -21,9 +55,10 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 2
     set_up_logging("api", settings.log_level)
-    server = uvicorn.Server(
+    application = create_app(settings)
+    server = Server(
         uvicorn.Config(
-            create_app(settings),
+            application,
             host=settings.host,
             port=settings.port,
             loop="uvloop",
@@ -36,10 +71,12 @@ def main() -> int:
             log_config=None,
             server_header=False,
             date_header=False,
-            timeout_graceful_shutdown=int(settings.drain_seconds),
+            timeout_graceful_shutdown=int(ENDING_SECONDS),
             timeout_keep_alive=30,
             h11_max_incomplete_event_size=64 * 1024,
-        )
+        ),
+        application,
+        settings.drain_seconds,
     )
     server.run()
     return 0 if server.started else 1

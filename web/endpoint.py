@@ -21,6 +21,7 @@ from web.streams import StreamingAnswer
 
 MAX_BODY = 256 * 1024
 MAX_DEPTH = 64
+MAX_PARAMETERS = 32
 QUERY_SECONDS = 30.0
 _HEADERS = (
     (b"x-content-type-options", b"nosniff"),
@@ -96,6 +97,10 @@ class HttpEndpoint:
         except TimeoutError:
             cause = GraphQLError("The operation took too long and was stopped.", extensions={"code": "TIMEOUT"})
             await _answer(send, 504, media, refusal(Refused(cause)))
+        except Exception as fault:
+            # A stream that has begun tells of its own faults, so here nothing has been sent.
+            cause = GraphQLError("The request failed.", original_error=fault)
+            await _answer(send, 500, media, refusal(Refused(cause)))
 
     async def _serve(
         self, scope: Scope, receive: Receive, send: Send, headers: Headers, request: Request, media: str
@@ -134,6 +139,8 @@ def _check_way(prepared: Prepared, method: str, media: str) -> None:
 
 async def _request(scope: Scope, headers: Headers, receive: Receive) -> Request:
     if scope["method"] == "GET":
+        if len(scope["query_string"]) > MAX_BODY:
+            raise Unfit(414, f"The query string may have at most {MAX_BODY // 1024} KiB.")
         return Request.of(_query_string(scope["query_string"]))
     if not is_json_body(headers.get("content-type")):
         raise Unfit(415, "The content type must be application/json, in UTF-8.")
@@ -189,7 +196,9 @@ async def _body(headers: Headers, receive: Receive) -> bytes:
 
 def _query_string(raw: bytes) -> dict[str, Any]:
     try:
-        given: dict[str, Any] = dict(parse_qsl(raw.decode(), keep_blank_values=True, strict_parsing=bool(raw)))
+        given: dict[str, Any] = dict(
+            parse_qsl(raw.decode(), keep_blank_values=True, strict_parsing=bool(raw), max_num_fields=MAX_PARAMETERS)
+        )
     except (ValueError, UnicodeDecodeError):
         raise Unfit(400, "The query string cannot be read.") from None
     for name in ("variables", "extensions"):

@@ -40,6 +40,10 @@ class Closed(Exception):
         self.reason = reason
 
 
+class _Left(Exception):
+    """The client is not there any more."""
+
+
 class SocketEndpoint:
     """Accepts connections, each with operations of its own."""
 
@@ -208,8 +212,8 @@ class _Connection:
         except TimeoutError:
             error = GraphQLError("The operation took too long and was stopped.", extensions={"code": "TIMEOUT"})
             await self._refuse(operation_id, Refused(error))
-        except (RuntimeError, OSError):
-            log.debug("the client left in the middle of an operation", exc_info=True)
+        except _Left:
+            log.debug("the client left in the middle of an operation")
         except Exception as error:
             fault = GraphQLError("An operation failed.", original_error=error)
             await self._refuse(operation_id, Refused(fault))
@@ -228,8 +232,7 @@ class _Connection:
             payloads = await engine.stream(prepared, request.variables, context, seconds)
             try:
                 async for batch in payloads:
-                    for payload in batch:
-                        await self._send({"type": "websocket.send", "text": f"{before}{payload.decode()}}}"})
+                    await self._send_all([f"{before}{payload.decode()}}}" for payload in batch])
                     # A source that never waits would leave no turn to the other operations.
                     await asyncio.sleep(0)
             finally:
@@ -238,6 +241,13 @@ class _Connection:
             await context.aclose()
         self._operations.pop(operation_id, None)
         await self._reply({"id": operation_id, "type": "complete"})
+
+    async def _send_all(self, texts: list[str]) -> None:
+        try:
+            for text in texts:
+                await self._send({"type": "websocket.send", "text": text})
+        except (RuntimeError, OSError) as error:
+            raise _Left from error
 
     async def _refuse(self, operation_id: str, refused: Refused) -> None:
         self._operations.pop(operation_id, None)

@@ -9,6 +9,7 @@ from starlette.types import Receive, Scope, Send
 from web.negotiation import EVENTS, MIXED
 
 _BOUNDARY = b"graphql"
+_PART = b"\r\nContent-Type: application/json\r\n\r\n"
 _BEAT_SECONDS = {EVENTS: 15.0, MIXED: 5.0}
 
 
@@ -33,11 +34,11 @@ FRAMINGS = {
     ),
     MIXED: Framing(
         content_type=f'multipart/mixed; boundary="{_BOUNDARY.decode()}"; subscriptionSpec=1.0',
-        one=lambda payload: (
-            b"\r\n--" + _BOUNDARY + b"\r\nContent-Type: application/json\r\n\r\n" + b'{"payload":' + payload + b"}"
-        ),
-        beat=b"\r\n--" + _BOUNDARY + b"\r\nContent-Type: application/json\r\n\r\n{}",
-        end=b"\r\n--" + _BOUNDARY + b"--\r\n",
+        # A reader has a part only once the boundary after it is there: so that goes with the part.
+        start=b"\r\n--" + _BOUNDARY,
+        one=lambda payload: _PART + b'{"payload":' + payload + b"}\r\n--" + _BOUNDARY,
+        beat=_PART + b"{}\r\n--" + _BOUNDARY,
+        end=b"--\r\n",
     ),
 }
 
