@@ -155,12 +155,6 @@ def require(viewer: Viewer, workspace_id: UUID, permission: Permission) -> None:
         raise Forbidden(f"This needs the permission {permission} in the workspace; ask an owner or admin of it.")
 
 
-def require_operator(viewer: Viewer, permission: Permission) -> None:
-    """Let an operator of the installation pass, or refuse with Forbidden."""
-    if not (viewer.is_operator and permission in OPERATOR_PERMISSIONS):
-        raise Forbidden(f"This needs {permission}: the personal token of an operator of this installation.")
-
-
 def workspace_of(viewer: Viewer, workspace_id: UUID | None) -> UUID:
     """Return the workspace that an input means: the one it names, else the token's, else the account's only one.
 

@@ -13,8 +13,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def key(self) -> str:
-        """Return what makes two jobs the same one; a job of a key that still waits is not queued twice."""
-        raise NotImplementedError
+        """Return what makes two jobs of a name the same one; one that still waits is not queued twice."""
+        return ":".join(str(value) for value in msgspec.structs.astuple(self))
 
 
 class ValidateCredential(Job, frozen=True, kw_only=True):
@@ -25,10 +25,6 @@ class ValidateCredential(Job, frozen=True, kw_only=True):
     workspace_id: UUID
     credential_id: UUID
     version: int
-
-    @property
-    def key(self) -> str:
-        return f"{self.credential_id}:{self.version}"
 
 
 JOBS: tuple[type[Job], ...] = (ValidateCredential,)

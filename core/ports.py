@@ -187,9 +187,7 @@ class Credentials(Protocol):
         """Set the status if the credential still has this version, raising the configuration's version; tell if so."""
         ...
 
-    async def last_used(
-        self, workspace_ids: Sequence[UUID], credential_ids: Sequence[UUID]
-    ) -> Mapping[UUID, datetime]:
+    async def last_used(self, workspace_ids: Sequence[UUID], credential_ids: Sequence[UUID]) -> Mapping[UUID, datetime]:
         """Return when each was last used; those that never were are left out."""
         ...
 
