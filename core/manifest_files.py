@@ -20,6 +20,7 @@ from core.provider import (
     FormField,
     FormFieldType,
     FormOption,
+    LongInputPrice,
     Manifest,
     ModelCard,
     ParameterRule,
@@ -70,6 +71,26 @@ class _Rule(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 _RULE_FIELDS = tuple(field.name for field in fields(ParameterRule))
 
 
+class _Beyond(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """The price of a million tokens in calls with long input."""
+
+    above_input_tokens: _Count
+    input: _Amount
+    output: _Amount | None = None
+    cached_input: _Amount | None = None
+    cache_write: _Amount | None = None
+
+    def price(self) -> LongInputPrice:
+        """Return the exact price."""
+        return LongInputPrice(
+            above_input_tokens=self.above_input_tokens,
+            input=Decimal(self.input),
+            output=_decimal(self.output),
+            cached_input=_decimal(self.cached_input),
+            cache_write=_decimal(self.cache_write),
+        )
+
+
 class _Price(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """A price of a million units, exact because it is text."""
 
@@ -79,6 +100,7 @@ class _Price(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     cached_input: _Amount | None = None
     cache_write: _Amount | None = None
     unit: PricingUnit = PricingUnit.TOKEN
+    beyond: _Beyond | None = None
 
     def pricing(self) -> Pricing:
         """Return the exact price."""
@@ -89,6 +111,7 @@ class _Price(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
             cached_input=_decimal(self.cached_input),
             cache_write=_decimal(self.cache_write),
             unit=self.unit,
+            beyond=self.beyond.price() if self.beyond is not None else None,
         )
 
 

@@ -33,12 +33,14 @@ def plain(amount: Decimal) -> str:
 
 def _tokens(usage: Usage, pricing: Pricing) -> Decimal:
     """Price cached input, cache writes and the rest apart; one without a price of its own costs what input costs."""
+    is_long = pricing.beyond is not None and usage.input_tokens > pricing.beyond.above_input_tokens
+    price = pricing.beyond if is_long and pricing.beyond is not None else pricing
     uncached = max(0, usage.input_tokens - usage.cached_input_tokens - usage.cache_write_tokens)
-    cached_price = pricing.cached_input if pricing.cached_input is not None else pricing.input
-    write_price = pricing.cache_write if pricing.cache_write is not None else pricing.input
-    output_price = pricing.output if pricing.output is not None else Decimal(0)
+    cached_price = price.cached_input if price.cached_input is not None else price.input
+    write_price = price.cache_write if price.cache_write is not None else price.input
+    output_price = price.output if price.output is not None else Decimal(0)
     return (
-        uncached * pricing.input
+        uncached * price.input
         + usage.cached_input_tokens * cached_price
         + usage.cache_write_tokens * write_price
         + usage.output_tokens * output_price

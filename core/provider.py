@@ -105,8 +105,19 @@ class PricingUnit(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LongInputPrice:
+    """What a million tokens cost in a call whose input is longer than `above_input_tokens`."""
+
+    above_input_tokens: int
+    input: Decimal
+    output: Decimal | None = None
+    cached_input: Decimal | None = None
+    cache_write: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Pricing:
-    """The price of one million units of each kind, in major units of `currency`."""
+    """The price of one million units of each kind, in major units of `currency`; `beyond` for calls with long input."""
 
     currency: str
     input: Decimal
@@ -115,6 +126,7 @@ class Pricing:
     cache_write: Decimal | None = None
     unit: PricingUnit = PricingUnit.TOKEN
     overridden: bool = False
+    beyond: LongInputPrice | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from core.model_types import Usage
 from core.model_types.llm import Cost
 from core.pricing import cost, plain
-from core.provider import Pricing, PricingUnit
+from core.provider import LongInputPrice, Pricing, PricingUnit
 from tests.catalogs import CATALOG
 
 PRICE = Pricing(
@@ -88,3 +88,14 @@ def test_every_shipped_price_is_sound() -> None:
         assert card.pricing.output is not None
         assert 0 < card.pricing.input < card.pricing.output < 1000
         assert card.pricing.cached_input is None or card.pricing.cached_input < card.pricing.input
+
+
+def test_a_call_with_long_input_has_the_price_of_long_input_for_all_of_it() -> None:
+    beyond = LongInputPrice(above_input_tokens=1000, input=Decimal(4), output=Decimal(30))
+    pricing = Pricing(currency="USD", input=Decimal(2), output=Decimal(20), beyond=beyond)
+
+    short = cost(Usage(input_tokens=1000, output_tokens=100), pricing)
+    long = cost(Usage(input_tokens=1001, output_tokens=100), pricing)
+
+    assert short == Cost(amount="0.004", currency="USD")
+    assert long == Cost(amount="0.007004", currency="USD")
