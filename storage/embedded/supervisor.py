@@ -3,19 +3,20 @@
 import base64
 import contextlib
 import fcntl
+import http.client
 import os
 import signal
 import socket
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from core.settings import Settings, is_loopback_host
+from storage.embedded.valkey import ValkeyError
 from storage.embedded.watched import Watched
 
 PYTHON = sys.executable
@@ -25,8 +26,28 @@ _READY_SECONDS = 60.0
 _LOOPBACK = "127.0.0.0/8:*,[::1/128]:*,localhost:*"
 
 
+_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
 class StartError(Exception):
     """It cannot start; the message is a sentence for the person who tried."""
+
+
+class Stopped(Exception):
+    """A signal asked the whole to end while it was starting."""
+
+
+class Signals:
+    """SIGINT, SIGTERM and SIGHUP, noted from now on instead of ending this process."""
+
+    def __init__(self) -> None:
+        """Note the signals of this process."""
+        self.count = 0
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self._note)
+
+    def _note(self, _number: int, _frame: object) -> None:
+        self.count += 1
 
 
 @contextlib.contextmanager
@@ -105,17 +126,11 @@ class Kept:
     """A child that is started again when it ends by itself, later each time."""
 
     name: str
-    command: Sequence[str]
-    env: Mapping[str, str]
+    start: Callable[[], Watched]
     child: Watched | None = None
     failures: int = 0
     started: float = 0.0
     due: float = 0.0
-
-    def start(self) -> None:
-        """Start it."""
-        self.started = time.monotonic()
-        self.child = Watched.start(self.name, self.command, env=self.env)
 
     def look(self) -> None:
         """See whether it still runs, and start it again when its time has come."""
@@ -124,64 +139,59 @@ class Kept:
             code = self.child.code
             self.child.kill()
             self.child = None
-            self.failures = 0 if now - self.started > _HEALTHY_SECONDS else self.failures
-            wait = _BACKOFF_SECONDS[min(self.failures, len(_BACKOFF_SECONDS) - 1)]
-            self.failures += 1
-            self.due = now + wait
-            say(f"The {self.name} ended with code {code}; it starts again in {wait:g} s.")
+            self._failed(f"ended with code {code}", now)
         elif self.child is None and now >= self.due:
-            self.start()
+            self.started = now
+            try:
+                self.child = self.start()
+            except (ValkeyError, OSError) as error:
+                self._failed(f"did not start ({error})", now)
+
+    def _failed(self, what: str, now: float) -> None:
+        if now - self.started > _HEALTHY_SECONDS:
+            self.failures = 0
+        wait = _BACKOFF_SECONDS[min(self.failures, len(_BACKOFF_SECONDS) - 1)]
+        self.failures += 1
+        self.due = now + wait
+        say(f"The {self.name} {what}; it starts again in {wait:g} s.")
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Supervisor:
-    """The children in the order in which they start; they stop in the reverse one."""
+    """The children in the order in which they stop: who serves first, what the others need last."""
 
-    settings: Settings
-    valkey: Callable[[], Watched] | None
     kept: Sequence[Kept]
-    ready: Callable[[], None]
-    engine: Watched | None = None
-    _stop: list[int] = field(default_factory=list)
+    signals: Signals
+    is_ready: Callable[[], bool]
+    announce: Callable[[], None]
+    stop_seconds: float
+    ready_seconds: float = _READY_SECONDS
 
-    def run(self) -> int:
-        """Run until SIGINT or SIGTERM; return the exit code."""
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, lambda got, _: self._stop.append(got))
+    def run(self) -> None:
+        """Keep the children running until a signal comes, then stop them."""
+        deadline: float | None = time.monotonic() + self.ready_seconds
         announced = False
-        deadline = time.monotonic() + _READY_SECONDS
         try:
-            for one in self.kept:
-                one.start()
-            while not self._stop:
-                self._look_at_valkey()
-                for one in self.kept:
+            while not self.signals.count:
+                for one in reversed(self.kept):
                     one.look()
-                if not announced and (is_ready(self.settings) or time.monotonic() > deadline):
-                    announced = True
-                    self.ready()
-                time.sleep(0.05 if not announced else 0.25)
+                if not announced and self.is_ready():
+                    announced, deadline = True, None
+                    self.announce()
+                elif deadline is not None and time.monotonic() > deadline:
+                    deadline = None
+                    say(f"It is not ready after {self.ready_seconds:g} s; what is above says why. It goes on trying.")
+                time.sleep(0.25 if announced else 0.05)
+            say("Stopping. Another Ctrl-C stops at once.")
         finally:
             self.close()
-        return 0
 
     def close(self) -> None:
-        """Stop the children, the last started first."""
-        if self._stop:
-            say("Stopping.")
+        """Stop the children in their order; a further signal kills what is left."""
+        patience = self.signals.count + 1
         for one in self.kept:
             if one.child is not None:
-                one.child.stop(self.settings.drain_seconds + 10)
-        if self.engine is not None:
-            self.engine.stop(10)
-
-    def _look_at_valkey(self) -> None:
-        if self.valkey is None or (self.engine is not None and self.engine.code is None):
-            return
-        if self.engine is not None:
-            say(f"The Valkey ended with code {self.engine.code}; it starts again.")
-            self.engine.kill()
-        self.engine = self.valkey()
+                one.child.stop(self.stop_seconds, hurry=lambda: self.signals.count >= patience)
 
 
 def address(settings: Settings) -> str:
@@ -190,12 +200,12 @@ def address(settings: Settings) -> str:
     return f"http://{host}:{settings.port}"
 
 
-def is_ready(settings: Settings) -> bool:
+def answers_ready(settings: Settings) -> bool:
     """Tell whether the API can serve."""
     try:
-        with urllib.request.urlopen(f"{address(settings)}/health/ready", timeout=1) as answer:
+        with _DIRECT.open(f"{address(settings)}/health/ready", timeout=1) as answer:
             return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError):
+    except (OSError, http.client.HTTPException):
         return False
 
 

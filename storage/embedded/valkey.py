@@ -1,10 +1,13 @@
 """The embedded Valkey: found, started on a data folder, and asked whether it is up."""
 
+import contextlib
 import importlib.util
+import os
 import shutil
 import socket
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from storage.embedded.watched import Watched
@@ -38,12 +41,15 @@ def find_valkey() -> Path:
     )
 
 
-def socket_path(folder: Path) -> Path:
-    """Return where the server listens: in the folder, or in a private one of its own where that path is too long."""
+@contextlib.contextmanager
+def socket_path(folder: Path) -> Iterator[Path]:
+    """Give where the server listens: in the folder, or in a private one for a while where that path is too long."""
     path = folder.resolve() / "valkey.sock"
-    if len(str(path)) <= _SOCKET_PATH_LIMIT:
-        return path
-    return Path(tempfile.mkdtemp(prefix="modelyard-")) / "valkey.sock"
+    if len(os.fsencode(path)) <= _SOCKET_PATH_LIMIT:
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="modelyard-") as short:
+        yield Path(short) / "valkey.sock"
 
 
 def start_valkey(folder: Path, path: Path) -> Watched:

@@ -4,14 +4,15 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 # The shell holds the read end of a pipe whose write end lives in the parent alone. End of file means that the parent is
-# gone, even by SIGKILL: the child gets SIGTERM, and SIGKILL if it is still there after some seconds. A process of its
-# own session, so that Ctrl-C reaches the parent only and the parent decides the order.
+# gone, even by SIGKILL: the child gets SIGTERM, and SIGKILL if it is still there after 15 seconds. A process of its own
+# session, so that Ctrl-C reaches the parent only and the parent decides the order. Once the child runs, the shell's own
+# remarks ("Terminated") go nowhere: who reads the log cares about the child's.
 _SHELL = """
 exec 3<&0 </dev/null
 trap : TERM INT HUP
@@ -26,6 +27,7 @@ child=$!
   kill -KILL $child 2>/dev/null
 ) >/dev/null 2>&1 &
 watch=$!
+exec 2>/dev/null
 while :; do
   wait $child
   code=$?
@@ -80,12 +82,12 @@ class Watched:
         """Return the exit code, None while it runs."""
         return self.process.poll()
 
-    def stop(self, seconds: float) -> None:
-        """Ask the child to end, wait, and kill it when it takes longer."""
+    def stop(self, seconds: float, *, hurry: Callable[[], bool] = lambda: False) -> None:
+        """Ask the child to end, wait, and kill it when it takes longer or `hurry` says so."""
         if self.code is None:
             self._signal(signal.SIGTERM)
         deadline = time.monotonic() + seconds
-        while self.code is None and time.monotonic() < deadline:
+        while self.code is None and time.monotonic() < deadline and not hurry():
             time.sleep(0.02)
         self.kill()
 
