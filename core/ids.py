@@ -1,14 +1,16 @@
 """UUID version 7: sortable by time of making, the key of every row."""
 
-import os
+import random
 import time
 import uuid
+
+_chance = random.Random()  # seeded by the system; an id is to be unique, it guards nothing
 
 
 def uuid7(at_ms: int | None = None) -> uuid.UUID:
     """Return a new id whose first 48 bits are milliseconds since the epoch (`at_ms`, else now)."""
     milliseconds = time.time_ns() // 1_000_000 if at_ms is None else at_ms
-    value = (milliseconds & 0xFFFF_FFFF_FFFF) << 80 | int.from_bytes(os.urandom(10), "big")
+    value = (milliseconds & 0xFFFF_FFFF_FFFF) << 80 | _chance.getrandbits(80)
     value = value & ~(0xF << 76) | 0x7 << 76
     value = value & ~(0x3 << 62) | 0x2 << 62
     return uuid.UUID(int=value)

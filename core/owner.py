@@ -166,7 +166,7 @@ class Owner:
         end = loop.time() + settings.call_seconds
         first = settings.first_byte_seconds if self._streaming else settings.call_seconds
         deadline = asyncio.timeout_at(min(end, loop.time() + first))
-        spoke, moves_at, step_s = False, 0.0, min(1.0, settings.idle_seconds / 10)
+        idle = _Idle(deadline, end, settings.idle_seconds)
         try:
             async with deadline:
                 if not self._streaming:
@@ -174,14 +174,12 @@ class Owner:
                 else:
                     async with aclosing(step.adapter.stream(call, step.chat)) as batches:
                         async for batch in batches:
-                            spoke = True
+                            idle.heard()
                             self._take(batch)
-                            # Moving a deadline costs as much as an event: now and then is enough.
-                            if (now := loop.time()) >= moves_at:
-                                moves_at = now + step_s
-                                deadline.reschedule(min(end, moves_at + settings.idle_seconds))
         except TimeoutError:
-            raise UpstreamTimeout(_timeout_text(step, spoke=spoke, total=loop.time() >= end)) from None
+            raise UpstreamTimeout(_timeout_text(step, spoke=idle.ever_spoke, total=loop.time() >= end)) from None
+        finally:
+            idle.close()
         if self._answer.finish is None:
             raise UpstreamProtocol(f"The answer of {step.key.provider} ended before the model had finished.")
 
@@ -319,6 +317,44 @@ class Owner:
             usage=usage,
             cost=record.cost,
         )
+
+
+class _Idle:
+    """Moves the deadline of an answer on while it goes on, looking ten times an idle time at the least.
+
+    Looking at the clock for every event would cost as much as the event.
+    """
+
+    def __init__(self, deadline: asyncio.Timeout, end: float, idle_seconds: float) -> None:
+        self.ever_spoke = False
+        self._spoke = False
+        self._deadline = deadline
+        self._end = end
+        self._idle_s = idle_seconds
+        self._every_s = min(1.0, idle_seconds / 10)
+        self._loop = asyncio.get_running_loop()
+        self._timer = self._loop.call_later(self._every_s, self._look)
+
+    def heard(self) -> None:
+        """Take note that something came."""
+        self._spoke = True
+        if not self.ever_spoke:
+            self.ever_spoke = True
+            self._move()
+
+    def close(self) -> None:
+        """Look no more."""
+        self._timer.cancel()
+
+    def _look(self) -> None:
+        if self._spoke:
+            self._spoke = False
+            self._move()
+        self._timer = self._loop.call_later(self._every_s, self._look)
+
+    def _move(self) -> None:
+        if not self._deadline.expired():
+            self._deadline.reschedule(min(self._end, self._loop.time() + self._idle_s))
 
 
 def _status(error: ModelyardError | None) -> InvocationStatus:

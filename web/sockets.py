@@ -28,6 +28,7 @@ MAX_OPERATIONS = 100
 MAX_SOCKETS_PER_TOKEN = 5000
 MAX_ID = 128
 INIT_SECONDS = 5.0
+BATCHES_A_TURN = 16
 _json = msgspec.json.Encoder().encode
 
 
@@ -231,10 +232,13 @@ class _Connection:
             seconds = app.settings.call_seconds + 30 if prepared.is_mutation else QUERY_SECONDS
             payloads = await engine.stream(prepared, request.variables, context, seconds)
             try:
+                turns = 0
                 async for batch in payloads:
                     await self._send_all([f"{before}{payload.decode()}}}" for payload in batch])
                     # A source that never waits would leave no turn to the other operations.
-                    await asyncio.sleep(0)
+                    turns += 1
+                    if turns % BATCHES_A_TURN == 0:
+                        await asyncio.sleep(0)
             finally:
                 await asyncio.shield(asyncio.ensure_future(payloads.aclose()))
         finally:
