@@ -17,6 +17,7 @@ from typing import Any
 
 import httpx
 from websockets.asyncio.client import connect
+from websockets.exceptions import WebSocketException
 from websockets.typing import Subprotocol
 
 from core.settings import is_loopback_host
@@ -72,8 +73,7 @@ class Api:
                 f"{self.url}/graphql", json={"query": query, "variables": variables}, headers=headers
             )
         payload = answer.json()
-        if payload.get("errors"):
-            raise DemoError(f"The API refuses: {payload['errors'][0]['message']}")
+        _refuse_errors(payload)
         return payload["data"]
 
     async def events(self, query: str, variables: Mapping[str, Any]) -> AsyncIterator[Any]:
@@ -87,6 +87,7 @@ class Api:
                 if message["type"] == "connection_ack":
                     await ws.send(json.dumps({"id": "1", "type": "subscribe", "payload": payload}))
                 elif message["type"] == "next":
+                    _refuse_errors(message["payload"])
                     yield message["payload"]["data"]["completion"]
                 elif message["type"] == "error":
                     raise DemoError(f"The API refuses: {message['payload'][0]['message']}")
@@ -105,7 +106,11 @@ def main() -> int:
             return asyncio.run(_demo(stack, given.prompt, use_echo=given.echo))
     except DemoError as error:
         print(error, file=sys.stderr)
-        return 1
+    except (httpx.HTTPError, WebSocketException, json.JSONDecodeError, OSError) as error:
+        print(f"Modelyard does not answer as it should: {error or type(error).__name__}.", file=sys.stderr)
+    except KeyboardInterrupt:
+        return 130
+    return 1
 
 
 async def _demo(stack: contextlib.ExitStack, prompt: str, *, use_echo: bool) -> int:
@@ -162,6 +167,11 @@ async def _stream(api: Api, prompt: str) -> int:
     print(f"Cost                 {cost['amount'] + ' ' + cost['currency'] if cost else 'no price is known'}")
     print(f"Invocation           {record['id']} ({record['status']}, {record['duration']:.2f} s)")
     return 0
+
+
+def _refuse_errors(payload: Any) -> None:
+    if payload.get("errors"):
+        raise DemoError(f"The API refuses: {payload['errors'][0]['message']}")
 
 
 def _checked(data: Any, name: str) -> None:
