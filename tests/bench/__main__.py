@@ -90,19 +90,18 @@ def measure(target: Target, workload: Workload) -> dict[str, Any]:
     """Run a workload against a target; add the CPU milliseconds of its process and its memory while it ran."""
     process = target.process
     before, resting = (_cpu(process), process.memory_info().rss) if process is not None else (0.0, 0)
-    load = subprocess.Popen(
-        [sys.executable, "-m", "tests.bench.load"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    assert load.stdin is not None
-    assert load.stdout is not None
-    load.stdin.write(json.dumps(target.job(workload)).encode())
-    load.stdin.close()
+    command = [sys.executable, "-m", "tests.bench.load"]
     peak = resting
-    while load.poll() is None:
-        if process is not None:
-            peak = max(peak, process.memory_info().rss)
-        time.sleep(0.1)
-    result: dict[str, Any] = json.loads(load.stdout.read())
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as load:
+        assert load.stdin is not None
+        assert load.stdout is not None
+        load.stdin.write(json.dumps(target.job(workload)).encode())
+        load.stdin.close()
+        while load.poll() is None:
+            if process is not None:
+                peak = max(peak, process.memory_info().rss)
+            time.sleep(0.1)
+        result: dict[str, Any] = json.loads(load.stdout.read())
     result["cpu_ms"] = (_cpu(process) - before) * 1000 if process is not None else 0.0
     result["memory_kb"] = (peak - resting) / 1024
     result["resting_mb"] = resting / 1024 / 1024
