@@ -136,7 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _rows(workload: Workload, runs: list[dict[str, Any]]) -> Iterator[str]:
     def median(figure: Any) -> tuple[float, float]:
         ours, floor = ([figure(run[name]) for run in runs] for name in ("modelyard", "floor"))
-        return statistics.median(ours), statistics.median(floor)
+        return statistics.median(ours), statistics.median(floor) or 1e-9
 
     if workload.name == "W1":
         ours, floor = median(lambda one: one["cpu_ms"] / one["calls"])
