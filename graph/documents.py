@@ -241,20 +241,23 @@ def _root_names(document: DocumentNode) -> set[str]:
 
 
 def _over_limits(document: DocumentNode, factor: int) -> Sequence[GraphQLError]:
+    """Return which limits the document passes; fragments that no operation uses are validated too, so they count."""
     measuring = _Measuring(document)
-    for operation in document.definitions:
-        if not isinstance(operation, OperationDefinitionNode):
+    for definition in document.definitions:
+        if not isinstance(definition, OperationDefinitionNode | FragmentDefinitionNode):
             continue
-        measure = measuring.selection(operation.selection_set)
-        roots = list(measuring.root_names(operation.selection_set))
+        measure = measuring.selection(definition.selection_set)
         found = {
             "depth": measure.depth,
             "fields": measure.fields,
             "aliases": measure.aliases,
-            "directives": measure.directives + len(operation.directives or ()),
-            "root fields": len(roots),
+            "directives": measure.directives + len(definition.directives or ()),
             "fragments": len(measuring.fragments),
         }
+        roots: list[str] = []
+        if isinstance(definition, OperationDefinitionNode):
+            roots = list(measuring.root_names(definition.selection_set))
+            found["root fields"] = len(roots)
         over = [
             _too_large(name, str(LIMITS[name] * factor)) for name, size in found.items() if size > LIMITS[name] * factor
         ]

@@ -62,6 +62,7 @@ class Engine:
                 variable_values=dict(variables or {}),
                 operation_name=prepared.name,
                 executor_class=self._executor,
+                hide_suggestions=True,
             )
             if not isinstance(result, ExecutionResult):
                 result = await result
@@ -95,6 +96,7 @@ class Engine:
             context_value=context,
             raw_variable_values=dict(variables or {}),
             operation_name=prepared.name,
+            hide_suggestions=True,
         )
         if not isinstance(executor, Executor):
             raise Refused(*executor)

@@ -1,6 +1,7 @@
 """Errors as clients see them: ours with their code, faults of the server masked and logged under an id."""
 
 import logging
+import re
 from typing import Any
 
 from graphql import GraphQLError
@@ -11,6 +12,13 @@ from core.ids import uuid7
 log = logging.getLogger(__name__)
 
 BAD_REQUEST = "BAD_REQUEST"
+
+_VALUES = (
+    (re.compile(r", found: .*", re.DOTALL), "."),
+    (re.compile(r"(cannot represent(?: an?| non)?[\w -]* value): .*", re.DOTALL), r"\1."),
+    (re.compile(r"Value .* does not exist in ('\w+' enum)", re.DOTALL), r"The value does not exist in \1"),
+)
+"""Where graphql-core quotes a value that does not fit: it may hold a secret put in the wrong place."""
 
 
 def formatted(error: GraphQLError) -> dict[str, Any]:
@@ -25,6 +33,7 @@ def formatted(error: GraphQLError) -> dict[str, Any]:
         shown["message"] = original.message
         shown["extensions"] = _extensions(original)
     elif original is None:
+        shown["message"] = _without_values(error.message)
         shown["extensions"] = {"code": BAD_REQUEST, **(error.extensions or {})}
     else:
         error_id = str(uuid7())
@@ -32,6 +41,12 @@ def formatted(error: GraphQLError) -> dict[str, Any]:
         shown["message"] = f"A fault of this server; its log has it under {error_id}."
         shown["extensions"] = {"code": "INTERNAL", "errorId": error_id}
     return shown
+
+
+def _without_values(message: str) -> str:
+    for quoted, instead in _VALUES:
+        message = quoted.sub(instead, message)
+    return message
 
 
 def _root_cause(error: GraphQLError) -> BaseException | None:

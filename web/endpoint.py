@@ -76,7 +76,7 @@ class HttpEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
         want = wanted(headers.get("accept"))
-        media = want.media if want is not None and want.media in {GRAPHQL_JSON, JSON} else JSON
+        media = want if want in {GRAPHQL_JSON, JSON} else JSON
         try:
             if scope["method"] not in {"GET", "POST"}:
                 raise Unfit(405, "Use GET or POST.", [(b"allow", b"GET, POST")])
@@ -85,13 +85,13 @@ class HttpEndpoint:
             if is_foreign(headers, self._app.settings.allowed_origins):
                 raise Unfit(403, "Pages of other origins may not call this API; MODELYARD_ALLOWED_ORIGINS allows one.")
             request = await _request(scope, headers, receive)
-            await self._serve(scope, receive, send, headers, request, want.media)
+            await self._serve(scope, receive, send, headers, request, want)
         except Unfit as unfit:
             error = GraphQLError(unfit.message)
             await _answer(send, unfit.status, media, refusal(Refused(error)), unfit.headers)
         except Refused as refused:
             status = _status(refused)
-            if status == 400 and want is not None and want.media == JSON:
+            if status == 400 and want == JSON:
                 status = 200  # what older clients expect of a well-formed request
             await _answer(send, status, media, refusal(refused))
         except TimeoutError:

@@ -1,7 +1,6 @@
 """What a client wants back, and whether its page may ask at all."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -11,27 +10,21 @@ JSON = "application/json"
 EVENTS = "text/event-stream"
 MIXED = "multipart/mixed"
 _OFFERED = (GRAPHQL_JSON, JSON, EVENTS, MIXED)
-_ANY = {"*/*": JSON, "application/*": JSON}
+_ANY = {"*/*": (JSON, GRAPHQL_JSON, EVENTS), "application/*": (JSON, GRAPHQL_JSON), "text/*": (EVENTS,)}
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """The media type that suits the client best, and whether it named it in a form that streams."""
-
-    media: str
-    streams: bool
-
-
-def wanted(accept: str | None) -> Wanted | None:
-    """Return what to answer with, None where nothing offered is acceptable. No header means JSON."""
+def wanted(accept: str | None) -> str | None:
+    """Return the media type to answer with, None where nothing offered is acceptable. No header means JSON."""
     if not accept:
-        return Wanted(JSON, streams=False)
-    for media, parameters in _ranges(accept):
-        media = _ANY.get(media, media)
-        if media == MIXED and "subscriptionspec" not in parameters:
+        return JSON
+    ranges = _ranges(accept)
+    refused = {media for quality, media, _ in ranges if quality == 0}
+    for quality, media, parameters in ranges:
+        if quality == 0 or (media == MIXED and "subscriptionspec" not in parameters):
             continue
-        if media in _OFFERED:
-            return Wanted(media, streams=media in {EVENTS, MIXED})
+        for offered in _ANY.get(media, (media,)):
+            if offered in _OFFERED and (media == offered or not refused & {offered, f"{offered.partition('/')[0]}/*"}):
+                return offered
     return None
 
 
@@ -60,16 +53,14 @@ def _same(origin: str, host: str | None) -> bool:
     return parts.netloc.lower().removesuffix(standard) == host.lower().removesuffix(standard)
 
 
-def _ranges(accept: str) -> list[tuple[str, dict[str, str]]]:
-    """Return the media ranges, the best first, those of quality 0 left out."""
+def _ranges(accept: str) -> list[tuple[float, str, dict[str, str]]]:
+    """Return the media ranges with their quality and parameters, the best first."""
     found = []
-    for place, part in enumerate(accept.split(",")):
+    for part in accept.split(","):
         media, *parameters = [piece.strip() for piece in part.split(";")]
         named = {name.strip().lower(): value.strip() for name, _, value in (one.partition("=") for one in parameters)}
-        quality = _quality(named.pop("q", "1"))
-        if quality > 0:
-            found.append((-quality, place, media.lower(), named))
-    return [(media, named) for _, _, media, named in sorted(found, key=lambda one: one[:2])]
+        found.append((_quality(named.pop("q", "1")), media.lower(), named))
+    return sorted(found, key=lambda one: -one[0])
 
 
 def _quality(text: str) -> float:

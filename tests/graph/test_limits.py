@@ -31,6 +31,7 @@ def refusal_of(served: Documents, query: str, operation: str | None = None) -> d
         ("{ viewer { " + " ".join(f"a{n}: __typename" for n in range(61)) + " } }", "aliases"),
         ("{ viewer { __typename " + "@skip(if: false) " * 61 + "} }", "directives"),
         ("{ " + "__typename " * 21 + "}", "root fields"),
+        ("{ __typename } fragment Unused on Viewer { " + "id " * 401 + "}", "fields"),
         ("{ __typename }" + "".join(f" fragment F{n} on Query {{ __typename }}" for n in range(61)), "fragments"),
         ("mutation { a: complete(input: {}) { __typename } b: complete(input: {}) { __typename } }", "billable root field"),
         ("mutation { ...A ...B } fragment A on Mutation { complete } fragment B on Mutation { complete }", "billable root field"),

@@ -379,3 +379,33 @@ async def test_the_viewer_knows_its_token(shared_world: World) -> None:
         "isOperator": False, "account": None, "workspace": {"slug": "home"},
         "token": {"name": "service", "workspace": {"slug": "home"}, "role": "MEMBER"},
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("misplaced", "said"),
+    [
+        ({"valuez": OPENAI_KEY}, "unknown field 'valuez'"),
+        ({"verify": OPENAI_KEY}, "Boolean cannot represent a non boolean value."),
+        ({"model": {"name": "m", "type": OPENAI_KEY}}, "does not exist in 'ModelType' enum"),
+        ({"values": [{"value": OPENAI_KEY}]}, "required field 'field'"),
+        ({"values": [{"field": {"a": OPENAI_KEY}}]}, "String cannot represent a non string value."),
+        ({"values": OPENAI_KEY}, "to be an object"),
+    ],
+)
+async def test_a_secret_in_the_wrong_place_is_not_said_back(world: World, misplaced: dict[str, Any], said: str) -> None:
+    answer = await world.ask("owner", CREATE, input={"provider": "openai", "values": [], **misplaced})
+
+    (error,) = answer["errors"]
+    assert said in error["message"]
+    assert OPENAI_KEY not in str(answer)
+    assert error["extensions"]["code"] == "BAD_REQUEST"
+
+
+async def test_a_secret_written_into_the_document_is_not_said_back(world: World) -> None:
+    query = f"""mutation {{ createCredential(input: {{ provider: "openai", values: [], verify: "{OPENAI_KEY}", other: "{OPENAI_KEY}" }})
+      {{ errors {{ code }} }} }}"""
+
+    answer = await world.ask("owner", query)
+
+    assert [error["message"].partition(" ")[0] for error in answer["errors"]] == ["Boolean", "Expected"]
+    assert OPENAI_KEY not in str(answer)

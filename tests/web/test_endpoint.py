@@ -87,6 +87,8 @@ async def test_other_methods_and_forms_are_refused(view: View) -> None:
         ("*/*", "application/json"),
         (f"{GRAPHQL}, application/graphql+json, application/json, text/event-stream, multipart/mixed", GRAPHQL),
         ("text/event-stream;q=0, application/json", "application/json"),
+        ("*/*, application/json;q=0", GRAPHQL),
+        ("application/*;q=0, application/json", "application/json"),
     ],
 )
 async def test_the_answer_has_the_form_that_the_client_likes_best(view: View, accept: str, media: str) -> None:
