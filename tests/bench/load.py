@@ -18,20 +18,25 @@ import uvloop
 
 _STAMP = re.compile(rb"(\d{9}\.\d{6}) ")
 _WORD = b"word "
+_READ = 2**16
 
 
 @dataclass(slots=True)
 class Seen:
-    """What one call saw: times in seconds."""
+    """What one call saw: times in seconds. `rest` is the piece of an event whose end has not come yet."""
 
     first: float | None = None
     chunks: int = 0
     gaps: list[float] = field(default_factory=list)
     ways: list[float] = field(default_factory=list)
     last: float = 0.0
+    rest: bytes = b""
 
     def take(self, data: bytes, began: float) -> None:
-        """Count the chunks in what has come."""
+        """Count the chunks in what has come; what may be half a chunk waits for more."""
+        data = self.rest + data
+        cut = data.rfind(b"}") + 1
+        data, self.rest = data[:cut], data[cut:]
         stamps = _STAMP.findall(data)
         count = len(stamps) or data.count(_WORD)
         if not count:
@@ -46,65 +51,77 @@ class Seen:
         self.ways += [now - float(stamp) for stamp in stamps]
 
 
-def request(job: dict[str, Any], body: Any, accept: str) -> bytes:
-    """Return an HTTP request as bytes."""
-    content = json.dumps(body).encode()
-    token = f"authorization: Bearer {job['token']}\r\n" if job.get("token") else ""
-    head = (
-        f"POST {job['path']} HTTP/1.1\r\nhost: 127.0.0.1:{job['port']}\r\ncontent-type: application/json\r\n"
-        f"accept: {accept}\r\n{token}content-length: {len(content)}\r\n\r\n"
-    )
-    return head.encode() + content
+@dataclass(slots=True)
+class Client:
+    """One kept connection of a worker, which makes its calls one after the other."""
 
+    job: dict[str, Any]
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    calls: int = 0
 
-async def unary(job: dict[str, Any], connection: Any) -> Seen:
-    """Make one call that is answered as a whole, on a connection that is kept."""
-    reader, writer = connection
-    seen, began = Seen(), time.monotonic()
-    writer.write(request(job, job["body"], "application/json"))
-    head = await reader.readuntil(b"\r\n\r\n")
-    length = int(re.search(rb"content-length: *(\d+)", head, re.IGNORECASE)[1])  # type: ignore[index]
-    data = await reader.readexactly(length)
-    seen.take(data, began)
-    if not seen.chunks:
-        raise RuntimeError(f"unexpected answer: {data[:300]!r}")
-    return seen
+    @classmethod
+    async def connect(cls, job: dict[str, Any]) -> "Client":
+        """Connect; over WebSocket up to the acknowledgement of the client's introduction."""
+        client = cls(job, *await asyncio.open_connection("127.0.0.1", job["port"], limit=2**20))
+        if job["kind"] == "socket":
+            await client._introduce()
+        return client
 
+    async def call(self) -> Seen:
+        """Make one call and read it to its end."""
+        self.calls += 1
+        return await {"unary": self._unary, "sse": self._sse, "socket": self._socket}[self.job["kind"]]()
 
-async def sse(job: dict[str, Any]) -> Seen:
-    """Read one stream of server-sent events."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", job["port"], limit=2**20)
-    seen, began = Seen(), time.monotonic()
-    writer.write(request(job, job["body"], "text/event-stream"))
-    while seen.chunks < job["chunks"]:
-        data = await reader.read(2**16)
-        if not data:
-            break
+    async def _unary(self) -> Seen:
+        seen, began = Seen(), time.monotonic()
+        self._request("application/json")
+        head = await self.reader.readuntil(b"\r\n\r\n")
+        length = int(re.search(rb"content-length: *(\d+)", head, re.IGNORECASE)[1])  # type: ignore[index]
+        data = await self.reader.readexactly(length)
         seen.take(data, began)
-    writer.close()
-    return seen
+        if not seen.chunks:
+            raise RuntimeError(f"unexpected answer: {data[:300]!r}")
+        return seen
 
+    async def _sse(self) -> Seen:
+        seen, began, tail = Seen(), time.monotonic(), b""
+        self._request("text/event-stream")
+        while not tail.endswith(b"\r\n0\r\n\r\n") and (data := await self.reader.read(_READ)):
+            seen.take(data, began)
+            tail = (tail + data)[-8:]
+        return seen
 
-async def socket(job: dict[str, Any]) -> Seen:
-    """Read one subscription over graphql-transport-ws."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", job["port"], limit=2**20)
-    key = base64.b64encode(os.urandom(16)).decode()
-    writer.write(
-        f"GET {job['path']} HTTP/1.1\r\nhost: 127.0.0.1:{job['port']}\r\nconnection: Upgrade\r\nupgrade: websocket\r\n"
-        f"sec-websocket-version: 13\r\nsec-websocket-key: {key}\r\nsec-websocket-protocol: graphql-transport-ws\r\n\r\n".encode()
-    )
-    await reader.readuntil(b"\r\n\r\n")
-    writer.write(_frame({"type": "connection_init", "payload": {"authorization": f"Bearer {job['token']}"}}))
-    await reader.read(2**16)
-    seen, began = Seen(), time.monotonic()
-    writer.write(_frame({"id": "1", "type": "subscribe", "payload": job["body"]}))
-    while seen.chunks < job["chunks"]:
-        data = await reader.read(2**16)
-        if not data:
-            break
-        seen.take(data, began)
-    writer.close()
-    return seen
+    async def _socket(self) -> Seen:
+        seen, began, tail = Seen(), time.monotonic(), b""
+        name = str(self.calls)
+        end = json.dumps({"id": name, "type": "complete"}, separators=(",", ":")).encode()
+        self.writer.write(_frame({"id": name, "type": "subscribe", "payload": self.job["body"]}))
+        while not tail.endswith(end) and (data := await self.reader.read(_READ)):
+            seen.take(data, began)
+            tail = (tail + data)[-len(end) :]
+        return seen
+
+    def _request(self, accept: str) -> None:
+        job, content = self.job, json.dumps(self.job["body"]).encode()
+        token = f"authorization: Bearer {job['token']}\r\n" if job.get("token") else ""
+        head = (
+            f"POST {job['path']} HTTP/1.1\r\nhost: 127.0.0.1:{job['port']}\r\ncontent-type: application/json\r\n"
+            f"accept: {accept}\r\n{token}content-length: {len(content)}\r\n\r\n"
+        )
+        self.writer.write(head.encode() + content)
+
+    async def _introduce(self) -> None:
+        job, key = self.job, base64.b64encode(os.urandom(16)).decode()
+        self.writer.write(
+            f"GET {job['path']} HTTP/1.1\r\nhost: 127.0.0.1:{job['port']}\r\nconnection: Upgrade\r\n"
+            f"upgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: {key}\r\n"
+            "sec-websocket-protocol: graphql-transport-ws\r\n\r\n".encode()
+        )
+        await self.reader.readuntil(b"\r\n\r\n")
+        self.writer.write(_frame({"type": "connection_init", "payload": {"authorization": f"Bearer {job['token']}"}}))
+        await self.reader.readuntil(b"connection_ack")
+        await self.reader.readuntil(b"}")
 
 
 def _frame(message: Any) -> bytes:
@@ -121,12 +138,9 @@ async def run(job: dict[str, Any]) -> dict[str, Any]:
 
     async def worker(number: int) -> None:
         await asyncio.sleep(job["ramp_s"] * number / job["at_once"])
-        connection = await asyncio.open_connection("127.0.0.1", job["port"]) if job["kind"] == "unary" else None
-        for _ in waiting:
-            if job["kind"] == "unary":
-                seen.append(await unary(job, connection))
-            else:
-                seen.append(await (sse(job) if job["kind"] == "sse" else socket(job)))
+        client = await Client.connect(job)
+        seen.extend([await client.call() for _ in waiting])
+        client.writer.close()
 
     began = time.monotonic()
     await asyncio.gather(*(worker(number) for number in range(job["at_once"])))

@@ -60,7 +60,7 @@ class Connection(asyncio.Protocol):
         for number in range(chunks):
             if delay:
                 await asyncio.sleep(delay if number else 0)
-            elif number % 8 == 7:
+            else:
                 await asyncio.sleep(0)
             text = f"{time.monotonic():016.6f} " if delay else TEXT
             self._event(b'{"id":"x","choices":[{"index":0,"delta":{"content":"%s"}}]}' % text.encode())
