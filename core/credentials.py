@@ -8,6 +8,7 @@ from uuid import UUID
 
 from core.access import Permission, Viewer, require, workspace_of
 from core.app import App
+from core.changes import Change, Noun
 from core.configuration import Configuration
 from core.entities import Credential, CredentialStatus, ModelRow, ModelSource
 from core.errors import (
@@ -27,6 +28,7 @@ from core.errors import (
 from core.forms import check_form
 from core.ids import uuid7
 from core.jobs import ValidateCredential
+from core.live import tell_differences
 from core.manifest_files import custom_card
 from core.model_types import ModelKey, ModelType
 from core.ports import Transaction
@@ -95,6 +97,7 @@ async def create_credential(app: App, viewer: Viewer, new: NewCredential) -> tup
             summary=f"Created the credential {credential.name!r} of {credential.provider}",
         )
         after = await tx.configuration(workspace_id)
+        tell_differences(tx, before, after)
     return after, after.credentials[credential.id]
 
 
@@ -129,6 +132,7 @@ async def activate_credential(app: App, viewer: Viewer, credential_id: UUID) -> 
             summary=f"Made the credential {credential.name!r} of {credential.provider} the active one",
         )
         after = await tx.configuration(workspace_id)
+        tell_differences(tx, configuration, after)
     return after, after.credentials[credential_id]
 
 
@@ -164,6 +168,7 @@ async def delete_credential(app: App, viewer: Viewer, credential_id: UUID) -> De
             summary=f"Deleted the credential {credential.name!r} of {credential.provider}",
         )
         after = await tx.configuration(workspace_id)
+        tell_differences(tx, before, after)
     return Deleted(configuration=after, credential=credential, removed_model=removed)
 
 
@@ -388,12 +393,17 @@ async def _set_status(
     problem: Problem | None,
     validated_at: datetime | None,
 ) -> None:
+    workspace_id = credential.workspace_id
     async with app.storage.transaction() as tx:
-        await tx.credentials.set_status(
-            credential.workspace_id,
+        is_set = await tx.credentials.set_status(
+            workspace_id,
             credential.id,
             version=credential.version,
             status=status,
             problem=problem,
             validated_at=validated_at,
         )
+        if is_set:
+            key = str(credential.id)
+            tx.news.add(Change(workspace_id=workspace_id, noun=Noun.CREDENTIAL, key=key, status=status.value))
+            tx.news.add(Change(workspace_id=workspace_id, noun=Noun.PROVIDER, key=credential.provider))

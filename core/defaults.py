@@ -8,6 +8,7 @@ from core.access import Permission, Viewer, require, workspace_of
 from core.app import App
 from core.configuration import Configuration
 from core.errors import InvalidInput
+from core.live import tell_differences
 from core.model_types import ModelKey, ModelType
 from core.plan import ModelReference
 from core.resolve import Request, resolve
@@ -49,7 +50,9 @@ async def set_default_models(
                 if key is not None
                 else f"Cleared the default {default.type}",
             )
-        return await tx.configuration(workspace_id)
+        after = await tx.configuration(workspace_id)
+        tell_differences(tx, before, after)
+    return after
 
 
 def _usable(app: App, configuration: Configuration, default: NewDefault, number: int) -> ModelKey | None:

@@ -20,6 +20,7 @@ from core.errors import (
     NotFound,
     QuotaExceeded,
 )
+from core.live import tell_differences
 from core.model_types import ModelFeature, ModelKey, ModelType
 from core.provider import ConfigurationMethod, Manifest
 from core.resolve import Known, Request, find_model, resolve
@@ -151,6 +152,7 @@ async def add_model(app: App, viewer: Viewer, new: NewModel) -> tuple[Configurat
             summary=f"Added the model {key.name!r} of {key.provider} with the credential {credential.name!r}",
         )
         after = await tx.configuration(workspace_id)
+        tell_differences(tx, before, after)
     return after, _known(app, after, key)
 
 
@@ -176,6 +178,7 @@ async def set_model_enabled(
             summary=f"Switched the model {key.name!r} of {key.provider} {'on' if enabled else 'off'}",
         )
         after = await tx.configuration(workspace_id)
+        tell_differences(tx, before, after)
     return after, _known(app, after, key)
 
 

@@ -8,6 +8,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from uuid import UUID
 
 from core.access import Viewer
+from core.changes import Change
 from core.configuration import Configuration
 from core.entities import (
     Account,
@@ -253,6 +254,14 @@ class Outbox(Protocol):
         ...
 
 
+class News(Protocol):
+    """What a transaction has to tell."""
+
+    def add(self, change: Change) -> None:
+        """Tell of a change once the transaction is committed; further changes of the same object become one."""
+        ...
+
+
 class Transaction(Protocol):
     """One SQL transaction with the nouns on it. Leaving the block commits, an exception rolls back."""
 
@@ -266,6 +275,7 @@ class Transaction(Protocol):
     invocations: Invocations
     audit: Audit
     outbox: Outbox
+    news: News
 
     async def configuration(self, workspace_id: UUID) -> Configuration:
         """Return the configuration as this transaction sees it. NotFound if the workspace is gone."""
@@ -300,8 +310,12 @@ class Changes(Protocol):
     """News between processes: small messages by publish and subscribe, lost when nobody listens."""
 
     async def publish(self, channel: str, message: bytes) -> None: ...
-    def listen(self, channel: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
-        """Iterate messages from the moment the block is entered."""
+    def listen(self, channel: str, *, complete: bool = False) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """Iterate messages from the moment the block is entered. ServerUnavailable when that cannot begin.
+
+        After a lost connection it goes on, without what was published meanwhile; with `complete` it ends instead with
+        ServerUnavailable as soon as anything may have been missed.
+        """
         ...
 
 

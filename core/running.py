@@ -1,4 +1,4 @@
-"""The completions that this process owns: their tasks, their grace, their end at shutdown."""
+"""The completions that this process owns: their tasks, their grace, their end at shutdown; and who follows changes."""
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from core.errors import Cancelled, ModelyardError, ServerUnavailable
+from core.followers import Followers
 from core.stream import EventStream
 
 
@@ -50,6 +51,7 @@ class Running:
         self._group: asyncio.TaskGroup | None = None
         self._background: set[asyncio.Task[None]] = set()
         self.closing = False
+        self.followers = Followers()
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator["Running"]:
@@ -65,6 +67,7 @@ class Running:
         self.closing = True
         for owned in list(self._owned.values()):
             owned.cancel(ServerUnavailable("This server is stopping; ask again in a moment."))
+        self.followers.end(ServerUnavailable("This server is stopping; ask again in a moment."))
         for task in self._background:
             task.cancel()
 

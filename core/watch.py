@@ -8,6 +8,7 @@ from core.access import Permission, Viewer
 from core.app import App
 from core.completion import CANCEL_CHANNEL, cancelled_by_request
 from core.errors import Cancelled
+from core.live import check_follower
 from core.model_types.llm import InterruptReason
 
 log = logging.getLogger(__name__)
@@ -23,17 +24,20 @@ def watch(app: App) -> None:
 
 
 async def check_access(app: App) -> None:
-    """Send away readers, and end calls, whose token stands for nobody any more or not in that workspace; one read."""
-    running = app.running.all()
+    """Send away readers and followers, and end calls, whose token stands for nobody any more or not there; one read."""
+    running, followers = app.running.all(), list(app.running.followers)
     tokens = {owned.stream.token_id for owned in running}
     tokens |= {reader.token_id for owned in running for reader in owned.stream.readers}
+    tokens |= {follower.token_id for follower in followers}
     if not tokens:
         return
     viewers = await app.identity.viewers(list(tokens))
+    for follower in followers:
+        check_follower(viewers[follower.token_id], follower)
     for owned in running:
         stream = owned.stream
         for reader in list(stream.readers):
-            if not _may_still(viewers.get(reader.token_id), stream.workspace_id):
+            if reader.token_id in viewers and not _may_still(viewers[reader.token_id], stream.workspace_id):
                 reader.interrupt(InterruptReason.UNAUTHORIZED)
         if not _may_still(viewers.get(stream.token_id), stream.workspace_id):
             owned.cancel(Cancelled("The token that began this completion is no longer valid here."))

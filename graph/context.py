@@ -58,6 +58,12 @@ class Context:
         self.viewer = viewers[self.who.token_id]
         self._loaders = None
 
+    def renew(self, viewer: Viewer) -> None:
+        """Begin anew with who asks now: what is told next is read as it is then."""
+        self.viewer = viewer
+        self._loaders = None
+        self._configurations.clear()
+
     async def aclose(self) -> None:
         """Forget what was loaded; reads that are under way end by themselves."""
         self._configurations.clear()

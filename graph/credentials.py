@@ -1,14 +1,18 @@
 """Credentials: named, sealed values of a provider's form."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated
+from uuid import UUID
 
 import strawberry
 
 from core import entities
+from core.access import Permission
 from core.catalog import Catalog
+from core.changes import Change, ChangeKind, Noun
 from core.configuration import Configuration
 from core.credentials import (
     ModelName,
@@ -18,19 +22,21 @@ from core.credentials import (
     delete_credential,
 )
 from core.entities import CredentialStatus
-from core.errors import CredentialUnreadable, InvalidInput
+from core.errors import CredentialUnreadable, InvalidInput, NotFound
 from core.forms import shown
+from core.live import Topic, follow
 from core.model_types import ModelKey as CoreModelKey
 from core.provider import Values
 from core.resolve import credential_problem, find_model
 from core.secret import Secret
 from graph import ids, links
+from graph.changes import seen, workspace_followed
 from graph.connections import Connection, Page, Place, list_page
 from graph.context import Context, Info
 from graph.links import ModelLink, ProviderLink
 from graph.mutations import ERRORS, INPUT, mutation
 from graph.problems import UserError
-from graph.types import Node, attribute, described, input_type, object_type, resolved
+from graph.types import Node, argument, attribute, described, input_type, object_type, resolved, streamed
 from graph.values import ModelKey, ModelType
 
 described(
@@ -362,6 +368,71 @@ class CredentialMutations:
             model=links.model(configuration, known) if known is not None else None,
             errors=[],
         )
+
+
+# ---- changes as they happen
+
+
+@object_type
+class CredentialChange:
+    """What happened to a credential."""
+
+    kind: ChangeKind = attribute("What happened.")
+    id: strawberry.ID = attribute("The credential's id.")
+    credential: Credential | None = attribute("The credential as it is now; null where it is gone.", default=None)
+
+
+@strawberry.type(name="Subscription")
+class CredentialSubscriptions:
+    """Changes of credentials."""
+
+    @streamed
+    async def credential_changed(
+        self,
+        info: Info,
+        workspace_id: Annotated[
+            strawberry.ID | None,
+            argument("The workspace; left out, the credential's, else the token's or the only one of your account."),
+        ] = None,
+        credential_id: Annotated[
+            strawberry.ID | None, argument("Only this credential: it comes first, as CURRENT.")
+        ] = None,
+    ) -> AsyncGenerator[CredentialChange, None]:
+        """Streams changes of credentials: their values and names, their status, which is active.
+
+        Ends after DELETED where one credential is followed; with an error when access ends, or when changes may have been
+        missed: subscribe again. Needs CREDENTIAL_READ.
+        """
+        context = info.context
+        place = ids.given_credential_place(credential_id, ("credentialId",)) if credential_id is not None else None
+        given = ids.optional_uuid(workspace_id, "Workspace", ("workspaceId",))
+        topic = Topic(
+            workspace_id=workspace_followed(context, given, place[0] if place is not None else None),
+            noun=Noun.CREDENTIAL,
+            permission=Permission.CREDENTIAL_READ,
+            key=str(place[1]) if place is not None else None,
+        )
+        news = follow(context.app, context.who, topic)
+        if place is not None:
+            configuration = await context.configuration(topic.workspace_id)
+            if topic.workspace_id != place[0] or place[1] not in configuration.credentials:
+                raise NotFound("There is no such credential, or it is not one of yours.", path=("credentialId",))
+        return seen(context, news, _credential_change)
+
+
+async def _credential_change(context: Context, change: Change) -> CredentialChange | None:
+    configuration, key = await context.configuration(change.workspace_id), UUID(change.key)
+    found = configuration.credentials.get(key)
+    kind = ChangeKind.DELETED if found is None and change.kind is ChangeKind.CURRENT else change.kind
+    if found is None and kind is not ChangeKind.DELETED:
+        return None  # it is gone by now, which is told next
+    if found is not None and change.status == CredentialStatus.VALIDATING and change.status != found.status:
+        found = replace(found, status=CredentialStatus.VALIDATING, problem=None)
+    return CredentialChange(
+        kind=kind,
+        id=ids.credential_id(change.workspace_id, key),
+        credential=links.optional_credential(configuration, found),
+    )
 
 
 def values_of(given: Sequence[CredentialValueInput], path: tuple[str, ...]) -> dict[str, str | None]:

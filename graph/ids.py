@@ -106,11 +106,20 @@ def given_credential(text: str, path: tuple[str, ...] = ("id",)) -> UUID:
     Raises:
         NotFound: it is no credential's id.
     """
+    return given_credential_place(text, path)[1]
+
+
+def given_credential_place(text: str, path: tuple[str, ...] = ("id",)) -> tuple[UUID, UUID]:
+    """Return the workspace and key of a credential's id in an input.
+
+    Raises:
+        NotFound: it is no credential's id.
+    """
     found = decode(text)
     keys = credential_of(found[1]) if found is not None and found[0] == "Credential" else None
     if keys is None:
         raise NotFound("There is no credential of this id, or it is not one of yours.", path=path)
-    return keys[1]
+    return keys
 
 
 def key_of(text: str, type_name: str) -> UUID | None:

@@ -422,9 +422,9 @@ def _unnamed(event: llm.CompletionEvent) -> llm.CompletionEvent:
     return event
 
 
-@object_type
-class Subscription:
-    """What is streamed."""
+@strawberry.type(name="Subscription")
+class CompletionSubscriptions:
+    """Completions as they are written."""
 
     @streamed
     async def completion(

@@ -128,6 +128,9 @@ OPEN = frozenset(
         "CompletionFailed",
         "CompletionInterrupted",
         "CompletionEvent",
+        # events of what is followed: following has checked
+        "CredentialChange",
+        "ProviderChange",
         # what mutations answer: the use cases have checked
         "ApiTokenPayload",
         "CompletePayload",

@@ -1,11 +1,16 @@
 """Providers: services that serve models, as a workspace has them."""
 
+from collections.abc import AsyncGenerator
 from typing import Annotated
 
 import strawberry
 
+from core.access import Permission
+from core.changes import Change, ChangeKind, Noun
 from core.configuration import Configuration
 from core.entities import CredentialStatus
+from core.errors import NotFound
+from core.live import Topic, follow
 from core.models import ModelQuery, ModelStatus
 from core.provider import ConfigurationMethod, Manifest
 from core.providers_state import (
@@ -21,6 +26,7 @@ from core.providers_state import (
 )
 from core.resolve import preferred_type
 from graph import ids, links
+from graph.changes import seen, workspace_followed
 from graph.connections import After, Before, Connection, First, Last, Page, list_page, page_of
 from graph.context import Context, Info
 from graph.credentials import CredentialLevel, credential_page
@@ -28,7 +34,7 @@ from graph.forms import FormField
 from graph.links import CredentialLink, ModelLink, WorkspaceLink
 from graph.models import model_page
 from graph.problems import UserError
-from graph.types import Node, argument, described, object_type, resolved
+from graph.types import Node, argument, attribute, described, object_type, resolved, streamed
 from graph.values import ModelKeyInput, ModelType, ProviderType
 
 described(
@@ -209,6 +215,65 @@ class Provider(Node):
             include_deprecated=bool(include_deprecated),
         )
         return model_page(info.context, self.configuration, page_of(first, after, last, before), query)
+
+
+# ---- changes as they happen
+
+
+@object_type
+class ProviderChange:
+    """What happened to a provider, as a workspace has it."""
+
+    kind: ChangeKind = attribute("What happened.")
+    id: strawberry.ID = attribute("The provider's id.")
+    provider: Provider | None = attribute("The provider as it is now.", default=None)
+
+
+@strawberry.type(name="Subscription")
+class ProviderSubscriptions:
+    """Changes of providers."""
+
+    @streamed
+    async def provider_changed(
+        self,
+        info: Info,
+        workspace_id: Annotated[
+            strawberry.ID | None,
+            argument("The workspace; left out, the token's, or the only one that your account belongs to."),
+        ] = None,
+        provider: Annotated[
+            str | None, argument("Only this provider, by its name or an alias: it comes first, as CURRENT.")
+        ] = None,
+    ) -> AsyncGenerator[ProviderChange, None]:
+        """Streams changes of providers: their credentials, models, preference and status.
+
+        Ends with an error when access ends, or when changes may have been missed: subscribe again. Needs MODEL_READ.
+        """
+        context = info.context
+        given = ids.optional_uuid(workspace_id, "Workspace", ("workspaceId",))
+        name = context.app.catalog.canonical(provider) if provider is not None else None
+        topic = Topic(
+            workspace_id=workspace_followed(context, given),
+            noun=Noun.PROVIDER,
+            permission=Permission.MODEL_READ,
+            key=name,
+        )
+        news = follow(context.app, context.who, topic)
+        if provider is not None and name is None:
+            raise NotFound(f"There is no provider {provider!r}.", path=("provider",))
+        return seen(context, news, _provider_change)
+
+
+async def _provider_change(context: Context, change: Change) -> ProviderChange | None:
+    manifest = context.app.catalog.manifest(change.key)
+    if manifest is None:
+        return None
+    configuration = await context.configuration(change.workspace_id)
+    return ProviderChange(
+        kind=change.kind,
+        id=ids.encode("Provider", change.workspace_id, change.key),
+        provider=Provider(configuration=configuration, manifest=manifest),
+    )
 
 
 def provider_page(

@@ -9,13 +9,14 @@ from graphql import GraphQLInputObjectType, GraphQLObjectType, GraphQLScalarType
 from strawberry.schema.config import StrawberryConfig
 
 from graph.completion_events import EVENT_TYPES
-from graph.credentials import CredentialMutations
+from graph.credentials import CredentialMutations, CredentialSubscriptions
 from graph.defaults import DefaultMutations
 from graph.invocations import InvocationMutations
-from graph.llm import CompletionMutations, Subscription
+from graph.llm import CompletionMutations, CompletionSubscriptions
 from graph.models import ModelMutations
 from graph.nodes import NodeQuery
 from graph.permissions import guard
+from graph.providers import ProviderSubscriptions
 from graph.scalars import SCALARS, refuse_nul
 from graph.server import ServerQuery
 from graph.tokens import TokenMutations
@@ -42,6 +43,11 @@ class Mutation(
     InvocationMutations,
 ):
     """What can be changed. Every field needs a token, takes one `input`, and answers with what changed and `errors`."""
+
+
+@object_type
+class Subscription(CompletionSubscriptions, CredentialSubscriptions, ProviderSubscriptions):
+    """What is streamed. Every field needs a token."""
 
 
 def build() -> strawberry.Schema:

@@ -18,22 +18,37 @@ log = logging.getLogger(__name__)
 _KEPT = 1000
 _SUBSCRIBE_S = 5.0
 _AGAIN_S = 0.5
+_BEAT_S = 5.0
 
 
 class _Listener:
-    """One reader of a channel: a bounded queue that loses its oldest message when nobody reads."""
+    """One reader of a channel: a bounded queue that loses its oldest message when nobody reads.
 
-    def __init__(self) -> None:
-        self.queue: asyncio.Queue[bytes] = asyncio.Queue(_KEPT)
+    One that is to be complete ends there instead, and wherever else something may have been missed.
+    """
+
+    def __init__(self, *, complete: bool) -> None:
+        self.complete = complete
+        self.queue: asyncio.Queue[bytes | None] = asyncio.Queue(_KEPT)
 
     def give(self, message: bytes) -> None:
         if self.queue.full():
+            if self.complete:
+                self.lose()
+                return
             self.queue.get_nowait()
         self.queue.put_nowait(message)
 
+    def lose(self) -> None:
+        """End after what was heard before."""
+        if self.queue.full():
+            self.queue.get_nowait()
+        self.queue.put_nowait(None)
+
     async def messages(self) -> AsyncIterator[bytes]:
-        while True:
-            yield await self.queue.get()
+        while (message := await self.queue.get()) is not None:
+            yield message
+        raise ServerUnavailable("News may have been missed: the connection that brings them was lost.", retry_after=1.0)
 
 
 class RedisChanges:
@@ -53,9 +68,12 @@ class RedisChanges:
             await self._redis.publish(channel, message)
 
     @asynccontextmanager
-    async def listen(self, channel: str) -> AsyncIterator[AsyncIterator[bytes]]:
-        """Iterate messages from the moment the block is entered. ServerUnavailable when Redis is away."""
-        listener = _Listener()
+    async def listen(self, channel: str, *, complete: bool = False) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Iterate messages from the moment the block is entered. ServerUnavailable when Redis is away.
+
+        With `complete` the messages end with ServerUnavailable when some may have been missed.
+        """
+        listener = _Listener(complete=complete)
         self._listeners[channel].add(listener)
         try:
             await self._subscribe(channel)
@@ -104,9 +122,16 @@ class RedisChanges:
                 log.warning("news from other processes is not heard for now: %s", error)
             except Exception:
                 log.exception("news from other processes is not heard for now")
-            for event in self._confirmed.values():
-                event.clear()
+            self._lost()
             await asyncio.sleep(_AGAIN_S)
+
+    def _lost(self) -> None:
+        for event in self._confirmed.values():
+            event.clear()
+        for listeners in self._listeners.values():
+            for listener in listeners:
+                if listener.complete:
+                    listener.lose()
 
     async def _read_connected(self) -> None:
         await self._wanted.wait()
@@ -114,16 +139,24 @@ class RedisChanges:
             await pubsub.subscribe(*self._confirmed)
             self._pubsub = pubsub
             try:
+                is_asked = False
                 while True:
-                    message = await pubsub.get_message(timeout=None)
+                    message = await pubsub.get_message(timeout=_BEAT_S)
                     if message is not None:
+                        is_asked = False
                         self._take(message)
+                    elif is_asked:
+                        raise ConnectionError("Redis does not answer any more")
+                    else:
+                        is_asked = True
+                        await pubsub.ping()
             finally:
                 self._pubsub = None
 
     def _take(self, message: dict[str, object]) -> None:
         channel, data = message["channel"], message["data"]
-        assert isinstance(channel, bytes)
+        if not isinstance(channel, bytes):  # the answer to a ping
+            return
         name = channel.decode()
         if message["type"] == "subscribe":
             if name in self._confirmed:

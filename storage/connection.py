@@ -1,6 +1,6 @@
 """One SQL transaction as the nouns use it: statements in, rows out, foreign errors translated."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -8,10 +8,32 @@ from uuid import UUID
 from sqlalchemy import Executable, Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from core.changes import Change, ChangeKind, Noun
 from core.ports import Clock
 from storage.engine import Upsert, translated
 
 Parameters = Mapping[str, Any] | Sequence[Mapping[str, Any]]
+
+
+class News:
+    """What is to be told once a transaction is committed: of each object one change."""
+
+    def __init__(self) -> None:
+        self._changes: dict[tuple[UUID, Noun, str], Change] = {}
+
+    def add(self, change: Change) -> None:
+        """Tell of a change; of an object that this transaction created, it stays the creation."""
+        place = (change.workspace_id, change.noun, change.key)
+        earlier = self._changes.pop(place, None)
+        if earlier is not None and earlier.kind is ChangeKind.CREATED and change.kind is ChangeKind.UPDATED:
+            change = earlier
+        self._changes[place] = change
+
+    def __iter__(self) -> Iterator[Change]:
+        return iter(self._changes.values())
+
+    def __bool__(self) -> bool:
+        return bool(self._changes)
 
 
 class Connection:
@@ -22,6 +44,7 @@ class Connection:
         self.clock = clock
         self.versions: dict[UUID, int] = {}
         self.has_jobs = False
+        self.news = News()
 
     @property
     def engine(self) -> str:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from uuid import UUID
@@ -143,8 +143,8 @@ class _AfterCommit:
         def pass_on(committed: Connection) -> None:
             for workspace_id, version in committed.versions.items():
                 snapshots.changed(workspace_id, version)
-            if committed.versions:
-                background.start(_publish(changes, committed.versions))
+            if committed.versions or committed.news:
+                background.start(_publish(changes, committed))
             if committed.has_jobs:
                 relay.nudge()
 
@@ -155,11 +155,16 @@ class _AfterCommit:
             self._pass_on(committed)
 
 
-async def _publish(changes: RedisChanges, versions: Mapping[UUID, int]) -> None:
-    """Tell other processes of new versions; they would notice by themselves with their next call."""
+async def _publish(changes: RedisChanges, committed: Connection) -> None:
+    """Tell every process of new versions, which they would notice with their next call too, and of what has changed.
+
+    Where Redis is away, those who follow have lost it too, and know that they may have missed something.
+    """
     try:
-        for workspace_id, version in versions.items():
+        for workspace_id, version in committed.versions.items():
             await changes.publish(configurations.CHANNEL, configurations.to_message(workspace_id, version))
+        for change in committed.news:
+            await changes.publish(change.channel, change.to_message())
     except ServerUnavailable as error:
         log.warning("a change of configuration was not published: %s", error)
 

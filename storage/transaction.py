@@ -17,6 +17,7 @@ from core.ports import (
     Invocations,
     Members,
     Models,
+    News,
     Outbox,
     ProviderRows,
     Tokens,
@@ -40,7 +41,10 @@ from storage.workspaces import SqlWorkspaces
 T = TypeVar("T")
 
 AfterCommit = Callable[[Connection], None]
-"""Is told after a commit what it brought: `versions` of configurations, and whether it `has_jobs`. Must not block."""
+"""Is told after a commit what it brought: `versions` of configurations, `news`, and whether it `has_jobs`.
+
+Must not block.
+"""
 
 
 class SqlTransaction:
@@ -59,6 +63,7 @@ class SqlTransaction:
         self.invocations: Invocations = SqlInvocations(connection)
         self.audit: Audit = SqlAudit(connection)
         self.outbox: Outbox = SqlOutbox(connection)
+        self.news: News = connection.news
 
     async def configuration(self, workspace_id: UUID) -> Configuration:
         """Return the configuration as this transaction sees it. NotFound if the workspace is gone."""
@@ -92,7 +97,7 @@ class SqlStorage:
         async with _translated(self.engines.writing()) as raw:
             connection = Connection(raw, self._clock)
             yield connection
-        if connection.versions or connection.has_jobs:
+        if connection.versions or connection.has_jobs or connection.news:
             self._after_commit(connection)
 
     async def read_hot(self, work: Callable[[SyncConnection], T]) -> T:

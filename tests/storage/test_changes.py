@@ -79,6 +79,28 @@ async def test_a_reader_that_does_not_read_loses_the_oldest_and_holds_no_more_th
     await pool.aclose()
 
 
+async def test_a_listener_that_is_to_be_complete_ends_where_it_may_have_missed_something(redis_url: str) -> None:
+    channel, crowded = str(uuid.uuid4()), str(uuid.uuid4())
+    pool = open_pool(redis_url)
+    changes = RedisChanges(pool)
+
+    async with changes.listen(channel, complete=True) as messages, changes.listen(crowded, complete=True) as idle:
+        await changes.publish(channel, b"before")
+        for number in range(1100):
+            await changes.publish(crowded, b"%d" % number)
+        assert await anext(messages) == b"before"
+        async with Redis.from_url(absolute(redis_url)) as admin:
+            await admin.client_kill_filter(_type="pubsub")
+        for missing in (messages, idle):
+            with pytest.raises(ServerUnavailable, match="missed"):
+                async with asyncio.timeout(10):
+                    async for _ in missing:
+                        pass
+
+    await changes.close()
+    await pool.aclose()
+
+
 async def test_without_redis_listening_and_publishing_say_so(tmp_path: Path) -> None:
     pool = open_pool(f"unix://{tmp_path}/nothing.sock")
     changes = RedisChanges(pool)
