@@ -49,6 +49,22 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Invitation:
+    """A place in a workspace that waits for a person. `invited_by` None: the service token `token_id` invited them."""
+
+    id: UUID
+    workspace_id: UUID
+    email: str
+    name: str | None
+    role: Role
+    invited_by: UUID | None
+    token_id: UUID
+    expires_at: datetime
+    accepted_at: datetime | None
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ApiToken:
     """A bearer token without its secret: personal (no workspace), of an account in a workspace, or a service token."""
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, Generic, Protocol, TypeVar
 from uuid import UUID
 
-from core.access import Viewer
+from core.access import Role, Viewer
 from core.changes import Change
 from core.configuration import Configuration
 from core.entities import (
@@ -15,6 +15,7 @@ from core.entities import (
     ApiToken,
     Credential,
     CredentialStatus,
+    Invitation,
     Invocation,
     Member,
     ModelRow,
@@ -120,6 +121,10 @@ class Accounts(Protocol):
     """People."""
 
     async def get_many(self, account_ids: Sequence[UUID]) -> Mapping[UUID, Account]: ...
+    async def by_email(self, email: str) -> Account | None:
+        """Return the account of an e-mail address, however it is capitalised."""
+        ...
+
     async def insert(self, account: Account) -> None:
         """AlreadyExists if the e-mail is taken."""
         ...
@@ -138,6 +143,11 @@ class Workspaces(Protocol):
         """Insert with its first data key. AlreadyExists if the slug is taken."""
         ...
 
+    async def rename(self, workspace_id: UUID, name: str) -> None: ...
+    async def delete(self, workspace_id: UUID) -> None:
+        """Delete it with its data keys and everything that belongs to it; its audit entries stay, of no workspace."""
+        ...
+
     async def touch(self, workspace_id: UUID) -> int:
         """Raise the configuration's version, publish it after commit, and return it.
 
@@ -147,12 +157,44 @@ class Workspaces(Protocol):
 
 
 class Members(Protocol):
-    """Memberships."""
+    """Memberships. Changes of a workspace's members need `workspaces.touch` in the same transaction."""
 
-    async def insert(self, member: Member) -> None: ...
-    async def get(self, member_id: UUID) -> Member | None: ...
-    async def of_account(self, account_id: UUID) -> Sequence[Member]: ...
+    async def insert(self, member: Member) -> None:
+        """AlreadyExists if the account is a member already."""
+        ...
+
+    async def get_many(self, member_ids: Sequence[UUID]) -> Mapping[UUID, Member]: ...
+    async def of_accounts(self, account_ids: Sequence[UUID]) -> Mapping[UUID, Sequence[Member]]:
+        """Return the memberships of each account, oldest first."""
+        ...
+
+    async def find(self, workspace_id: UUID, account_id: UUID) -> Member | None:
+        """Return the place of an account in a workspace."""
+        ...
+
+    async def set_role(self, member_id: UUID, role: Role) -> bool:
+        """Change the role, unless that would leave the workspace without an OWNER; tell whether it was changed."""
+        ...
+
+    async def delete(self, member_id: UUID) -> bool:
+        """Delete the membership, unless it is the last OWNER's; tell whether it was deleted."""
+        ...
+
     async def page(self, workspace_id: UUID, page: PageRequest, *, role: str | None) -> Slice[Member]: ...
+
+
+class Invitations(Protocol):
+    """Invitations: one an e-mail address and workspace."""
+
+    async def put(self, invitation: Invitation, secret_hash: bytes) -> None:
+        """Insert with the SHA-256 of its secret; an older one of the same address ends with it."""
+        ...
+
+    async def accept(self, secret_hash: bytes, at: datetime) -> Invitation | None:
+        """Use up an invitation that is neither used nor expired, and return it; None where there is none such."""
+        ...
+
+    async def by_hash(self, secret_hash: bytes) -> Invitation | None: ...
 
 
 class Tokens(Protocol):
@@ -160,6 +202,11 @@ class Tokens(Protocol):
 
     async def insert(self, token: ApiToken, secret_hash: bytes) -> None: ...
     async def get(self, token_id: UUID) -> ApiToken | None: ...
+    async def get_many(self, token_ids: Sequence[UUID]) -> Mapping[UUID, ApiToken]: ...
+    async def revoke_of_member(self, workspace_id: UUID, account_id: UUID, at: datetime) -> None:
+        """Revoke the tokens of a workspace that stand for an account."""
+        ...
+
     async def revoke(self, token_id: UUID, at: datetime) -> None:
         """Revoke once; a second time changes nothing."""
         ...
@@ -268,6 +315,7 @@ class Transaction(Protocol):
     accounts: Accounts
     workspaces: Workspaces
     members: Members
+    invitations: Invitations
     tokens: Tokens
     credentials: Credentials
     providers: ProviderRows

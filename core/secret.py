@@ -1,4 +1,4 @@
-"""A value that shows itself to nobody, and the bearer secrets that tokens are."""
+"""A value that shows itself to nobody, and the secrets that tokens and invitations are."""
 
 import base64
 import hashlib
@@ -6,6 +6,7 @@ import os
 from typing import final
 
 PREFIX = "my_"
+INVITATION_PREFIX = "inv_"
 SHOWN = 9
 """How many characters of a bearer secret are stored to be shown, its fixed prefix included."""
 
@@ -41,11 +42,11 @@ class Secret:
         raise TypeError("a Secret is not serialised")
 
 
-def new_secret() -> Secret:
-    """Return a new bearer secret of 256 random bits."""
-    return Secret(PREFIX + base64.urlsafe_b64encode(os.urandom(32)).decode().rstrip("="))
+def new_secret(prefix: str = PREFIX) -> Secret:
+    """Return a new secret of 256 random bits."""
+    return Secret(prefix + base64.urlsafe_b64encode(os.urandom(32)).decode().rstrip("="))
 
 
 def hash_secret(secret: str) -> bytes:
-    """Return what is stored and looked up of a bearer secret: its SHA-256."""
+    """Return what is stored and looked up of a token's or invitation's secret: its SHA-256."""
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()

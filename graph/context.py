@@ -52,10 +52,11 @@ class Context:
         """Let the rest of the operation see the configuration that a mutation left."""
         self._configurations[configuration.workspace_id] = configuration
 
-    async def look_again(self) -> None:
-        """Read anew who asks: a mutation has changed what they belong to."""
-        viewers = await self.app.identity.viewers([self.who.token_id])
-        self.viewer = viewers[self.who.token_id]
+    async def look_again(self, token_id: UUID | None = None) -> None:
+        """Read anew who asks: a mutation has changed what they belong to, or given them a token."""
+        token_id = token_id or self.who.token_id
+        viewers = await self.app.identity.viewers([token_id])
+        self.viewer = viewers[token_id]
         self._loaders = None
 
     def renew(self, viewer: Viewer) -> None:

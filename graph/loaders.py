@@ -84,14 +84,12 @@ async def _workspaces(tx: Transaction, ids: Sequence[UUID]) -> Mapping[UUID, Wor
 
 
 async def _tokens(tx: Transaction, ids: Sequence[UUID]) -> Mapping[UUID, ApiToken]:
-    found = [await tx.tokens.get(token_id) for token_id in ids]
-    return {token.id: token for token in found if token is not None}
+    return await tx.tokens.get_many(ids)
 
 
 async def _members(tx: Transaction, ids: Sequence[UUID]) -> Mapping[UUID, Member]:
-    found = [await tx.members.get(member_id) for member_id in ids]
-    return {member.id: member for member in found if member is not None}
+    return await tx.members.get_many(ids)
 
 
 async def _memberships_of(tx: Transaction, ids: Sequence[UUID]) -> Mapping[UUID, Sequence[Member]]:
-    return {account_id: await tx.members.of_account(account_id) for account_id in ids}
+    return await tx.members.of_accounts(ids)

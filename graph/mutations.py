@@ -8,9 +8,12 @@ import strawberry
 
 from core.errors import ModelyardError, Unauthenticated
 from graph.problems import UserError
-from graph.types import argument, text_of
+from graph.types import argument, attribute, object_type, text_of
 
 P = ParamSpec("P")
+
+
+ERRORS = "What went wrong; empty when all went well."
 
 
 class Payload(Protocol):
@@ -43,6 +46,12 @@ def mutation(payload: Callable[..., T]) -> Callable[[Callable[P, Awaitable[T]]],
     return declare
 
 
-ERRORS = "What went wrong; empty when all went well."
+@object_type
+class DeletedPayload:
+    """What came of a deletion."""
+
+    deleted_id: strawberry.ID | None = attribute("The id of what is gone; null when it failed.", default=None)
+    errors: list[UserError] = attribute(ERRORS)
+
 
 INPUT = argument("What is asked for.")

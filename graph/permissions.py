@@ -22,6 +22,7 @@ from graphql import (
 from core.access import OPERATOR_PERMISSIONS, Permission, Viewer
 from core.errors import Forbidden
 from core.tokens import may_see_token
+from graph.context import Context
 from graph.invocations import may_see_invocation
 from graph.tokens import ApiToken
 from graph.viewer import may_see_member
@@ -132,18 +133,24 @@ OPEN = frozenset(
         "CredentialChange",
         "ProviderChange",
         # what mutations answer: the use cases have checked
+        "AddMemberPayload",
         "ApiTokenPayload",
         "CompletePayload",
         "CreateApiTokenPayload",
         "CredentialPayload",
         "DefaultModelsPayload",
         "DeleteCredentialPayload",
+        "DeletedPayload",
         "InvocationPayload",
+        "MemberPayload",
         "ModelPayload",
         "WorkspacePayload",
     }
 )
 """Types that are reached only by fields that are guarded, and hold nothing of their own to guard."""
+
+ANONYMOUS = frozenset({("Mutation", "acceptInvitation")})
+"""Root fields that need no token: what they are given proves who asks."""
 
 ROOTS = frozenset({"Query", "Mutation", "Subscription"})
 INSTALLATION = frozenset({P.SERVER_READ})
@@ -167,7 +174,7 @@ def guard(schema: GraphQLSchema) -> None:
             continue
         for name, field in object_type.fields.items():
             rule = _rule(type_name, name, field, connections)
-            if type_name in ROOTS:
+            if type_name in ROOTS and (type_name, name) not in ANONYMOUS:
                 _authenticate(field)
             if rule is not None and not isinstance(rule, Free):
                 _wrap(field, rule)
@@ -227,28 +234,28 @@ def _wrap(field: GraphQLField, rule: Permission | Own) -> None:
     field.extensions = {**field.extensions, "guarded": True}
 
     def guarded(source: Any, info: GraphQLResolveInfo[Any], **arguments: Any) -> Any:
-        viewer, workspace_id = info.context.who, getattr(source, "workspace_id", None)
+        context, workspace_id = info.context, getattr(source, "workspace_id", None)
         is_checked = isinstance(rule, Permission) and (workspace_id is not None or rule in INSTALLATION)
         if is_checked:
-            _check(viewer, rule, workspace_id)  # type: ignore[arg-type]
+            _check(context.who, rule, workspace_id)  # type: ignore[arg-type]
         found = resolve(source, info, **arguments)
         if is_checked:
             return found
         if isawaitable(found):
-            return _after(viewer, rule, found, workspace_id)
-        return _checked(viewer, rule, found, workspace_id)
+            return _after(context, rule, found, workspace_id)
+        return _checked(context, rule, found, workspace_id)
 
     field.resolve = guarded
 
 
-async def _after(viewer: Viewer, rule: Permission | Own, found: Awaitable[Any], workspace_id: UUID | None) -> Any:
-    return _checked(viewer, rule, await found, workspace_id)
+async def _after(context: Context, rule: Permission | Own, found: Awaitable[Any], workspace_id: UUID | None) -> Any:
+    return _checked(context, rule, await found, workspace_id)
 
 
-def _checked(viewer: Viewer, rule: Permission | Own, found: Any, workspace_id: UUID | None) -> Any:
+def _checked(context: Context, rule: Permission | Own, found: Any, workspace_id: UUID | None) -> Any:
     for value in found if isinstance(found, list) else (found,):
         if value is not None:
-            _check_value(viewer, rule, value, workspace_id)
+            _check_value(context.who, rule, value, workspace_id)
     return found
 
 

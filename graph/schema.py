@@ -13,6 +13,7 @@ from graph.credentials import CredentialMutations, CredentialSubscriptions
 from graph.defaults import DefaultMutations
 from graph.invocations import InvocationMutations
 from graph.llm import CompletionMutations, CompletionSubscriptions
+from graph.members import MemberMutations
 from graph.models import ModelMutations
 from graph.nodes import NodeQuery
 from graph.permissions import guard
@@ -35,6 +36,7 @@ class Query(ViewerQuery, WorkspaceQuery, NodeQuery, ServerQuery):
 @object_type
 class Mutation(
     WorkspaceMutations,
+    MemberMutations,
     TokenMutations,
     CredentialMutations,
     ModelMutations,
@@ -42,7 +44,7 @@ class Mutation(
     CompletionMutations,
     InvocationMutations,
 ):
-    """What can be changed. Every field needs a token, takes one `input`, and answers with what changed and `errors`."""
+    """What can be changed. Every field but `acceptInvitation` needs a token, takes one `input`, and answers with what changed and `errors`."""
 
 
 @object_type

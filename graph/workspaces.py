@@ -13,7 +13,7 @@ from core.errors import InvalidInput
 from core.models import ModelQuery, ModelStatus
 from core.providers_state import ProviderQuery
 from core.resolve import find_model
-from core.workspaces import create_workspace
+from core.workspaces import create_workspace, delete_workspace, update_workspace
 from graph import ids
 from graph.access import Permission, Role
 from graph.connections import (
@@ -33,7 +33,7 @@ from graph.defaults import DefaultModel, all_defaults
 from graph.invocations import Invocation, InvocationFilter, invocation_page
 from graph.members import Member, member_page
 from graph.models import Model, key_of, model_page
-from graph.mutations import ERRORS, INPUT, mutation
+from graph.mutations import ERRORS, INPUT, DeletedPayload, mutation
 from graph.problems import UserError
 from graph.providers import Provider, provider_page
 from graph.route import Route, find_route
@@ -324,6 +324,22 @@ class CreateWorkspaceInput:
     )
 
 
+@input_type
+class UpdateWorkspaceInput:
+    """What is to change in a workspace; what is left out stays."""
+
+    id: strawberry.ID = attribute("The workspace's id.")
+    name: str | None = attribute("What it is to be called, 1 to 100 characters.", default=strawberry.UNSET)
+
+
+@input_type
+class DeleteWorkspaceInput:
+    """Which workspace is to go, for good."""
+
+    id: strawberry.ID = attribute("The workspace's id.")
+    confirm_name: str = attribute("Its name, to show that this one is meant.")
+
+
 @object_type
 class WorkspacePayload:
     """What came of a change of a workspace."""
@@ -343,3 +359,20 @@ class WorkspaceMutations:
         made = await create_workspace(context.app, context.who, input.name, input.slug)
         await context.look_again()
         return WorkspacePayload(workspace=Workspace(workspace=made), errors=[])
+
+    @mutation(WorkspacePayload)
+    async def update_workspace(self, info: Info, input: Annotated[UpdateWorkspaceInput, INPUT]) -> WorkspacePayload:
+        """Renames a workspace. Needs WORKSPACE_MANAGE."""
+        if input.name is None:
+            raise InvalidInput("A workspace has a name: leave `name` out to keep it.", path=("name",))
+        context, workspace_id = info.context, ids.given_uuid(input.id, "Workspace")
+        name = input.name if input.name is not strawberry.UNSET else None
+        changed = await update_workspace(context.app, context.who, workspace_id, name=name)
+        return WorkspacePayload(workspace=Workspace(workspace=changed), errors=[])
+
+    @mutation(DeletedPayload)
+    async def delete_workspace(self, info: Info, input: Annotated[DeleteWorkspaceInput, INPUT]) -> DeletedPayload:
+        """Deletes a workspace, its keys and everything in it, for good; its calls end. Needs WORKSPACE_DELETE."""
+        workspace_id = ids.given_uuid(input.id, "Workspace")
+        await delete_workspace(info.context.app, info.context.who, workspace_id, input.confirm_name)
+        return DeletedPayload(deleted_id=input.id, errors=[])

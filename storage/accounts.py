@@ -33,6 +33,11 @@ class SqlAccounts:
         rows = await self._connection.rows(select(accounts).where(accounts.c.id.in_(account_ids)))
         return {row.id: _account(row) for row in rows}
 
+    async def by_email(self, email: str) -> Account | None:
+        """Return the account of an e-mail address, however it is capitalised."""
+        row = await self._connection.row(select(accounts).where(accounts.c.email == email.lower()))
+        return None if row is None else _account(row)
+
     async def insert(self, account: Account) -> None:
         """Insert; AlreadyExists if the e-mail is taken, however it is capitalised."""
         await self._connection.run(

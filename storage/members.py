@@ -1,10 +1,25 @@
 """Memberships, as rows."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Column, ForeignKey, Index, Row, String, Table, UniqueConstraint, Uuid, insert, select
+from sqlalchemy import (
+    Column,
+    ForeignKey,
+    Index,
+    Row,
+    String,
+    Table,
+    UniqueConstraint,
+    Uuid,
+    delete,
+    exists,
+    insert,
+    or_,
+    select,
+    update,
+)
 
 from core.access import Role
 from core.entities import Member
@@ -24,6 +39,16 @@ members = Table(
     UniqueConstraint("workspace_id", "account_id"),
     Index(None, "account_id", "workspace_id"),
     Index(None, "workspace_id", "id"),
+)
+
+_others = members.alias("others")
+_IS_NOT_LAST_OWNER = or_(
+    members.c.role != Role.OWNER.value,
+    exists().where(
+        _others.c.workspace_id == members.c.workspace_id,
+        _others.c.role == Role.OWNER.value,
+        _others.c.id != members.c.id,
+    ),
 )
 
 
@@ -46,17 +71,44 @@ class SqlMembers:
             )
         )
 
-    async def get(self, member_id: UUID) -> Member | None:
-        """Return a membership."""
-        row = await self._connection.row(select(members).where(members.c.id == member_id))
+    async def get_many(self, member_ids: Sequence[UUID]) -> Mapping[UUID, Member]:
+        """Return those that exist, by id."""
+        rows = await self._connection.rows(select(members).where(members.c.id.in_(member_ids)))
+        return {row.id: _member(row) for row in rows}
+
+    async def of_accounts(self, account_ids: Sequence[UUID]) -> Mapping[UUID, Sequence[Member]]:
+        """Return the memberships of each account, oldest first."""
+        rows = await self._connection.rows(
+            select(members).where(members.c.account_id.in_(account_ids)).order_by(members.c.id)
+        )
+        found: dict[UUID, list[Member]] = {}
+        for row in rows:
+            found.setdefault(row.account_id, []).append(_member(row))
+        return found
+
+    async def find(self, workspace_id: UUID, account_id: UUID) -> Member | None:
+        """Return the place of an account in a workspace."""
+        row = await self._connection.row(
+            select(members).where(within(members, workspace_id), members.c.account_id == account_id)
+        )
         return None if row is None else _member(row)
 
-    async def of_account(self, account_id: UUID) -> Sequence[Member]:
-        """Return the memberships of an account, oldest first."""
-        rows = await self._connection.rows(
-            select(members).where(members.c.account_id == account_id).order_by(members.c.id)
-        )
-        return [_member(row) for row in rows]
+    async def set_role(self, member_id: UUID, role: Role) -> bool:
+        """Change the role, unless that would leave the workspace without an OWNER; tell whether it was changed.
+
+        `workspaces.touch` comes before: two at once would each see the other's owner.
+        """
+        statement = update(members).where(members.c.id == member_id)
+        if role is not Role.OWNER:
+            statement = statement.where(_IS_NOT_LAST_OWNER)
+        return await self._connection.run(statement.values(role=role.value, updated_at=self._connection.now())) == 1
+
+    async def delete(self, member_id: UUID) -> bool:
+        """Delete the membership, unless it is the last OWNER's; tell whether it was deleted.
+
+        `workspaces.touch` comes before: two at once would each see the other's owner.
+        """
+        return await self._connection.run(delete(members).where(members.c.id == member_id, _IS_NOT_LAST_OWNER)) == 1
 
     async def page(self, workspace_id: UUID, page: PageRequest, *, role: str | None) -> Slice[Member]:
         """Return the members of a workspace, oldest first."""

@@ -1,5 +1,6 @@
 """Bearer tokens, as rows: the hash of the secret, never the secret."""
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -85,6 +86,23 @@ class SqlTokens:
         """Return a token."""
         row = await self._connection.row(select(api_tokens).where(api_tokens.c.id == token_id))
         return None if row is None else _token(row)
+
+    async def get_many(self, token_ids: Sequence[UUID]) -> Mapping[UUID, ApiToken]:
+        """Return those that exist, by id."""
+        rows = await self._connection.rows(select(api_tokens).where(api_tokens.c.id.in_(token_ids)))
+        return {row.id: _token(row) for row in rows}
+
+    async def revoke_of_member(self, workspace_id: UUID, account_id: UUID, at: datetime) -> None:
+        """Revoke the tokens of a workspace that stand for an account."""
+        await self._connection.run(
+            update(api_tokens)
+            .where(
+                within(api_tokens, workspace_id),
+                api_tokens.c.account_id == account_id,
+                api_tokens.c.revoked_at.is_(None),
+            )
+            .values(revoked_at=at, updated_at=at)
+        )
 
     async def revoke(self, token_id: UUID, at: datetime) -> None:
         """Revoke once; a second time changes nothing."""

@@ -14,6 +14,7 @@ from core.ports import (
     Audit,
     Clock,
     Credentials,
+    Invitations,
     Invocations,
     Members,
     Models,
@@ -30,6 +31,7 @@ from storage.cipher import Cipher
 from storage.connection import Connection
 from storage.credentials import SqlCredentials
 from storage.engine import Engines, translated
+from storage.invitations import SqlInvitations
 from storage.invocations import SqlInvocations
 from storage.members import SqlMembers
 from storage.models import SqlModels
@@ -56,6 +58,7 @@ class SqlTransaction:
         self.accounts: Accounts = SqlAccounts(connection)
         self.workspaces: Workspaces = workspaces
         self.members: Members = SqlMembers(connection)
+        self.invitations: Invitations = SqlInvitations(connection)
         self.tokens: Tokens = SqlTokens(connection)
         self.credentials: Credentials = SqlCredentials(connection, workspaces)
         self.providers: ProviderRows = SqlProviders(connection)

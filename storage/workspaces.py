@@ -16,6 +16,7 @@ from sqlalchemy import (
     UniqueConstraint,
     Uuid,
     bindparam,
+    delete,
     insert,
     or_,
     select,
@@ -130,6 +131,18 @@ class SqlWorkspaces:
                 updated_at=workspace.updated_at,
             )
         )
+
+    async def rename(self, workspace_id: UUID, name: str) -> None:
+        """Give it another name."""
+        await self._connection.run(
+            update(workspaces)
+            .where(workspaces.c.id == workspace_id)
+            .values(name=name, updated_at=self._connection.now())
+        )
+
+    async def delete(self, workspace_id: UUID) -> None:
+        """Delete it with its data keys and everything that belongs to it; its audit entries stay, of no workspace."""
+        await self._connection.run(delete(workspaces).where(workspaces.c.id == workspace_id))
 
     async def touch(self, workspace_id: UUID) -> int:
         """Raise the configuration's version, and publish it after the commit.

@@ -66,8 +66,8 @@ async def test_members_are_listed_by_role_and_by_account(app: App) -> None:
     async with app.storage.read() as tx:
         editors = await tx.members.page(other.id, ALL, role="EDITOR")
         everyone = await tx.members.page(other.id, ALL, role=None)
-        mine = await tx.members.of_account(tenant.account.id)
-        found = await tx.members.get(joined.id)
+        mine = (await tx.members.of_accounts([tenant.account.id]))[tenant.account.id]
+        found = (await tx.members.get_many([joined.id])).get(joined.id)
 
     assert list(editors.items) == [joined]
     assert everyone.total == 2
