@@ -4,15 +4,20 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from core.catalog import Catalog
-from core.ports import Changes, Clock, Configurations, Health, Identity, InvocationLog, Storage, Vault
+from core.ports import Changes, Clock, Configurations, EventLog, Health, Identity, InvocationLog, Storage, Vault
+from core.recorder import Recorder
 from core.running import Running
 from core.settings import Settings
+from core.tailer import Tailer
 from core.wire.egress import Egress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class App:
-    """Everything a use case may need. `process_id` names this process in leases; `running` holds its completions."""
+    """Everything a use case may need. `process_id` names this process in leases; `running` holds its completions.
+
+    `recorder` writes their events into `log`, `tailer` reads those of other processes from it.
+    """
 
     settings: Settings
     process_id: UUID
@@ -26,4 +31,7 @@ class App:
     changes: Changes
     health: Health
     running: Running
+    log: EventLog
+    recorder: Recorder
+    tailer: Tailer
     egress: Egress

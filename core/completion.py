@@ -1,5 +1,6 @@
 """The use cases of a completion: begin one, read it, wait for its end, cancel it."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from uuid import UUID
@@ -7,14 +8,22 @@ from uuid import UUID
 from core.access import Permission, Viewer, require, workspace_of
 from core.app import App
 from core.entities import Invocation, InvocationStatus
-from core.errors import Cancelled, ModelyardError, NotFound, Problem, ServerUnavailable
+from core.errors import Cancelled, InvalidInput, ModelyardError, NotFound, Problem, ServerUnavailable
 from core.ids import uuid7
-from core.model_types.llm import CompletionEvent, CompletionFailed, CompletionFinished
+from core.journal import Written, written
+from core.model_types import ModelType
+from core.model_types.llm import CompletionEvent, CompletionFailed, CompletionFinished, InterruptReason
 from core.owner import Owner
 from core.plan import CompletionRequest, plan
+from core.recorder import taken_over
 from core.stream import EventStream, Reader
+from core.tailer import DEAD_AFTER_S
 
 CANCEL_CHANNEL = "modelyard:cancel"
+CANCEL_AGAIN_S = 0.25
+CANCEL_WAIT_S = 3.0
+LOG_AGAIN_S = 0.1
+LOG_WAIT_S = 15.0
 
 
 async def stream_completion(
@@ -29,6 +38,54 @@ async def stream_completion(
     async with aclosing(reader.batches()) as batches:
         async for batch in batches:
             yield batch
+
+
+async def rejoin(app: App, viewer: Viewer, invocation_id: UUID, after: int) -> Reader:
+    """Return a reader of a completion that the viewer began, run by whatever process, until 10 minutes after its end.
+
+    Where the log is not to be had for the moment, it is waited for. A process that stops sends the reader elsewhere.
+
+    Raises:
+        InvalidInput: no event has such a number.
+        NotFound: the viewer has begun no such completion, or its events are not kept any more.
+        ServerUnavailable: Redis is away.
+    """
+    if after < -1:
+        raise InvalidInput("`after` is the number of an event: 0 or more.", path=("after",))
+    if app.running.closing:
+        reader = EventStream(invocation_id, UUID(int=0), viewer.principal, viewer.token_id).join(viewer.token_id, after)
+        reader.interrupt(InterruptReason.SHUTDOWN)
+        return reader
+    waiting = _Patience(app)
+    while (stream := await _stream(app, invocation_id)) is None:
+        record = await _own_record(app, viewer, invocation_id)
+        if record.status is not InvocationStatus.RUNNING:
+            raise NotFound(
+                "The events of this call are no longer there: they are kept for 10 minutes after its end.",
+                path=("invocationId",),
+            )
+        if await waiting.is_over(record.owner):
+            stream = EventStream(invocation_id, record.workspace_id, record.principal, record.token_id)
+            stream.end(taken_over(invocation_id, 0), taken_over=True)
+            break
+    if stream.principal != viewer.principal or not viewer.can(stream.workspace_id, Permission.MODEL_INVOKE):
+        raise _unknown()
+    return stream.join(viewer.token_id, after)
+
+
+async def logged_output(app: App, invocation_id: UUID) -> Written | None:
+    """Return what the log says that a completion produced; None where it has no delta, or there is no log.
+
+    Raises:
+        ServerUnavailable: Redis is away.
+    """
+    count, lines = 0, b""
+    while entries := (await app.log.read({invocation_id: count}, 0)).get(invocation_id):
+        for entry in entries:
+            lines += entry.lines
+            count = entry.first + entry.count + (entry.end is not None)
+    found = written(lines)
+    return found if found.produced else None
 
 
 async def complete(
@@ -72,6 +129,7 @@ async def start(app: App, viewer: Viewer, request: CompletionRequest, *, streami
     )
     await app.invocations.admit(invocation)
     stream = EventStream(invocation.id, workspace_id, invocation.principal, viewer.token_id)
+    app.recorder.track(stream)
     reader = stream.join(viewer.token_id)
     owner = Owner(app, invocation, stream, steps, streaming=streaming)
     owner.owned = app.running.start(stream, owner.run(), app.settings.grace_seconds)
@@ -92,13 +150,82 @@ async def cancel(app: App, viewer: Viewer, invocation_id: UUID) -> Invocation:
         owned.cancel(cancelled_by_request())
         await owned.stream.finished()
     elif invocation.status is InvocationStatus.RUNNING:
-        await app.changes.publish(CANCEL_CHANNEL, invocation_id.bytes)
+        return await _cancel_elsewhere(app, viewer, invocation_id)
     return await _cancellable(app, viewer, invocation_id)
 
 
 def cancelled_by_request() -> Cancelled:
     """Return the reason that a cancelled completion ends with."""
     return Cancelled("The completion was cancelled by `cancelInvocation`.")
+
+
+async def _cancel_elsewhere(app: App, viewer: Viewer, invocation_id: UUID) -> Invocation:
+    """Tell the owner, again where it did not hear, and wait for its record of the end for a few seconds."""
+    loop = asyncio.get_running_loop()
+    until, tell_at = loop.time() + CANCEL_WAIT_S, 0.0
+    while True:
+        if loop.time() >= tell_at:
+            await app.changes.publish(CANCEL_CHANNEL, invocation_id.bytes)
+            tell_at = loop.time() + CANCEL_AGAIN_S
+        await asyncio.sleep(CANCEL_AGAIN_S / 10)
+        invocation = await _cancellable(app, viewer, invocation_id)
+        if invocation.status is not InvocationStatus.RUNNING or loop.time() > until:
+            return invocation
+
+
+class _Patience:
+    """Waits for a log that is not there: soon after the beginning, and when Redis has lost it, its owner writes it."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self._loop = asyncio.get_running_loop()
+        self._until = self._loop.time() + LOG_WAIT_S
+        self._missed_since: float | None = None
+
+    async def is_over(self, owner: UUID) -> bool:
+        """Wait a little; tell whether the owner is dead, so that no log will come.
+
+        Raises:
+            ServerUnavailable: the owner lives, and the log did not come in time.
+        """
+        now = self._loop.time()
+        if await self._app.tailer.is_alive(owner):
+            self._missed_since = None
+        elif self._missed_since is None:
+            self._missed_since = now
+        elif now - self._missed_since >= DEAD_AFTER_S:
+            return True
+        if now > self._until:
+            raise ServerUnavailable(
+                "The events of this call are not there yet; ask again in a moment.", retry_after=1.0
+            )
+        await asyncio.sleep(LOG_AGAIN_S)
+        return False
+
+
+async def _stream(app: App, invocation_id: UUID) -> EventStream | None:
+    """Return the completion's stream in this process, by its log if another runs it; Redis may be away for a while."""
+    until = asyncio.get_running_loop().time() + LOG_WAIT_S
+    while True:
+        try:
+            return app.recorder.find(invocation_id) or await app.tailer.find(invocation_id)
+        except ServerUnavailable:
+            if asyncio.get_running_loop().time() > until:
+                raise
+            await asyncio.sleep(LOG_AGAIN_S)
+
+
+async def _own_record(app: App, viewer: Viewer, invocation_id: UUID) -> Invocation:
+    async with app.storage.read() as tx:
+        found = await tx.invocations.get_many(list(viewer.memberships), [invocation_id])
+    record = found.get(invocation_id)
+    if record is None or record.principal != viewer.principal or record.model.type is not ModelType.LLM:
+        raise _unknown()
+    return record
+
+
+def _unknown() -> NotFound:
+    return NotFound("There is no Invocation of this id, or it is not one of yours.", path=("invocationId",))
 
 
 async def _cancellable(app: App, viewer: Viewer, invocation_id: UUID) -> Invocation:

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from itertools import groupby
 
 from core.app import App
 from core.counting import estimate_usage
@@ -21,7 +22,6 @@ from core.errors import (
 from core.ids import uuid7
 from core.model_types import Usage
 from core.model_types.llm import (
-    AssistantMessage,
     Attempt,
     CompletionEvent,
     CompletionFailed,
@@ -36,7 +36,6 @@ from core.model_types.llm import (
     ReasoningPiece,
     TextDelta,
     TextPiece,
-    ToolCall,
     ToolCallDelta,
     ToolCallPiece,
     UsagePiece,
@@ -49,43 +48,29 @@ from core.stream import EventStream
 
 log = logging.getLogger(__name__)
 
-MAX_ANSWER_CHARACTERS = 8 * 1024 * 1024
-"""An answer longer than this is taken for a fault of the provider."""
+MAX_ANSWER = 7 * 1024 * 1024
+"""An answer of more bytes is taken for a fault of the provider."""
+
+MAX_LOGGED = MAX_ANSWER + 768 * 1024
+"""What its events may take in the log, which has room for 8 MiB."""
+
+JOINED_ABOVE = 16
+"""How many pieces that came at once are passed on as they are; more are joined where they are of a kind."""
 
 SETTLE_WAIT_S = 5.0
 SETTLE_RETRY_S = (0.5, 1.0, 2.0, 5.0, 10.0)
 
 
 class Answer:
-    """What has been produced so far, gathered from pieces."""
+    """What is known of the answer besides the events: its size in bytes, and what belongs to its end."""
 
-    __slots__ = ("calls", "characters", "continuation", "finish", "reasoning", "text", "usage")
+    __slots__ = ("continuation", "finish", "size", "usage")
 
     def __init__(self) -> None:
-        self.text: list[str] = []
-        self.reasoning: list[str] = []
-        self.calls: dict[int, tuple[str, str, list[str]]] = {}
         self.usage: Usage | None = None
         self.finish: FinishReason | None = None
         self.continuation: str | None = None
-        self.characters = 0
-
-    def message(self) -> AssistantMessage:
-        """Return the whole answer."""
-        return AssistantMessage(
-            text="".join(self.text),
-            reasoning="".join(self.reasoning) if self.reasoning else None,
-            tool_calls=tuple(
-                ToolCall(id=id_, name=name, arguments="".join(parts))
-                for _, (id_, name, parts) in sorted(self.calls.items())
-            ),
-            continuation=self.continuation,
-        )
-
-    def produced(self) -> str:
-        """Return everything that the model wrote, for counting."""
-        calls = (name + "".join(parts) for _, name, parts in self.calls.values())
-        return "".join((*self.text, *self.reasoning, *calls))
+        self.size = 0
 
 
 class Owner:
@@ -184,46 +169,40 @@ class Owner:
             raise UpstreamProtocol(f"The answer of {step.key.provider} ended before the model had finished.")
 
     def _take(self, pieces: Sequence[Piece]) -> None:
-        """Turn pieces into numbered events, gather them, and hand them to the readers."""
+        """Turn pieces into numbered events and hand them to the readers."""
         answer, id_, sequence = self._answer, self._id, self._stream.next_sequence
         events: list[CompletionEvent] = []
-        for piece in pieces:
+        for piece in pieces if len(pieces) <= JOINED_ABOVE else _joined(pieces):
             if isinstance(piece, TextPiece):
-                answer.text.append(piece.text)
-                answer.characters += len(piece.text)
+                answer.size += _size(piece.text)
                 events.append(TextDelta(invocation_id=id_, sequence=sequence + len(events), text=piece.text))
             elif isinstance(piece, ReasoningPiece):
-                answer.reasoning.append(piece.text)
-                answer.characters += len(piece.text)
+                answer.size += _size(piece.text)
                 events.append(ReasoningDelta(invocation_id=id_, sequence=sequence + len(events), text=piece.text))
             elif isinstance(piece, ToolCallPiece):
-                events.append(self._tool_call(piece, sequence + len(events)))
+                answer.size += _size(piece.arguments)
+                events.append(
+                    ToolCallDelta(
+                        invocation_id=id_,
+                        sequence=sequence + len(events),
+                        index=piece.index,
+                        id=piece.id,
+                        name=piece.name,
+                        arguments=piece.arguments,
+                    )
+                )
             elif isinstance(piece, UsagePiece):
                 answer.usage = piece.usage
             elif isinstance(piece, FinishPiece):
                 answer.finish = piece.reason
             elif isinstance(piece, ContinuationPiece):
                 answer.continuation = piece.continuation
+        if answer.size > MAX_ANSWER or self._stream.journal.size > MAX_LOGGED:
+            raise UpstreamProtocol("The answer is longer than 7 MiB and was cut off.")
         if events:
             if self._first_delta is None:
                 self._first_delta = self._app.clock.monotonic()
             self._stream.append(events)
-        if answer.characters > MAX_ANSWER_CHARACTERS:
-            raise UpstreamProtocol("The answer is longer than 8 Mi characters and was cut off.")
-
-    def _tool_call(self, piece: ToolCallPiece, sequence: int) -> ToolCallDelta:
-        id_, name, parts = self._answer.calls.get(piece.index, ("", "", []))
-        parts.append(piece.arguments)
-        self._answer.calls[piece.index] = (piece.id or id_, piece.name or name, parts)
-        self._answer.characters += len(piece.arguments)
-        return ToolCallDelta(
-            invocation_id=self._id,
-            sequence=sequence,
-            index=piece.index,
-            id=piece.id,
-            name=piece.name,
-            arguments=piece.arguments,
-        )
 
     def _reroute(self, failed: Attempt, following: Step) -> None:
         self._stream.append(
@@ -260,7 +239,8 @@ class Owner:
         usage = self._usage()
         record = self._record(error, usage)
         settled = await self._settle(record)
-        self._stream.end(self._last_event(error, usage, record))
+        last = self._last_event(error, usage, record)
+        self._stream.end(await self._app.recorder.end(self._stream, last))
         for pause in (*SETTLE_RETRY_S, *([SETTLE_RETRY_S[-1]] * 60)):
             if settled or self._app.running.closing:
                 return
@@ -281,7 +261,7 @@ class Owner:
             return self._answer.usage
         if self._first_delta is None and self._answer.finish is None:
             return None
-        return estimate_usage(self._step.chat, self._answer.produced())
+        return estimate_usage(self._step.chat, self._stream.written().produced)
 
     def _record(self, error: ModelyardError | None, usage: Usage | None) -> Invocation:
         step = self._step
@@ -313,7 +293,7 @@ class Owner:
             invocation_id=self._id,
             sequence=sequence,
             finish_reason=self._answer.finish,
-            message=self._answer.message(),
+            message=self._stream.written().message(self._answer.continuation),
             usage=usage,
             cost=record.cost,
         )
@@ -355,6 +335,27 @@ class _Idle:
     def _move(self) -> None:
         if not self._deadline.expired():
             self._deadline.reschedule(min(self._end, self._loop.time() + self._idle_s))
+
+
+def _joined(pieces: Sequence[Piece]) -> list[Piece]:
+    """Return the pieces with neighbours of a kind joined, as far as nothing but their number changes."""
+    joined: list[Piece] = []
+    for kind, group in groupby(pieces, _kind):
+        if kind is TextPiece:
+            joined.append(TextPiece("".join([piece.text for piece in group])))  # type: ignore[union-attr]
+        elif kind is ReasoningPiece:
+            joined.append(ReasoningPiece("".join([piece.text for piece in group])))  # type: ignore[union-attr]
+        else:
+            joined.extend(group)
+    return joined
+
+
+def _kind(piece: Piece) -> type:
+    return type(piece)
+
+
+def _size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
 
 
 def _status(error: ModelyardError | None) -> InvocationStatus:

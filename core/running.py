@@ -1,9 +1,9 @@
 """The completions that this process owns: their tasks, their grace, their end at shutdown; and who follows changes."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 
 from core.errors import Cancelled, ModelyardError, ServerUnavailable
@@ -13,7 +13,11 @@ from core.stream import EventStream
 
 @dataclass(slots=True, kw_only=True)
 class Owned:
-    """A completion of this process. `reason` is set before its task is cancelled, and says why."""
+    """A completion of this process. `reason` is set before its task is cancelled, and says why.
+
+    `elsewhere` are the other processes in which somebody reads it, with when they last said so. `is_kept` tells whether
+    it goes on without readers for now.
+    """
 
     stream: EventStream
     task: asyncio.Task[None]
@@ -21,6 +25,8 @@ class Owned:
     reason: ModelyardError | None = None
     timer: asyncio.TimerHandle | None = None
     settling: bool = False
+    is_kept: Callable[[], bool] = bool
+    elsewhere: dict[UUID, float] = field(default_factory=dict)
 
     def cancel(self, reason: ModelyardError) -> None:
         """End the completion at the provider; its last event carries `reason`."""
@@ -29,7 +35,9 @@ class Owned:
             self.task.cancel()
 
     def abandoned(self) -> None:
-        """Cancel after the grace time, unless somebody joins before."""
+        """Cancel after the grace time, unless somebody joins before; not while somebody reads in another process."""
+        if self.elsewhere or self.is_kept() or self.timer is not None:
+            return
         reason = Cancelled("Every reader has left, and the time for coming back is over.")
         if self.grace_seconds <= 0:
             self.cancel(reason)
@@ -41,6 +49,16 @@ class Owned:
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
+
+    def read_elsewhere(self, process_id: UUID) -> None:
+        """Take note that another process has readers of it."""
+        self.elsewhere[process_id] = asyncio.get_running_loop().time()
+        self.joined()
+
+    def left_elsewhere(self, process_id: UUID) -> None:
+        """Take note that another process has no readers of it any more."""
+        if self.elsewhere.pop(process_id, None) is not None and not self.stream.readers and not self.stream.ended:
+            self.abandoned()
 
 
 class Running:
@@ -75,7 +93,7 @@ class Running:
         """Run `work` as the owner of `stream`. It must not raise."""
         assert self._group is not None, "Running is not open"
         task = self._group.create_task(work)
-        owned = Owned(stream=stream, task=task, grace_seconds=grace_seconds)
+        owned = Owned(stream=stream, task=task, grace_seconds=grace_seconds, is_kept=lambda: self.closing)
         stream.on_abandoned, stream.on_joined = owned.abandoned, owned.joined
         self._owned[stream.invocation_id] = owned
         task.add_done_callback(lambda _: self._forget(owned))

@@ -1,9 +1,12 @@
-"""The numbered events of one completion, held by its owner, and those who read them."""
+"""The numbered events of one completion, as one process holds them, and those who read them there."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from uuid import UUID
 
+import msgspec
+
+from core.journal import Journal, Written
 from core.model_types.llm import (
     CompletionEvent,
     CompletionFailed,
@@ -12,34 +15,59 @@ from core.model_types.llm import (
     InterruptReason,
 )
 
+End = CompletionFinished | CompletionFailed
+
+LAG_EVENTS = 4096
+LAG_BYTES = 512 * 1024
+"""How far behind a reader may be that had caught up once."""
+
+KEPT_EVENTS = 64
+"""How many events are kept as they are for readers who are a little late; others read the journal."""
+
+UNWRITTEN_EVENTS = 512
+"""How many events wait at most until they are written into the journal."""
+
+RETRY_AFTER_S = 1.0
+
 
 class Reader:
     """One who follows a completion: where they are, and whether they were sent away."""
 
-    __slots__ = ("interrupted", "position", "stream", "token_id", "waiter")
+    __slots__ = ("interrupted", "is_live", "position", "stream", "token_id", "waiter")
 
     def __init__(self, stream: "EventStream", token_id: UUID, after: int) -> None:
         self.stream = stream
         self.token_id = token_id
         self.position = after + 1
+        self.is_live = False
         self.waiter: asyncio.Future[None] | None = None
         self.interrupted: InterruptReason | None = None
 
     async def batches(self) -> AsyncGenerator[Sequence[CompletionEvent], None]:
-        """Yield what has come since the last time, until the terminal event or an interruption."""
-        stream, events = self.stream, self.stream.events
+        """Yield what has come since the last time, until the terminal event or an interruption.
+
+        A reader who had caught up and then fell too far behind is sent away; one who still reads what was before they
+        came may take their time.
+        """
+        stream, was_told_the_end = self.stream, False
         try:
             while True:
+                if self.interrupted is None and self.is_live and stream.is_far_behind(self.position):
+                    self.interrupted = InterruptReason.LAGGED
                 if self.interrupted is not None:
                     yield (self._interruption(self.interrupted),)
                     return
-                batch = events[self.position :]
+                batch = stream.read(self.position)
                 if batch:
                     self.position += len(batch)
+                    was_told_the_end = batch[-1] is stream.last
                     yield batch
-                elif stream.ended:
+                elif stream.last is not None:
+                    if stream.was_taken_over and not was_told_the_end:
+                        yield (msgspec.structs.replace(stream.last, sequence=self.position),)
                     return
                 else:
+                    self.is_live = True
                     self.waiter = asyncio.get_running_loop().create_future()
                     await self.waiter
         finally:
@@ -47,7 +75,8 @@ class Reader:
 
     def interrupt(self, reason: InterruptReason) -> None:
         """Send this reader away with a last event; the completion goes on."""
-        self.interrupted = reason
+        if self.interrupted is None:
+            self.interrupted = reason
         self.wake()
 
     def wake(self) -> None:
@@ -66,13 +95,17 @@ class Reader:
             sequence=last,
             reason=reason,
             resume_after=last if last >= 0 else None,
+            retry_after=RETRY_AFTER_S if reason is InterruptReason.SHUTDOWN else None,
         )
 
 
 class EventStream:
-    """A completion's events from number 0, appended by its owner alone, read by any number of readers.
+    """A completion's events from number 0, read by any number of readers.
 
-    `on_abandoned` is called when the last reader has left before the end, `on_joined` when one comes.
+    Whoever runs the completion appends; in another process whoever follows its log does. The newest events are held as
+    they are, which feeds readers who keep up; all but the terminal one also go into the journal, by `write_down`.
+    `on_abandoned` is called when the last reader has left before the end, `on_joined` when one comes, `on_news` with
+    the first event after each `write_down`.
     """
 
     def __init__(self, invocation_id: UUID, workspace_id: UUID, principal: UUID, token_id: UUID) -> None:
@@ -80,31 +113,91 @@ class EventStream:
         self.workspace_id = workspace_id
         self.principal = principal
         self.token_id = token_id
-        self.events: list[CompletionEvent] = []
-        self.ended = False
+        self.journal = Journal()
+        self.last: End | None = None
         self.readers: set[Reader] = set()
         self.on_joined: Callable[[], None] | None = None
         self.on_abandoned: Callable[[], None] | None = None
-        self._end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.on_news: Callable[[], None] | None = None
+        self._is_news = False
+        self.was_taken_over = False
+        self._id = str(invocation_id)
+        self._window: list[CompletionEvent] = []
+        self._window_start = 0
+        self._end: asyncio.Future[End] = asyncio.get_running_loop().create_future()
+
+    @property
+    def ended(self) -> bool:
+        """Tell whether the terminal event is there."""
+        return self.last is not None
 
     @property
     def next_sequence(self) -> int:
         """Return the number that the next event takes."""
-        return len(self.events)
+        return self._window_start + len(self._window) + self.ended
 
     def append(self, events: Sequence[CompletionEvent]) -> None:
         """Add events that carry the next numbers, and wake the readers once."""
-        self.events.extend(events)
-        for reader in self.readers:
-            reader.wake()
+        self._window.extend(events)
+        if len(self._window) > UNWRITTEN_EVENTS:
+            self.write_down()
+        self._wake()
+        if not self._is_news and self.on_news is not None:
+            self._is_news = True
+            self.on_news()
 
-    def end(self, event: CompletionFinished | CompletionFailed) -> None:
-        """Add the terminal event. A completion has one: a second is refused."""
+    def take_in(self, lines: bytes, count: int) -> None:
+        """Add what another process wrote into its journal next."""
+        self.journal.extend(lines, count)
+        self._window_start += count
+        self._wake()
+
+    def end(self, event: End, *, taken_over: bool = False) -> None:
+        """Add the terminal event. A completion has one: a second is refused.
+
+        One that comes from who took over is numbered past what its reader had, who may have been given more than was
+        ever logged.
+        """
         if self.ended:
             raise RuntimeError("the completion has ended already")
-        self.ended = True
-        self.append((event,))
-        self._end.set_result(None)
+        self.write_down()
+        self.last = msgspec.structs.replace(event, sequence=self.next_sequence)
+        self.was_taken_over = taken_over
+        self._wake()
+        self._end.set_result(self.last)
+
+    def write_down(self) -> None:
+        """Bring the journal up to date, and let go of events that nobody needs as they are."""
+        window, start, journal = self._window, self._window_start, self.journal
+        self._is_news = False
+        unwritten = window[journal.count - start :]
+        if unwritten:
+            journal.append(unwritten)
+        slowest = min([reader.position for reader in self.readers], default=journal.count)
+        keep_from = min(max(slowest, journal.count - KEPT_EVENTS), journal.count)
+        if keep_from > start:
+            del window[: keep_from - start]
+            self._window_start = keep_from
+
+    def read(self, number: int) -> Sequence[CompletionEvent]:
+        """Return what there is from that number on, or a part of it; nothing only where there is nothing."""
+        place = number - self._window_start
+        if place < 0:
+            return self.journal.read(number, self._id)
+        batch = self._window[place:]
+        return [*batch, self.last] if self.last is not None and number <= self.last.sequence else batch
+
+    def is_far_behind(self, number: int) -> bool:
+        """Tell whether whoever reads on from that number has more before them than a reader may leave unread."""
+        if self.next_sequence - number > LAG_EVENTS:
+            return True
+        behind = number < self._window_start and self.journal.size > LAG_BYTES
+        return behind and self.journal.size - self.journal.offset(number) > LAG_BYTES
+
+    def written(self) -> Written:
+        """Return what the model wrote until now."""
+        self.write_down()
+        return self.journal.written()
 
     def join(self, token_id: UUID, after: int = -1) -> Reader:
         """Return a reader of what comes after the event of that number."""
@@ -122,9 +215,10 @@ class EventStream:
         if not self.readers and not self.ended and self.on_abandoned is not None:
             self.on_abandoned()
 
-    async def finished(self) -> CompletionFinished | CompletionFailed:
+    async def finished(self) -> End:
         """Wait for the terminal event and return it."""
-        await asyncio.shield(self._end)
-        last = self.events[-1]
-        assert isinstance(last, CompletionFinished | CompletionFailed)
-        return last
+        return await asyncio.shield(self._end)
+
+    def _wake(self) -> None:
+        for reader in self.readers:
+            reader.wake()

@@ -13,7 +13,7 @@ import msgspec
 import strawberry
 
 from core.access import Permission, workspace_of
-from core.completion import complete, stream_completion
+from core.completion import complete, rejoin, stream_completion
 from core.errors import InvalidInput, ModelyardError, Problem
 from core.model_types import llm
 from core.model_types.llm import FinishReason, MediaKind, Role, ToolChoiceMode
@@ -413,6 +413,25 @@ async def event_source(context: Context, given: CompletionInput) -> AsyncGenerat
             yield batch if named else [_unnamed(event) for event in batch]
 
 
+async def rejoined_source(
+    context: Context, given: str, after: int
+) -> AsyncGenerator[Sequence[llm.CompletionEvent], None]:
+    """Yield the events of a completion that follow the one numbered `after`, in batches, as this viewer may see them.
+
+    A refusal is one CompletionFailed without an invocation.
+    """
+    viewer = context.who
+    try:
+        reader = await rejoin(context.app, viewer, ids.given_uuid(given, "Invocation", ("invocationId",)), after)
+    except ModelyardError as refusal:
+        yield (llm.CompletionFailed(invocation_id=None, sequence=max(after + 1, 0), error=Problem.of(refusal)),)
+        return
+    named = viewer.can(reader.stream.workspace_id, Permission.CREDENTIAL_READ)
+    async with aclosing(reader.batches()) as batches:
+        async for batch in batches:
+            yield batch if named else [_unnamed(event) for event in batch]
+
+
 def _unnamed(event: llm.CompletionEvent) -> llm.CompletionEvent:
     """Return an event without the names of credentials."""
     if isinstance(event, llm.CompletionRerouted):
@@ -438,3 +457,19 @@ class CompletionSubscriptions:
         `cancelInvocation` ends it at once. A document has at most one such field. Needs MODEL_INVOKE.
         """
         return cast("AsyncGenerator[CompletionEvent, None]", Batches(event_source(info.context, input)))
+
+    @streamed
+    async def completion_events(
+        self,
+        info: Info,
+        invocation_id: Annotated[strawberry.ID, argument("The invocation's id, which all its events carry.")],
+        after: Annotated[
+            int | None, argument("The number of the last event that you have; left out, from the first.")
+        ] = None,
+    ) -> AsyncGenerator[CompletionEvent, None]:
+        """Rejoins a completion of your own, wherever it runs: what follows an event, without loss or repeat.
+
+        Until 10 minutes after its end. Needs MODEL_INVOKE.
+        """
+        source = rejoined_source(info.context, invocation_id, -1 if after is None else after)
+        return cast("AsyncGenerator[CompletionEvent, None]", Batches(source))

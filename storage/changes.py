@@ -136,9 +136,12 @@ class RedisChanges:
     async def _read_connected(self) -> None:
         await self._wanted.wait()
         async with self._redis.pubsub() as pubsub:
-            await pubsub.subscribe(*self._confirmed)
+            first = set(self._confirmed)
+            await pubsub.subscribe(*first)
             self._pubsub = pubsub
             try:
+                if late := set(self._confirmed) - first:
+                    await pubsub.subscribe(*late)
                 is_asked = False
                 while True:
                     message = await pubsub.get_message(timeout=_BEAT_S)

@@ -12,8 +12,10 @@ from core.catalog import discover
 from core.errors import ServerUnavailable
 from core.ids import uuid7
 from core.ports import Clock
+from core.recorder import Recorder
 from core.running import Running
 from core.settings import Settings
+from core.tailer import LOOK_EVERY_S, Tailer
 from core.wire.egress import egress_of
 from core.wire.http import Http
 from storage import configurations, processes
@@ -24,6 +26,7 @@ from storage.clock import SystemClock
 from storage.configurations import Cache
 from storage.connection import Connection
 from storage.engine import open_engines
+from storage.event_log import ALIVE_S, RedisEventLog
 from storage.health import SqlHealth
 from storage.identity import SqlIdentity
 from storage.invocation_log import SqlInvocationLog
@@ -38,6 +41,7 @@ from storage.vault import SqlVault
 log = logging.getLogger(__name__)
 
 _LISTEN_AGAIN_S = 1.0
+_RENEW_LOG_S = ALIVE_S / 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +85,7 @@ async def open_resources(
         stack.push_async_callback(pool.aclose)
 
         changes = RedisChanges(pool)
+        event_log = RedisEventLog(pool)
         queue = Queue(pool)
         cipher = Cipher(settings.encryption_keys)
         told = _AfterCommit()
@@ -100,6 +105,10 @@ async def open_resources(
         background.start(relay.run())
         background.every(WRITE_S, last_used.write)
         background.start(_listen(changes, snapshots))
+        recorder = Recorder(event_log, process_id, clock)
+        tailer = Tailer(event_log, changes, process_id)
+        if kind == processes.API:
+            await stack.enter_async_context(_logging(background, event_log, recorder, tailer, process_id))
         running = await stack.enter_async_context(_running())
         app = App(
             settings=settings,
@@ -114,9 +123,34 @@ async def open_resources(
             changes=changes,
             health=SqlHealth(storage, queue, clock, engines.name),
             running=running,
+            log=event_log,
+            recorder=recorder,
+            tailer=tailer,
             egress=http.egress,
         )
         yield Resources(app=app, storage=storage, queue=queue, relay=relay, background=background)
+
+
+@asynccontextmanager
+async def _logging(
+    background: Background, event_log: RedisEventLog, recorder: Recorder, tailer: Tailer, process_id: UUID
+) -> AsyncIterator[None]:
+    """Write and read the event log during the block; at its end say that this process runs nothing any more."""
+    try:
+        await recorder.renew()
+    except ServerUnavailable as error:
+        log.warning("the event log cannot be reached for now: %s", error)
+    background.every(_RENEW_LOG_S, recorder.renew)
+    for work in (recorder.run, tailer.run, tailer.tell):
+        background.start(work())
+    background.every(LOOK_EVERY_S, tailer.look)
+    try:
+        yield
+    finally:
+        try:
+            await event_log.leave(process_id)
+        except ServerUnavailable as error:
+            log.warning("this process could not sign off from the event log: %s", error)
 
 
 @asynccontextmanager

@@ -31,13 +31,17 @@ COMPLETION = """subscription ($input: CompletionInput!) { completion(input: $inp
     usage { inputTokens outputTokens totalTokens cachedInputTokens reasoningTokens requests estimated } cost { amount currency } }
   ... on CompletionFailed { error { code message path retryable retryAfter }
     spent: usage { inputTokens outputTokens cachedInputTokens reasoningTokens estimated } }
-  ... on CompletionInterrupted { reason resumeAfter }
+  ... on CompletionInterrupted { reason resumeAfter retryAfter }
 } }"""
 COMPLETE = """mutation ($input: CompletionInput!) { complete(input: $input) {
   message { text reasoning toolCalls { id name arguments } } finishReason
   invocation { id status usage { inputTokens outputTokens } error { code message } attempts { error { code } } }
   errors { code message path retryable retryAfter }
 } }"""
+EVENTS = (
+    "subscription ($id: ID!, $after: Int) { completionEvents(invocationId: $id, after: $after) "
+    + COMPLETION.split("completion(input: $input) ", 1)[1]
+)
 ADD_MODEL = """mutation ($input: AddModelInput!) { addModel(input: $input) {
   model { id name status problem { code } } errors { code message path } } }"""
 SET_DEFAULT = """mutation ($input: SetDefaultModelsInput!) { setDefaultModels(input: $input) {
@@ -130,6 +134,11 @@ class Product:
         payloads = [json.loads(part) for part in parts]
         return [payload["payload"]["data"]["completion"] for payload in payloads if "payload" in payload]
 
+    async def rejoin(self, invocation_id: str, after: int | None = None, *, token: str | None = None) -> list[Any]:
+        """Return all events of a completion that follow one, over graphql-transport-ws."""
+        async with self.socket(token=token) as ws:
+            return [event async for event in rejoined(ws, invocation_id, after)]
+
     async def last_invocation(self) -> Any:
         """Return the record of the newest call."""
         data = await self.data(INVOCATIONS)
@@ -151,6 +160,23 @@ async def completion(
 ) -> AsyncGenerator[Any, None]:
     """Yield the events of a completion that begins on an open socket."""
     payload = {"query": COMPLETION, "variables": {"input": given}}
+    async for data in subscribed(ws, payload, seen, operation):
+        yield data["completion"]
+
+
+async def rejoined(
+    ws: ClientConnection, invocation_id: str, after: int | None = None, operation: str = "1"
+) -> AsyncGenerator[Any, None]:
+    """Yield the events of a completion that follow one, on an open socket."""
+    payload = {"query": EVENTS, "variables": {"id": invocation_id, "after": after}}
+    async for data in subscribed(ws, payload, None, operation):
+        yield data["completionEvents"]
+
+
+async def subscribed(
+    ws: ClientConnection, payload: Mapping[str, Any], seen: list[str] | None = None, operation: str = "1"
+) -> AsyncGenerator[Any, None]:
+    """Yield the data of a subscription on an open socket."""
     await ws.send(json.dumps({"id": operation, "type": "subscribe", "payload": payload}))
     async for text in ws:
         message = json.loads(text)
@@ -162,7 +188,7 @@ async def completion(
             return
         assert message["type"] == "next", message
         assert "errors" not in message["payload"], message
-        yield message["payload"]["data"]["completion"]
+        yield message["payload"]["data"]
 
 
 def text_of(events: list[Any]) -> str:
@@ -182,6 +208,13 @@ async def running(settings: Settings) -> AsyncIterator[Product]:
     """Run the API on a free port, with a first account, until the block ends."""
     secret = await bootstrap(settings)
     assert secret is not None
+    async with serving(settings, secret.reveal()) as product:
+        yield product
+
+
+@asynccontextmanager
+async def serving(settings: Settings, token: str) -> AsyncIterator[Product]:
+    """Run an API of an installation that has its first account already; beside another, if one runs."""
     application = create_app(settings)
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
@@ -197,7 +230,7 @@ async def running(settings: Settings) -> AsyncIterator[Product]:
                 assert not serving.done(), "the server ended at once"
                 await asyncio.sleep(0.01)
             url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-            yield Product(url=url, token=secret.reveal(), app=application.state.app)
+            yield Product(url=url, token=token, app=application.state.app)
         finally:
             server.should_exit = True
             with suppress(asyncio.CancelledError):

@@ -1,6 +1,7 @@
 """A completion's events reach every reader in order, whenever they join, and leaving is noticed once."""
 
 import asyncio
+import sys
 from contextlib import aclosing
 from uuid import uuid4
 
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from core.errors import ErrorCode, Problem
 from core.model_types.llm import CompletionEvent, CompletionFailed, CompletionInterrupted, InterruptReason, TextDelta
-from core.stream import EventStream, Reader
+from core.stream import KEPT_EVENTS, LAG_EVENTS, EventStream, Reader
 
 TOKEN = uuid4()
 
@@ -102,3 +103,65 @@ async def test_a_reader_who_is_sent_away_learns_where_to_go_on() -> None:
         with pytest.raises(StopAsyncIteration):
             await anext(batches)
     assert not one.readers
+
+
+async def test_a_reader_who_had_caught_up_and_fell_far_behind_is_sent_away() -> None:
+    one = stream()
+    slow, quick = one.join(TOKEN), one.join(TOKEN)
+    async with aclosing(slow.batches()) as batches, aclosing(quick.batches()) as quickly:
+        waiting = asyncio.create_task(anext(batches))
+        await asyncio.sleep(0)
+        one.append([delta(0)])
+        assert await waiting == [delta(0)]
+        for number in range(1, LAG_EVENTS + 2):
+            one.append([delta(number)])
+            assert [event.sequence for event in await anext(quickly)][-1] == number
+            one.write_down()
+
+        (last,) = await anext(batches)
+
+    assert isinstance(last, CompletionInterrupted)
+    assert (last.reason, last.sequence, last.resume_after) == (InterruptReason.LAGGED, 0, 0)
+
+
+async def test_who_comes_back_reads_what_was_before_at_their_own_pace() -> None:
+    one = stream()
+    for number in range(3 * LAG_EVENTS):
+        one.append([delta(number)])
+    one.end(end(one.next_sequence))
+
+    events = await read(one.join(TOKEN, 1))
+
+    assert [event.sequence for event in events] == list(range(2, 3 * LAG_EVENTS + 1))
+
+
+async def test_events_that_nobody_waits_for_are_kept_as_text_alone() -> None:
+    one = stream()
+    reader = one.join(TOKEN)
+
+    for number in range(10_000):
+        one.append([delta(number)])
+        one.write_down()
+
+    assert sys.getsizeof(one._window) < 100 * KEPT_EVENTS
+    assert len(one._window) <= KEPT_EVENTS
+    assert one.journal.size < 10 * 10_000
+    reader.close()
+
+
+async def test_the_end_by_another_is_numbered_past_what_each_reader_had() -> None:
+    one = stream()
+    one.append([delta(0), delta(1)])
+    one.end(end(0), taken_over=True)
+
+    assert [event.sequence for event in await read(one.join(TOKEN))] == [0, 1, 2]
+    assert [event.sequence for event in await read(one.join(TOKEN, 1))] == [2]
+    assert [event.sequence for event in await read(one.join(TOKEN, 9))] == [10]
+
+
+async def test_who_has_the_end_is_given_nothing_more() -> None:
+    one = stream()
+    one.append([delta(0)])
+    one.end(end(1))
+
+    assert await read(one.join(TOKEN, 1)) == []

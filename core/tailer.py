@@ -1,0 +1,211 @@
+"""Follows the completions of other processes: one stream here for each, fed from the event log, for all its readers."""
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+import msgspec
+
+from core.errors import ServerUnavailable
+from core.model_types.llm import CompletionFailed, InterruptReason
+from core.ports import Changes, EventLog, LogEntry, LogHead, Takeover
+from core.recorder import taken_over
+from core.stream import End, EventStream
+
+log = logging.getLogger(__name__)
+
+WAIT_S = 0.05
+"""How long the log is asked to wait for news; who comes meanwhile waits as long."""
+
+PAUSE_S = 0.02
+AGAIN_S = 0.25
+LOOK_EVERY_S = 0.5
+DEAD_AFTER_S = 3.0
+"""How long a process must be missed, while Redis answers, until its completions are ended for it."""
+
+TELL_EVERY_S = 1.5
+UNREAD_S = 5.0
+"""How long a stream that nobody reads is kept."""
+
+
+class Readers(msgspec.Struct, frozen=True, kw_only=True):
+    """What a process tells an owner: which of its completions it reads, and which not any more."""
+
+    process: UUID
+    reading: tuple[UUID, ...] = ()
+    left: tuple[UUID, ...] = ()
+
+
+def readers_channel(owner: UUID) -> str:
+    """Return where an owner hears of readers in other processes."""
+    return f"modelyard:readers:{owner.hex}"
+
+
+encode_readers = msgspec.json.Encoder().encode
+decode_readers = msgspec.json.Decoder(Readers).decode
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Tailed:
+    """A completion of another process as it is seen here."""
+
+    head: LogHead
+    stream: EventStream
+    since: float
+
+
+class Tailer:
+    """The tailer of a process. `run` reads, `tell` tells owners that somebody does, `look` ends what is dead."""
+
+    def __init__(self, event_log: EventLog, changes: Changes, process_id: UUID) -> None:
+        self._log = event_log
+        self._changes = changes
+        self._process_id = process_id
+        self._followed: dict[UUID, _Tailed] = {}
+        self._left: defaultdict[UUID, set[UUID]] = defaultdict(set)
+        self._wanted = asyncio.Event()
+        self._to_tell = asyncio.Event()
+        self._missed: dict[UUID, float] = {}
+
+    async def find(self, invocation_id: UUID) -> EventStream | None:
+        """Return the stream of a completion that has a log, followed from now on; None where there is no log.
+
+        Raises:
+            ServerUnavailable: Redis is away.
+        """
+        found = self._followed.get(invocation_id)
+        if found is None:
+            head = await self._log.head(invocation_id)
+            if head is None:
+                return None
+            found = self._followed.get(invocation_id) or self._follow(head)
+        return found.stream
+
+    def streams(self) -> list[EventStream]:
+        """Return every stream that is followed now."""
+        return [one.stream for one in self._followed.values()]
+
+    async def is_alive(self, process_id: UUID) -> bool:
+        """Tell whether a process has lately said that it lives."""
+        return process_id in await self._log.alive([process_id])
+
+    async def run(self) -> None:
+        """Read until cancelled; while Redis is away readers wait."""
+        while True:
+            await self._wanted.wait()
+            if not self._followed:
+                self._wanted.clear()
+                continue
+            try:
+                counts = {one: followed.stream.journal.count for one, followed in self._followed.items()}
+                news = await self._log.read(counts, WAIT_S)
+            except ServerUnavailable:
+                await asyncio.sleep(AGAIN_S)
+                continue
+            for invocation_id, entries in news.items():
+                followed = self._followed.get(invocation_id)
+                if followed is not None:
+                    self._take(followed, entries)
+            if news:
+                await asyncio.sleep(PAUSE_S)
+
+    async def tell(self) -> None:
+        """Tell owners who reads, at once when that changes and again and again, until cancelled."""
+        while True:
+            try:
+                async with asyncio.timeout(TELL_EVERY_S):
+                    await self._to_tell.wait()
+            except TimeoutError:
+                pass
+            self._to_tell.clear()
+            try:
+                await self._tell()
+            except ServerUnavailable:
+                await asyncio.sleep(AGAIN_S)
+
+    async def look(self) -> None:
+        """End the completions of processes that are dead, and let go of what nobody reads."""
+        now = asyncio.get_running_loop().time()
+        for one in list(self._followed.values()):
+            if not one.stream.readers and now - one.since > UNREAD_S:
+                self._leave(one)
+        owners = {one.head.owner for one in self._followed.values()}
+        try:
+            alive = await self._log.alive(list(owners)) if owners else frozenset()
+        except ServerUnavailable:
+            self._missed.clear()
+            return
+        now = asyncio.get_running_loop().time()
+        self._missed = {owner: self._missed.get(owner, now) for owner in owners - alive}
+        dead = {owner for owner, since in self._missed.items() if now - since >= DEAD_AFTER_S}
+        for one in [one for one in self._followed.values() if one.head.owner in dead]:
+            await self._take_over(one)
+
+    def _follow(self, head: LogHead) -> _Tailed:
+        stream = EventStream(head.invocation_id, head.workspace_id, head.principal, head.token_id)
+        followed = _Tailed(head=head, stream=stream, since=asyncio.get_running_loop().time())
+        stream.on_abandoned = lambda: self._leave(followed)
+        self._followed[head.invocation_id] = followed
+        self._wanted.set()
+        self._to_tell.set()
+        return followed
+
+    def _leave(self, followed: _Tailed) -> None:
+        if self._followed.get(followed.head.invocation_id) is followed:
+            del self._followed[followed.head.invocation_id]
+            self._left[followed.head.owner].add(followed.head.invocation_id)
+            self._to_tell.set()
+
+    def _take(self, followed: _Tailed, entries: Iterable[LogEntry]) -> None:
+        stream = followed.stream
+        for entry in entries:
+            known = stream.journal.count - entry.first
+            if known < 0:
+                return  # Redis has lost something that its owner will write again
+            if known < entry.count:
+                lines = entry.lines.split(b"\n", known)[-1] if known else entry.lines
+                stream.take_in(lines, entry.count - known)
+            if entry.end is not None:
+                self._end(followed, _whole(entry.end, stream), is_taken=entry.is_taken)
+                return
+
+    def _end(self, followed: _Tailed, end: End, *, is_taken: bool) -> None:
+        self._followed.pop(followed.head.invocation_id, None)
+        followed.stream.end(end, taken_over=is_taken)
+
+    async def _take_over(self, followed: _Tailed) -> None:
+        head, stream = followed.head, followed.stream
+        end = taken_over(head.invocation_id, stream.next_sequence)
+        try:
+            came = await self._log.take_over(head, end)
+        except ServerUnavailable:
+            return
+        log.warning("the owner of the completion %s is dead: %s", head.invocation_id, came.value)
+        if came is Takeover.LOST and not stream.ended:
+            self._end(followed, end, is_taken=True)
+
+    async def _tell(self) -> None:
+        reading: defaultdict[UUID, list[UUID]] = defaultdict(list)
+        for invocation_id, one in self._followed.items():
+            reading[one.head.owner].append(invocation_id)
+        left, self._left = self._left, defaultdict(set)
+        for owner in {*reading, *left}:
+            said = Readers(process=self._process_id, reading=tuple(reading[owner]), left=tuple(left[owner]))
+            await self._changes.publish(readers_channel(owner), encode_readers(said))
+
+
+def send_away(streams: Sequence[EventStream], reason: InterruptReason) -> None:
+    """Send all readers of these streams away."""
+    for stream in streams:
+        for reader in list(stream.readers):
+            reader.interrupt(reason)
+
+
+def _whole(end: End, stream: EventStream) -> End:
+    """Return an end as it was before the log kept it, with what the model wrote."""
+    if isinstance(end, CompletionFailed):
+        return end
+    return msgspec.structs.replace(end, message=stream.written().message(end.message.continuation))
