@@ -6,6 +6,7 @@ from uuid import UUID
 
 from core.access import Permission, Viewer, require, workspace_of
 from core.app import App
+from core.audit import changes
 from core.configuration import Configuration
 from core.errors import InvalidInput
 from core.live import tell_differences
@@ -49,10 +50,15 @@ async def set_default_models(
                 summary=f"Set the default {default.type} to {key.provider}/{key.name}"
                 if key is not None
                 else f"Cleared the default {default.type}",
+                changes=changes(**{default.type.value: (_told(before.defaults.get(default.type)), _told(key))}),
             )
         after = await tx.configuration(workspace_id)
         tell_differences(tx, before, after)
     return after
+
+
+def _told(key: ModelKey | None) -> str | None:
+    return f"{key.provider}/{key.name}" if key is not None else None
 
 
 def _usable(app: App, configuration: Configuration, default: NewDefault, number: int) -> ModelKey | None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 from uuid import UUID
 
 from core.access import Role
@@ -81,6 +82,24 @@ class ApiToken:
     revoked_at: datetime | None
     created_at: datetime
     created_by: UUID | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditEntry:
+    """A change: who made it and with which token, what it was, and the values before and after, without secrets.
+
+    `subject` is what was changed, as its type and key; `workspace_id` None: of no workspace, or of one that is gone.
+    """
+
+    id: UUID
+    workspace_id: UUID | None
+    at: datetime
+    account_id: UUID | None
+    token_id: UUID
+    action: str
+    subject: str | None
+    summary: str
+    changes: Mapping[str, Any] | None
 
 
 class CredentialStatus(StrEnum):

@@ -14,6 +14,7 @@ from core.configuration import Configuration
 from core.entities import (
     Account,
     ApiToken,
+    AuditEntry,
     Credential,
     CredentialStatus,
     Invitation,
@@ -209,11 +210,23 @@ class Tokens(Protocol):
         """Revoke the tokens of a workspace that stand for an account."""
         ...
 
-    async def revoke(self, token_id: UUID, at: datetime) -> None:
-        """Revoke once; a second time changes nothing."""
+    async def locked(self, token_id: UUID) -> ApiToken | None:
+        """Return a token that nobody else changes before the transaction ends."""
         ...
 
-    async def page(self, workspace_id: UUID, page: PageRequest, *, include_revoked: bool) -> Slice[ApiToken]: ...
+    async def update(self, token: ApiToken) -> None:
+        """Write the name, the limits and the time of expiry."""
+        ...
+
+    async def revoke(self, token_id: UUID, at: datetime) -> bool:
+        """Revoke once; a second time changes nothing. Tell whether it was this time."""
+        ...
+
+    async def page(
+        self, page: PageRequest, *, workspace_id: UUID | None, account_id: UUID | None, include_revoked: bool
+    ) -> Slice[ApiToken]:
+        """Return the tokens of a workspace, or those that stand for an account, newest first."""
+        ...
 
 
 class Credentials(Protocol):
@@ -292,6 +305,13 @@ class Audit(Protocol):
         changes: Mapping[str, Any] | None = None,
     ) -> None:
         """Record who changed what; `changes` holds no secret."""
+        ...
+
+    async def get_many(self, entry_ids: Sequence[UUID]) -> Mapping[UUID, AuditEntry]: ...
+    async def page(
+        self, workspace_id: UUID, page: PageRequest, *, action: str | None, subject: str | None
+    ) -> Slice[AuditEntry]:
+        """Return the entries of a workspace, newest first."""
         ...
 
 

@@ -1,14 +1,16 @@
-"""Use cases of bearer tokens: make one, revoke one."""
+"""Use cases of bearer tokens: make one, change one, revoke one."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from enum import Enum
 from uuid import UUID
 
 from core.access import Permission, Role, Viewer, require
 from core.app import App
+from core.audit import changes
 from core.entities import ApiToken
-from core.errors import Forbidden, InvalidInput, NotFound
+from core.errors import Conflict, Forbidden, InvalidInput, NotFound
 from core.ids import uuid7
 from core.model_types import ModelKey
 from core.secret import SHOWN, Secret, hash_secret, new_secret
@@ -29,6 +31,25 @@ class NewToken:
     expires_at: datetime | None = None
 
 
+class Keep(Enum):
+    """What stands where a value is to stay as it is; None clears it."""
+
+    KEEP = "KEEP"
+
+
+KEEP = Keep.KEEP
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenChange:
+    """What is to change of a token."""
+
+    name: str | Keep = KEEP
+    allowed_models: tuple[ModelKey, ...] | Keep | None = KEEP
+    credential_ids: tuple[UUID, ...] | Keep | None = KEEP
+    expires_at: datetime | Keep | None = KEEP
+
+
 async def create_token(app: App, viewer: Viewer, new: NewToken) -> tuple[ApiToken, Secret]:
     """Make a token and return it with its secret, which is not to be had again.
 
@@ -36,23 +57,25 @@ async def create_token(app: App, viewer: Viewer, new: NewToken) -> tuple[ApiToke
         Forbidden: the role is above the maker's own, or the maker may not make such a token.
         InvalidInput: a name, time, model or credential is not in order.
     """
-    now = app.clock.now()
-    _check(new, now)
-    _check_reach(app, viewer, new)
+    now, name = app.clock.now(), _checked_name(new.name)
+    _check_end(viewer, new.expires_at, now)
+    models = _canonical(app, new.allowed_models)
+    _check_reach(viewer, models)
     if new.workspace_id is None:
         _check_personal(viewer, new)
     else:
         require(viewer, new.workspace_id, Permission.WORKSPACE_READ if not new.service else Permission.TOKEN_MANAGE)
-        await _check_workspace(app, viewer, new, new.workspace_id)
+        _check_place(viewer, new, new.workspace_id)
+        await _check_credentials(app, viewer, new.workspace_id, new.credential_ids)
     secret = new_secret()
     token = ApiToken(
         id=uuid7(),
-        name=new.name.strip(),
+        name=name,
         prefix=secret.reveal()[:SHOWN],
         role=new.role,
         workspace_id=new.workspace_id,
         account_id=None if new.service else viewer.account_id,
-        allowed_models=_canonical(app, new.allowed_models),
+        allowed_models=models,
         credential_ids=new.credential_ids,
         expires_at=new.expires_at,
         last_used_at=None,
@@ -68,8 +91,41 @@ async def create_token(app: App, viewer: Viewer, new: NewToken) -> tuple[ApiToke
             action="token.create",
             subject=f"ApiToken:{token.id}",
             summary=f"Created the token {token.name!r} ({token.role})",
+            changes=changes(role=(None, token.role), **_told(None, token)),
         )
     return token, secret
+
+
+async def update_token(app: App, viewer: Viewer, token_id: UUID, change: TokenChange) -> ApiToken:
+    """Change the name, the limits or the end of a token: one's own, or with TOKEN_MANAGE one of the workspace.
+
+    Raises:
+        NotFound: there is no such token that the viewer may change, or a listed credential is not there.
+        Forbidden: the token may more than the viewer, or would.
+        Conflict: it is revoked.
+        InvalidInput: a name, time or model is not in order.
+    """
+    async with app.storage.read() as tx:
+        found = _visible(viewer, await tx.tokens.get(token_id), "change")
+    _check_power(viewer, found)
+    await _check_change(app, viewer, found, change)
+    async with app.storage.transaction() as tx:
+        before = _visible(viewer, await tx.tokens.locked(token_id), "change")
+        if before.revoked_at is not None:
+            raise Conflict("This token is revoked for good: make a new one.", path=("id",))
+        after = _changed(app, before, change)
+        if after == before:
+            return before
+        await tx.tokens.update(after)
+        await tx.audit.add(
+            workspace_id=after.workspace_id,
+            viewer=viewer,
+            action="token.update",
+            subject=f"ApiToken:{token_id}",
+            summary=f"Changed the token {before.name!r}",
+            changes=changes(**_told(before, after)),
+        )
+    return after
 
 
 async def revoke_token(app: App, viewer: Viewer, token_id: UUID) -> ApiToken:
@@ -79,20 +135,19 @@ async def revoke_token(app: App, viewer: Viewer, token_id: UUID) -> ApiToken:
         NotFound: there is no such token that the viewer may revoke.
     """
     async with app.storage.transaction() as tx:
-        token = await tx.tokens.get(token_id)
-        if token is None or not may_see_token(viewer, token):
-            raise NotFound("There is no such token that you may revoke.", path=("id",))
-        await tx.tokens.revoke(token_id, app.clock.now())
+        token = _visible(viewer, await tx.tokens.locked(token_id), "revoke")
+        at = app.clock.now()
+        if not await tx.tokens.revoke(token_id, at):
+            return token
         await tx.audit.add(
             workspace_id=token.workspace_id,
             viewer=viewer,
             action="token.revoke",
             subject=f"ApiToken:{token.id}",
             summary=f"Revoked the token {token.name!r}",
+            changes=changes(revokedAt=(None, at.isoformat())),
         )
-        revoked = await tx.tokens.get(token_id)
-    assert revoked is not None
-    return revoked
+    return replace(token, revoked_at=at)
 
 
 def may_see_token(viewer: Viewer, token: ApiToken) -> bool:
@@ -105,20 +160,83 @@ def may_see_token(viewer: Viewer, token: ApiToken) -> bool:
     return (mine and viewer.sees(token.workspace_id)) or viewer.can(token.workspace_id, Permission.TOKEN_MANAGE)
 
 
-def _check(new: NewToken, now: datetime) -> None:
-    if not new.name.strip() or len(new.name.strip()) > MAX_NAME:
+def _visible(viewer: Viewer, token: ApiToken | None, verb: str) -> ApiToken:
+    if token is None or not may_see_token(viewer, token):
+        raise NotFound(f"There is no such token that you may {verb}.", path=("id",))
+    return token
+
+
+def _changed(app: App, token: ApiToken, change: TokenChange) -> ApiToken:
+    models, credentials, end = change.allowed_models, change.credential_ids, change.expires_at
+    return replace(
+        token,
+        name=token.name if change.name is KEEP else _checked_name(change.name),
+        allowed_models=token.allowed_models if models is KEEP else _canonical(app, models),
+        credential_ids=token.credential_ids if credentials is KEEP else credentials,
+        expires_at=token.expires_at if end is KEEP else end,
+    )
+
+
+def _told(before: ApiToken | None, after: ApiToken) -> dict[str, tuple[object, object]]:
+    """Return what the audit log tells of a token that can change."""
+    old, new = _plain(before) if before is not None else {}, _plain(after)
+    return {name: (old.get(name), value) for name, value in new.items()}
+
+
+def _plain(token: ApiToken) -> dict[str, object]:
+    models, credentials, end = token.allowed_models, token.credential_ids, token.expires_at
+    return {
+        "name": token.name,
+        "allowedModels": [f"{key.provider}/{key.type}/{key.name}" for key in models] if models is not None else None,
+        "credentialIds": [str(one) for one in credentials] if credentials is not None else None,
+        "expiresAt": end.isoformat() if end is not None else None,
+    }
+
+
+# ---- what is refused
+
+
+def _checked_name(name: str) -> str:
+    name = name.strip()
+    if not name or len(name) > MAX_NAME:
         raise InvalidInput(f"A name has 1 to {MAX_NAME} characters.", path=("name",))
-    if new.expires_at is not None and new.expires_at <= now:
+    return name
+
+
+def _check_end(viewer: Viewer, expires_at: datetime | None, now: datetime) -> None:
+    """A workspace's token gives none that outlasts it; a person renews theirs."""
+    if expires_at is not None and expires_at <= now:
         raise InvalidInput("The time of expiry is over already.", path=("expiresAt",))
+    own = viewer.expires_at if viewer.workspace_id is not None else None
+    if own is not None and (expires_at is None or expires_at > own):
+        raise Forbidden("Your token ends before: use a personal one.", path=("expiresAt",))
 
 
-def _check_reach(app: App, viewer: Viewer, new: NewToken) -> None:
+def _check_reach(viewer: Viewer, models: Sequence[ModelKey] | None) -> None:
     """A token that is limited to some models gives none that reaches further."""
-    if viewer.allowed_models is None:
-        return
-    models = _canonical(app, new.allowed_models)
-    if models is None or not set(models) <= viewer.allowed_models:
+    if viewer.allowed_models is not None and (models is None or not set(models) <= viewer.allowed_models):
         raise Forbidden("Your token is limited to some models: it cannot give more.", path=("allowedModels",))
+
+
+def _check_power(viewer: Viewer, token: ApiToken) -> None:
+    """Nobody changes a token that may more than they."""
+    is_own = token.account_id is not None and token.account_id == viewer.account_id
+    place = viewer.memberships.get(token.workspace_id) if token.workspace_id is not None and not is_own else None
+    role = place.role if place is not None else viewer.token_role
+    if token.role.rank > role.rank:
+        raise Forbidden(f"The token is {token.role}, above your own {role}.", path=("id",))
+
+
+async def _check_change(app: App, viewer: Viewer, token: ApiToken, change: TokenChange) -> None:
+    if change.expires_at is not KEEP:
+        _check_end(viewer, change.expires_at, app.clock.now())
+    if viewer.token_id != token.id or change.allowed_models is not KEEP:
+        _check_reach(viewer, _changed(app, token, change).allowed_models)
+    if change.credential_ids is KEEP or change.credential_ids is None:
+        return
+    if token.workspace_id is None:
+        raise InvalidInput("Only a workspace's token lists credentials.", path=("credentialIds",))
+    await _check_credentials(app, viewer, token.workspace_id, change.credential_ids)
 
 
 def _check_personal(viewer: Viewer, new: NewToken) -> None:
@@ -132,17 +250,22 @@ def _check_personal(viewer: Viewer, new: NewToken) -> None:
         raise InvalidInput("Only a workspace's token lists credentials.", path=("credentialIds",))
 
 
-async def _check_workspace(app: App, viewer: Viewer, new: NewToken, workspace_id: UUID) -> None:
+def _check_place(viewer: Viewer, new: NewToken, workspace_id: UUID) -> None:
     membership = viewer.memberships.get(workspace_id)
     if membership is None or (not new.service and viewer.account_id is None):
         raise Forbidden("Making a token for a person needs that person's own token.")
     if new.role.rank > membership.role.rank:
         raise Forbidden(f"You are {membership.role} in this workspace: you cannot give {new.role}.", path=("role",))
-    if new.credential_ids:
-        require(viewer, workspace_id, Permission.CREDENTIAL_READ)
-        configuration = await app.configurations.get(workspace_id, membership.version)
-        if not set(new.credential_ids) <= set(configuration.credentials):
-            raise NotFound("One of the credentials is not of this workspace.", path=("credentialIds",))
+
+
+async def _check_credentials(app: App, viewer: Viewer, workspace_id: UUID, listed: Sequence[UUID] | None) -> None:
+    if not listed:
+        return
+    require(viewer, workspace_id, Permission.CREDENTIAL_READ)
+    configuration = await app.configurations.get(workspace_id, viewer.memberships[workspace_id].version)
+    for number, credential_id in enumerate(listed):
+        if credential_id not in configuration.credentials:
+            raise NotFound("There is no such credential in this workspace.", path=("credentialIds", str(number)))
 
 
 def _canonical(app: App, models: Sequence[ModelKey] | None) -> tuple[ModelKey, ...] | None:

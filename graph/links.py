@@ -16,6 +16,7 @@ from core.provider import Manifest
 from core.resolve import Known
 
 if TYPE_CHECKING:
+    from graph.audit import AuditEntry
     from graph.context import Context
     from graph.credentials import Credential
     from graph.invocations import Invocation
@@ -66,6 +67,13 @@ async def invocation(context: "Context", invocation_id: UUID) -> "Invocation | N
 
     found = await context.load.invocation(invocation_id)
     return Invocation(invocation=found) if found is not None else None
+
+
+def audit_entry(of: entities.AuditEntry) -> "AuditEntry":
+    """Return the view of a change."""
+    from graph.audit import AuditEntry
+
+    return AuditEntry(entry=of)
 
 
 def member(of: entities.Member) -> "Member":

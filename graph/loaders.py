@@ -9,7 +9,7 @@ from strawberry.dataloader import DataLoader
 
 from core.access import Viewer
 from core.app import App
-from core.entities import Account, ApiToken, Invocation, Member, Workspace
+from core.entities import Account, ApiToken, AuditEntry, Invocation, Member, Workspace
 from core.ports import Transaction
 
 V = TypeVar("V")
@@ -28,6 +28,7 @@ class Loaders:
         self._workspaces = self._loader(_workspaces)
         self._tokens = self._loader(_tokens)
         self._members = self._loader(_members)
+        self._audit_entries = self._loader(_audit_entries)
         self._invocations = self._loader(self._read_invocations)
         self._last_used = self._loader(self._read_last_used)
         self._memberships_of = self._loader(_memberships_of)
@@ -51,6 +52,10 @@ class Loaders:
     async def memberships(self, account_id: UUID) -> Sequence[Member]:
         """Return all memberships of a person, whoever asks."""
         return await self._memberships_of.load(account_id) or ()
+
+    async def audit_entry(self, entry_id: UUID) -> AuditEntry | None:
+        """Return a change, whoever asks."""
+        return await self._audit_entries.load(entry_id)
 
     async def invocation(self, invocation_id: UUID) -> Invocation | None:
         """Return an invocation of one of the viewer's workspaces."""
@@ -89,6 +94,10 @@ async def _tokens(tx: Transaction, ids: Sequence[UUID]) -> Mapping[UUID, ApiToke
 
 async def _members(tx: Transaction, ids: Sequence[UUID]) -> Mapping[UUID, Member]:
     return await tx.members.get_many(ids)
+
+
+async def _audit_entries(tx: Transaction, ids: Sequence[UUID]) -> Mapping[UUID, AuditEntry]:
+    return await tx.audit.get_many(ids)
 
 
 async def _memberships_of(tx: Transaction, ids: Sequence[UUID]) -> Mapping[UUID, Sequence[Member]]:

@@ -66,6 +66,13 @@ async def _token(context: Context, parts: Parts) -> Node | None:
     return await links.api_token(context, key) if key is not None else None
 
 
+async def _audit_entry(context: Context, parts: Parts) -> Node | None:
+    key = _single(parts)
+    found = await context.load.audit_entry(key) if key is not None else None
+    # Those of no workspace are for nobody to read.
+    return links.audit_entry(found) if found is not None and found.workspace_id is not None else None
+
+
 async def _invocation(context: Context, parts: Parts) -> Node | None:
     key = _single(parts)
     return await links.invocation(context, key) if key is not None else None
@@ -116,6 +123,7 @@ async def _configuration(context: Context, workspace_id: UUID) -> Configuration 
 _FINDERS: Mapping[str, Find] = {
     "Account": _account,
     "ApiToken": _token,
+    "AuditEntry": _audit_entry,
     "Credential": _credential,
     "Invocation": _invocation,
     "Member": _member,

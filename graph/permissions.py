@@ -55,6 +55,7 @@ TYPE_PERMISSIONS: Mapping[str, Permission | Own] = {
     "DefaultModel": P.MODEL_READ,
     "Route": P.MODEL_INVOKE,
     "Credential": P.CREDENTIAL_READ,
+    "AuditEntry": P.AUDIT_READ,
     "Member": Own(
         otherwise=P.MEMBER_READ,
         sees=lambda viewer, one: may_see_member(viewer, one.member),
@@ -92,6 +93,8 @@ FIELD_PERMISSIONS: Mapping[tuple[str, str], Rule] = {
     ("Invocation", "workspace"): Free("whoever sees an invocation is in its workspace"),
     ("Member", "account"): Free("whoever sees a member sees the person"),
     ("ApiToken", "workspace"): P.WORKSPACE_READ,
+    ("Viewer", "apiTokens"): Free("lists only the viewer's own"),
+    ("Workspace", "auditLog"): P.AUDIT_READ,
     ("Query", "workspaces"): Free("lists only the viewer's workspaces"),
     ("Query", "node"): Free("checks what it finds"),
     ("Query", "nodes"): Free("checks what it finds"),

@@ -3,14 +3,15 @@
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, TypeVar
 from uuid import UUID
 
 import strawberry
 
 from core import entities
-from core.errors import InvalidInput
-from core.tokens import NewToken, create_token, revoke_token
+from core.errors import Forbidden, InvalidInput
+from core.model_types import ModelKey as CoreModelKey
+from core.tokens import KEEP, NewToken, TokenChange, create_token, revoke_token, update_token
 from graph import ids, links
 from graph.access import Role
 from graph.connections import Connection, Page, row_page, rows_of
@@ -20,6 +21,8 @@ from graph.mutations import ERRORS, INPUT, mutation
 from graph.problems import UserError
 from graph.types import Node, attribute, described, input_type, object_type, resolved
 from graph.values import ModelKey, ModelKeyInput
+
+T = TypeVar("T")
 
 MAX_LISTED = 1000
 """How many models or credentials a token names at most."""
@@ -134,7 +137,28 @@ async def token_page(
 ) -> Connection[ApiToken]:
     """Return a page of the workspace's tokens, newest first."""
     async with context.app.storage.read() as tx:
-        found = await tx.tokens.page(workspace_id, rows_of(page), include_revoked=include_revoked)
+        found = await tx.tokens.page(
+            rows_of(page), workspace_id=workspace_id, account_id=None, include_revoked=include_revoked
+        )
+    return row_page(found, lambda one: ApiToken(token=one), lambda one: one.id)
+
+
+async def own_token_page(context: Context, page: Page, *, include_revoked: bool) -> Connection[ApiToken]:
+    """Return a page of the tokens that stand for the viewer's account, newest first; of its workspace for one of it.
+
+    Raises:
+        Forbidden: the viewer is no person.
+    """
+    viewer = context.who
+    if viewer.account_id is None:
+        raise Forbidden("A service token stands for no person, who would have tokens.")
+    async with context.app.storage.read() as tx:
+        found = await tx.tokens.page(
+            rows_of(page),
+            workspace_id=viewer.workspace_id,
+            account_id=viewer.account_id,
+            include_revoked=include_revoked,
+        )
     return row_page(found, lambda one: ApiToken(token=one), lambda one: one.id)
 
 
@@ -178,33 +202,77 @@ class CreateApiTokenInput:
             NotFound: an id is none.
         """
         _refuse_unserved(self)
-        for name, listed in (("allowedModels", self.allowed_models), ("credentialIds", self.credential_ids)):
-            if listed is not None and len(listed) > MAX_LISTED:
-                raise InvalidInput(f"`{name}` has at most {MAX_LISTED} entries.", path=(name,))
         return NewToken(
             name=self.name,
             role=self.role,
             workspace_id=ids.optional_uuid(self.workspace_id, "Workspace", ("workspaceId",)),
             service=bool(self.service),
-            allowed_models=tuple(one.key() for one in self.allowed_models) if self.allowed_models is not None else None,
-            credential_ids=tuple(
-                ids.given_credential(one, ("credentialIds", str(number)))
-                for number, one in enumerate(self.credential_ids)
-            )
-            if self.credential_ids is not None
-            else None,
+            allowed_models=_models(self.allowed_models),
+            credential_ids=_credentials(self.credential_ids),
             expires_at=self.expires_at,
         )
 
 
-def _refuse_unserved(given: CreateApiTokenInput) -> None:
+@input_type
+class UpdateApiTokenInput:
+    """What is to change of a token: what is left out stays, null clears."""
+
+    id: strawberry.ID = attribute("The token's id.")
+    name: str | None = attribute("What it is for, 1 to 64 characters.", default=strawberry.UNSET)
+    allowed_models: list[ModelKeyInput] | None = attribute(
+        "The only models that it may call; null: every model of the workspace.", default=strawberry.UNSET
+    )
+    credential_ids: list[strawberry.ID] | None = attribute(
+        "Credentials that it may pin without CREDENTIAL_READ. Needs CREDENTIAL_READ.", default=strawberry.UNSET
+    )
+    budget: BudgetInput | None = attribute("Not served yet: refused with INVALID_INPUT.", default=strawberry.UNSET)
+    requests_per_minute: int | None = attribute("Not served yet: refused with INVALID_INPUT.", default=strawberry.UNSET)
+    tokens_per_minute: int | None = attribute("Not served yet: refused with INVALID_INPUT.", default=strawberry.UNSET)
+    expires_at: datetime | None = attribute("When it ends by itself; null: never.", default=strawberry.UNSET)
+
+    def entered(self) -> TokenChange:
+        """Return what core takes.
+
+        Raises:
+            InvalidInput: something is asked for that is not served yet, a list is too long, or the name is cleared.
+            NotFound: an id is none.
+        """
+        _refuse_unserved(self)
+        if self.name is None:
+            raise InvalidInput("A token has a name: leave `name` out to keep it.", path=("name",))
+        return TokenChange(
+            name=KEEP if self.name is strawberry.UNSET else self.name,
+            allowed_models=KEEP if self.allowed_models is strawberry.UNSET else _models(self.allowed_models),
+            credential_ids=KEEP if self.credential_ids is strawberry.UNSET else _credentials(self.credential_ids),
+            expires_at=KEEP if self.expires_at is strawberry.UNSET else self.expires_at,
+        )
+
+
+def _models(given: list[ModelKeyInput] | None) -> tuple[CoreModelKey, ...] | None:
+    return None if given is None else tuple(one.key() for one in _bounded(given, "allowedModels"))
+
+
+def _credentials(given: list[strawberry.ID] | None) -> tuple[UUID, ...] | None:
+    if given is None:
+        return None
+    listed = enumerate(_bounded(given, "credentialIds"))
+    return tuple(ids.given_credential(one, ("credentialIds", str(number))) for number, one in listed)
+
+
+def _bounded(given: list[T], name: str) -> list[T]:
+    if len(given) > MAX_LISTED:
+        raise InvalidInput(f"`{name}` has at most {MAX_LISTED} entries.", path=(name,))
+    return given
+
+
+def _refuse_unserved(given: CreateApiTokenInput | UpdateApiTokenInput) -> None:
     unserved = {
         "budget": given.budget,
         "requestsPerMinute": given.requests_per_minute,
         "tokensPerMinute": given.tokens_per_minute,
     }
     for name, value in unserved.items():
-        if value is not None:
+        if value is not None and value is not strawberry.UNSET:
             raise InvalidInput(f"`{name}` is not served yet: leave it out.", path=(name,))
 
 
@@ -241,6 +309,13 @@ class TokenMutations:
         """Makes a token: personal, of a workspace for yourself, or with TOKEN_MANAGE a service token."""
         token, secret = await create_token(info.context.app, info.context.who, input.entered())
         return CreateApiTokenPayload(api_token=ApiToken(token=token), secret=secret.reveal(), errors=[])
+
+    @mutation(ApiTokenPayload)
+    async def update_api_token(self, info: Info, input: Annotated[UpdateApiTokenInput, INPUT]) -> ApiTokenPayload:
+        """Changes the name, the limits or the end of a token: your own, or with TOKEN_MANAGE one of the workspace."""
+        token_id = ids.given_uuid(input.id, "ApiToken")
+        token = await update_token(info.context.app, info.context.who, token_id, input.entered())
+        return ApiTokenPayload(api_token=ApiToken(token=token), errors=[])
 
     @mutation(ApiTokenPayload)
     async def revoke_api_token(self, info: Info, input: Annotated[RevokeApiTokenInput, INPUT]) -> ApiTokenPayload:

@@ -1,15 +1,18 @@
 """People, and who is asking."""
 
 from datetime import datetime
+from typing import Annotated
 from uuid import UUID
 
 import strawberry
 
 from core import access, entities
 from graph import ids, links
+from graph.connections import After, Before, Connection, First, Last, page_of
 from graph.context import Info
 from graph.links import ApiTokenLink, MemberLink, WorkspaceLink
-from graph.types import Node, object_type, resolved
+from graph.tokens import ApiToken, own_token_page
+from graph.types import Node, argument, object_type, resolved
 
 
 @object_type
@@ -79,6 +82,20 @@ class Viewer:
         """The token's workspace; null for a personal token."""
         workspace_id = self.viewer.workspace_id
         return await links.workspace(info.context, workspace_id) if workspace_id is not None else None
+
+    @resolved
+    async def api_tokens(
+        self,
+        info: Info,
+        first: First = None,
+        after: After = None,
+        last: Last = None,
+        before: Before = None,
+        include_revoked: Annotated[bool | None, argument("Whether revoked ones are listed.")] = False,  # noqa: FBT002 - an argument of the schema
+    ) -> Connection[ApiToken] | None:
+        """The tokens that stand for your account, newest first; for a workspace's token, those of that workspace."""
+        page = page_of(first, after, last, before)
+        return await own_token_page(info.context, page, include_revoked=bool(include_revoked))
 
     @resolved
     def is_operator(self) -> bool:

@@ -16,6 +16,7 @@ from core.resolve import find_model
 from core.workspaces import create_workspace, delete_workspace, update_workspace
 from graph import ids
 from graph.access import Permission, Role
+from graph.audit import AuditEntry, audit_page
 from graph.connections import (
     After,
     Before,
@@ -245,6 +246,21 @@ class Workspace(Node):
             status=status,
             search=search,
         )
+
+    @resolved
+    async def audit_log(
+        self,
+        info: Info,
+        first: First = None,
+        after: After = None,
+        last: Last = None,
+        before: Before = None,
+        action: Annotated[str | None, argument("Only those of this action, such as `member.update`.")] = None,
+        subject_id: Annotated[strawberry.ID | None, argument("Only changes of this object.")] = None,
+    ) -> LongConnection[AuditEntry] | None:
+        """What was changed in it, newest first: by whom, and what it was before."""
+        page = page_of(first, after, last, before)
+        return await audit_page(info.context, self.workspace.id, page, action=action, subject_id=subject_id)
 
     @resolved
     async def default_models(self, info: Info) -> list[DefaultModel]:

@@ -8,6 +8,7 @@ from uuid import UUID
 from sqlalchemy import (
     CheckConstraint,
     Column,
+    ColumnElement,
     ForeignKey,
     Index,
     LargeBinary,
@@ -104,17 +105,43 @@ class SqlTokens:
             .values(revoked_at=at, updated_at=at)
         )
 
-    async def revoke(self, token_id: UUID, at: datetime) -> None:
-        """Revoke once; a second time changes nothing."""
+    async def locked(self, token_id: UUID) -> ApiToken | None:
+        """Return a token that nobody else changes before the transaction ends."""
+        row = await self._connection.row(select(api_tokens).where(api_tokens.c.id == token_id).with_for_update())
+        return None if row is None else _token(row)
+
+    async def update(self, token: ApiToken) -> None:
+        """Write the name, the limits and the time of expiry."""
         await self._connection.run(
+            update(api_tokens)
+            .where(api_tokens.c.id == token.id)
+            .values(
+                name=token.name,
+                allowed_models=token.allowed_models,
+                credential_ids=token.credential_ids,
+                expires_at=token.expires_at,
+                updated_at=self._connection.now(),
+            )
+        )
+
+    async def revoke(self, token_id: UUID, at: datetime) -> bool:
+        """Revoke once; a second time changes nothing. Tell whether it was this time."""
+        revoked = await self._connection.run(
             update(api_tokens)
             .where(api_tokens.c.id == token_id, api_tokens.c.revoked_at.is_(None))
             .values(revoked_at=at, updated_at=at)
         )
+        return revoked == 1
 
-    async def page(self, workspace_id: UUID, page: PageRequest, *, include_revoked: bool) -> Slice[ApiToken]:
-        """Return the tokens of a workspace, newest first."""
-        conditions = [within(api_tokens, workspace_id)]
+    async def page(
+        self, page: PageRequest, *, workspace_id: UUID | None, account_id: UUID | None, include_revoked: bool
+    ) -> Slice[ApiToken]:
+        """Return the tokens of a workspace, or those that stand for an account, newest first."""
+        conditions: list[ColumnElement[bool]] = []
+        if workspace_id is not None:
+            conditions.append(within(api_tokens, workspace_id))
+        if account_id is not None:
+            conditions.append(api_tokens.c.account_id == account_id)
         if not include_revoked:
             conditions.append(api_tokens.c.revoked_at.is_(None))
         rows, has_next, has_previous, total = await paging.fetch(

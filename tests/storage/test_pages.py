@@ -87,8 +87,8 @@ async def test_tokens_are_listed_newest_first_without_the_revoked_unless_asked(a
         await tx.tokens.revoke(made[1].id, clock.now())
 
     async with app.storage.read() as tx:
-        live = await tx.tokens.page(tenant.id, ALL, include_revoked=False)
-        every = await tx.tokens.page(tenant.id, ALL, include_revoked=True)
+        live = await tx.tokens.page(ALL, workspace_id=tenant.id, account_id=None, include_revoked=False)
+        every = await tx.tokens.page(ALL, workspace_id=tenant.id, account_id=None, include_revoked=True)
 
     assert [bearer.name for bearer in live.items] == ["third", "first"]
     assert [bearer.name for bearer in every.items] == ["third", "second", "first"]
