@@ -5,15 +5,15 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from uuid import UUID
 
-from core.access import Permission, Viewer, require, workspace_of
+from core.access import Permission, Viewer
+from core.admission import admit, configuration_for
 from core.app import App
+from core.completion_owner import CompletionOwner
 from core.entities import Invocation, InvocationStatus
 from core.errors import Cancelled, InvalidInput, ModelyardError, NotFound, Problem, ServerUnavailable
-from core.ids import uuid7
 from core.journal import Written, written
 from core.model_types import ModelType
 from core.model_types.llm import CompletionEvent, CompletionFailed, CompletionFinished, InterruptReason
-from core.owner import Owner
 from core.plan import CompletionRequest, plan
 from core.recorder import taken_over
 from core.stream import EventStream, Reader
@@ -105,33 +105,14 @@ async def start(app: App, viewer: Viewer, request: CompletionRequest, *, streami
     Raises:
         ModelyardError: refused; nothing was recorded and nobody was called.
     """
-    if app.running.closing:
-        raise ServerUnavailable("This server is stopping; ask again in a moment.")
-    workspace_id = workspace_of(viewer, request.workspace_id)
-    require(viewer, workspace_id, Permission.MODEL_INVOKE)
-    configuration = await app.configurations.get(workspace_id, viewer.memberships[workspace_id].version)
+    configuration = await configuration_for(app, viewer, request.workspace_id)
     steps = plan(app.catalog, viewer, configuration, request)
-    first = steps[0]
-    invocation = Invocation(
-        id=uuid7(),
-        workspace_id=workspace_id,
-        model=first.key,
-        provider_type=first.provider_type,
-        credential_id=first.credential.id if first.credential is not None else None,
-        credential_name=first.credential_name,
-        token_id=viewer.token_id,
-        account_id=viewer.account_id,
-        owner=app.process_id,
-        started_at=app.clock.now(),
-        pricing=first.card.pricing,
-        end_user=request.end_user,
-        tags=request.tags,
-    )
-    await app.invocations.admit(invocation)
+    workspace_id = configuration.workspace_id
+    invocation = await admit(app, viewer, workspace_id, steps[0], end_user=request.end_user, tags=request.tags)
     stream = EventStream(invocation.id, workspace_id, invocation.principal, viewer.token_id)
     app.recorder.track(stream)
     reader = stream.join(viewer.token_id)
-    owner = Owner(app, invocation, stream, steps, streaming=streaming)
+    owner = CompletionOwner(app, invocation, stream, steps, streaming=streaming)
     owner.owned = app.running.start(stream, owner.run(), app.settings.grace_seconds)
     return reader
 

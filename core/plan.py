@@ -1,4 +1,4 @@
-"""What a completion will try, in order: each attempt checked for its model before anything is admitted."""
+"""What a call will try, in order: each attempt checked for its model before anything is admitted."""
 
 import logging
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from core.errors import InvalidInput, ModelyardError
 from core.model_types import ModelKey, ModelType
 from core.model_types.llm import ChatRequest, ProviderType
 from core.parameters import check_parameters
-from core.provider import LanguageModels, ModelCard
+from core.provider import LanguageModels, ModelCard, Provider
 from core.resolve import Request, resolve
 
 log = logging.getLogger(__name__)
@@ -54,8 +54,7 @@ class Step:
     card: ModelCard
     provider_type: ProviderType
     credential: Credential | None
-    adapter: LanguageModels
-    chat: ChatRequest
+    provider: Provider
 
     @property
     def credential_name(self) -> str | None:
@@ -63,7 +62,17 @@ class Step:
         return self.credential.name if self.credential is not None else None
 
 
-def plan(catalog: Catalog, viewer: Viewer, configuration: Configuration, request: CompletionRequest) -> list[Step]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompletionStep(Step):
+    """One attempt at a completion: what it asks is checked for its model."""
+
+    adapter: LanguageModels
+    chat: ChatRequest
+
+
+def plan(
+    catalog: Catalog, viewer: Viewer, configuration: Configuration, request: CompletionRequest
+) -> list[CompletionStep]:
     """Return every attempt that the configuration allows, at most eight, the first model's before the fallbacks'.
 
     Raises:
@@ -98,6 +107,37 @@ def question(
     )
 
 
+def steps_of(catalog: Catalog, configuration: Configuration, asked: Request) -> list[Step]:
+    """Return every attempt that the configuration allows at what was asked for, at most eight; one at the least.
+
+    Raises:
+        ModelyardError: why the model cannot serve.
+    """
+    route = resolve(configuration, catalog, asked)
+    if route.problem is not None:
+        raise route.problem
+    assert route.model is not None
+    assert route.provider_type is not None
+    provider = catalog.provider(route.model.key.provider)
+    assert provider is not None, "a known model has a provider"
+    return [
+        Step(
+            key=route.model.key,
+            model=route.base_model or route.model.key.name,
+            card=route.model.card,
+            provider_type=route.provider_type,
+            credential=candidate.credential,
+            provider=provider,
+        )
+        for candidate in route.usable
+    ][:MAX_ATTEMPTS]
+
+
+def unserved(key: ModelKey) -> InvalidInput:
+    """Return the refusal of a model whose provider has no adapter for its type."""
+    return InvalidInput(f"The provider {key.provider} serves no models of type {key.type}.", path=("model",))
+
+
 def _steps(
     catalog: Catalog,
     viewer: Viewer,
@@ -105,29 +145,25 @@ def _steps(
     request: CompletionRequest,
     reference: ModelReference | None,
     credential_id: UUID | None,
-) -> list[Step]:
+) -> list[CompletionStep]:
     asked = question(viewer, configuration.workspace_id, ModelType.LLM, reference, credential_id)
-    route = resolve(configuration, catalog, asked)
-    if route.problem is not None:
-        raise route.problem
-    assert route.model is not None
-    assert route.provider_type is not None
-    key, card = route.model.key, route.model.card
+    steps = steps_of(catalog, configuration, asked)
+    card, adapter = steps[0].card, steps[0].provider.llm
     check_capabilities(request.chat, card)
     parameters = check_parameters(card.parameter_rules, request.chat.parameters)
-    provider = catalog.provider(key.provider)
-    if provider is None or provider.llm is None:
-        raise InvalidInput(f"The provider {key.provider} serves no language models.", path=("model",))
+    if adapter is None:
+        raise unserved(steps[0].key)
     chat = msgspec.structs.replace(request.chat, parameters=parameters)
     return [
-        Step(
-            key=key,
-            model=route.base_model or key.name,
-            card=card,
-            provider_type=route.provider_type,
-            credential=candidate.credential,
-            adapter=provider.llm,
+        CompletionStep(
+            key=step.key,
+            model=step.model,
+            card=step.card,
+            provider_type=step.provider_type,
+            credential=step.credential,
+            provider=step.provider,
+            adapter=adapter,
             chat=chat,
         )
-        for candidate in route.usable
+        for step in steps
     ]

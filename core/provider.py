@@ -1,5 +1,6 @@
 """What a provider is: its manifest, its capabilities (absent ones are None), and one call of it."""
 
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -8,6 +9,11 @@ from typing import Any, Protocol
 
 from core.model_types import ModelFeature, ModelKey, ModelType
 from core.model_types.llm import ChatRequest, Piece
+from core.model_types.moderation import ModerationRequest, Verdict
+from core.model_types.rerank import Ranking, RerankRequest
+from core.model_types.speech2text import Transcript, TranscriptionRequest
+from core.model_types.text_embedding import EmbeddingRequest, Embeddings
+from core.model_types.tts import SpeechRequest, Voice
 from core.secret import Secret
 
 Value = str | Secret
@@ -210,19 +216,67 @@ class LanguageModels(Protocol):
         ...
 
 
-class Provider(Protocol):
+class EmbeddingModels(Protocol):
+    """The capability to embed texts; errors as those of `LanguageModels`, here and below."""
+
+    @property
+    def max_texts(self) -> int:
+        """Return how many texts one request takes, where the model's card has no `max_texts`."""
+        ...
+
+    async def embed(self, call: Call, request: EmbeddingRequest) -> Embeddings:
+        """Return a vector for each text, in their order."""
+        ...
+
+
+class Rerankers(Protocol):
+    """The capability to order documents by how well they answer."""
+
+    async def rerank(self, call: Call, request: RerankRequest) -> Ranking:
+        """Return hits in any order; `top_n` and `score_threshold` may be left to the caller."""
+        ...
+
+
+class Transcribers(Protocol):
+    """The capability to write down speech."""
+
+    async def transcribe(self, call: Call, request: TranscriptionRequest) -> Transcript:
+        """Return the words."""
+        ...
+
+
+class Speakers(Protocol):
+    """The capability to speak text."""
+
+    def speak(self, call: Call, request: SpeechRequest) -> AsyncGenerator[bytes, None]:
+        """Yield the sound as it comes, in `request.format`; closing it closes the upstream connection."""
+        ...
+
+    async def voices(self, call: Call) -> Sequence[Voice]:
+        """Return who can speak."""
+        ...
+
+
+class Moderators(Protocol):
+    """The capability to judge whether text is harmful."""
+
+    async def moderate(self, call: Call, request: ModerationRequest) -> Verdict:
+        """Return what the model finds."""
+        ...
+
+
+class Provider(ABC):
     """A provider that can be called. Capabilities that it lacks are None."""
 
-    @property
-    def manifest(self) -> Manifest:
-        """Return what the provider is."""
-        ...
+    manifest: Manifest
+    llm: LanguageModels | None = None
+    text_embedding: EmbeddingModels | None = None
+    rerank: Rerankers | None = None
+    speech2text: Transcribers | None = None
+    tts: Speakers | None = None
+    moderation: Moderators | None = None
 
-    @property
-    def llm(self) -> LanguageModels | None:
-        """Return its language models."""
-        ...
-
+    @abstractmethod
     async def validate(self, values: Values, model: ModelKey | None, card: ModelCard | None) -> None:
         """Ask the provider by its cheapest free call whether the credential works.
 
@@ -230,4 +284,3 @@ class Provider(Protocol):
         our hint and the provider's own words (at most 300 characters, without secrets). Only UpstreamAuthentication,
         UpstreamPermission, UpstreamModelNotFound and UpstreamBadRequest are definite refusals.
         """
-        ...

@@ -1,25 +1,50 @@
-"""The completions that this process owns: their tasks, their grace, their end at shutdown; and who follows changes."""
+"""The calls that this process owns: their tasks, their grace, their end at shutdown; and who follows changes."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Protocol
 from uuid import UUID
 
 from core.errors import Cancelled, ModelyardError, ServerUnavailable
 from core.followers import Followers
-from core.stream import EventStream
+from core.stream import Reader
+
+
+class Followed(Protocol):
+    """What its owner fills and others follow: whose it is, who reads it, and when it has ended."""
+
+    invocation_id: UUID
+    workspace_id: UUID
+    token_id: UUID
+    on_joined: Callable[[], None] | None
+    on_abandoned: Callable[[], None] | None
+
+    @property
+    def ended(self) -> bool:
+        """Tell whether its end is there."""
+        ...
+
+    @property
+    def readers(self) -> Collection[Reader]:
+        """Return those who may lose the right to read while it runs."""
+        ...
+
+    async def finished(self) -> object:
+        """Wait for the end."""
+        ...
 
 
 @dataclass(slots=True, kw_only=True)
 class Owned:
-    """A completion of this process. `reason` is set before its task is cancelled, and says why.
+    """A call of this process. `reason` is set before its task is cancelled, and says why.
 
     `elsewhere` are the other processes in which somebody reads it, with when they last said so. `is_kept` tells whether
     it goes on without readers for now.
     """
 
-    stream: EventStream
+    stream: Followed
     task: asyncio.Task[None]
     grace_seconds: float
     reason: ModelyardError | None = None
@@ -89,7 +114,7 @@ class Running:
         for task in self._background:
             task.cancel()
 
-    def start(self, stream: EventStream, work: Coroutine[None, None, None], grace_seconds: float) -> Owned:
+    def start(self, stream: Followed, work: Coroutine[None, None, None], grace_seconds: float) -> Owned:
         """Run `work` as the owner of `stream`. It must not raise."""
         assert self._group is not None, "Running is not open"
         task = self._group.create_task(work)

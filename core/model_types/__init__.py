@@ -58,3 +58,11 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     def total_tokens(self) -> int:
         """Return input plus output."""
         return self.input_tokens + self.output_tokens
+
+
+_BYTES_PER_TOKEN = 4
+
+
+def estimated_tokens(*texts: str) -> int:
+    """Return about how many tokens texts have, four bytes to each: where a provider reports nothing."""
+    return sum(-(-len(text.encode("utf-8", "surrogatepass")) // _BYTES_PER_TOKEN) for text in texts)

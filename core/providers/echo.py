@@ -3,7 +3,6 @@
 import asyncio
 import re
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
 
 from core.model_types import ModelFeature, ModelKey, Usage
 from core.model_types.llm import (
@@ -19,22 +18,18 @@ from core.model_types.llm import (
     ToolChoiceMode,
     UsagePiece,
 )
-from core.provider import Call, LanguageModels, Manifest, ModelCard, Provider, Values
+from core.provider import Call, Manifest, ModelCard, Provider, Values
 from core.wire.http import Http
 
 _WORD = re.compile(r"\s*\S+\s*$|\s*\S+")
 
 
-@dataclass(frozen=True, slots=True)
-class Echo:
-    """Both the provider and its language models; it asks nobody."""
+class Echo(Provider):
+    """Both the provider and its models; it asks nobody."""
 
-    manifest: Manifest
-
-    @property
-    def llm(self) -> LanguageModels:
-        """Return the language models."""
-        return self
+    def __init__(self, manifest: Manifest) -> None:
+        self.manifest = manifest
+        self.llm = self
 
     async def stream(self, call: Call, request: ChatRequest) -> AsyncGenerator[Sequence[Piece], None]:
         """Yield a word at a time, `delay_ms` apart."""

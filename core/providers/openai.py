@@ -4,7 +4,7 @@ import msgspec
 
 from core.errors import UpstreamAuthentication
 from core.model_types import ModelKey
-from core.provider import LanguageModels, Manifest, ModelCard, Provider, Values
+from core.provider import Manifest, ModelCard, Provider, Values
 from core.wire.dialects.openai_chat import (
     Endpoint,
     OpenAIChat,
@@ -22,14 +22,14 @@ _QUIRKS = Quirks(base_url=_BASE_URL, max_tokens_parameter="max_completion_tokens
 _HEADERS = {"organization": "openai-organization", "project": "openai-project"}
 
 
-class OpenAI:
+class OpenAI(Provider):
     """The provider at api.openai.com, or at an address of OpenAI that the credential names."""
 
     def __init__(self, manifest: Manifest, http: Http) -> None:
         self.manifest = manifest
         self._http = http
         self._quirks = msgspec.convert({**msgspec.structs.asdict(_QUIRKS), **manifest.options}, Quirks)
-        self.llm: LanguageModels | None = OpenAIChat(http, self._endpoint, self._quirks)
+        self.llm = OpenAIChat(http, self._endpoint, self._quirks)
 
     async def validate(self, values: Values, model: ModelKey | None, card: ModelCard | None) -> None:
         """Ask for the list of models; a restricted key that may not list them passes, as it may still chat."""

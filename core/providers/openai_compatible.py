@@ -4,7 +4,7 @@ import msgspec
 
 from core.errors import InvalidInput
 from core.model_types import ModelKey
-from core.provider import LanguageModels, Manifest, ModelCard, Provider, Values
+from core.provider import Manifest, ModelCard, Provider, Values
 from core.wire.dialects.openai_chat import (
     Endpoint,
     OpenAIChat,
@@ -18,14 +18,14 @@ from core.wire.failures import secrets_of
 from core.wire.http import Http
 
 
-class OpenAICompatible:
+class OpenAICompatible(Provider):
     """A provider of this kind. Its key may be missing: many servers need none."""
 
     def __init__(self, manifest: Manifest, http: Http) -> None:
         self.manifest = manifest
         self._http = http
         self._quirks = msgspec.convert(dict(manifest.options), Quirks)
-        self.llm: LanguageModels | None = OpenAIChat(http, self._endpoint, self._quirks)
+        self.llm = OpenAIChat(http, self._endpoint, self._quirks)
 
     async def validate(self, values: Values, model: ModelKey | None, card: ModelCard | None) -> None:
         """Ask for the list of models; a model that is not in it may still be served, so names are not compared."""

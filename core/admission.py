@@ -1,0 +1,48 @@
+"""The beginning of a call of any type: admitted and written down before anybody is called."""
+
+from collections.abc import Mapping
+from uuid import UUID
+
+from core.access import Permission, Viewer, require, workspace_of
+from core.app import App
+from core.configuration import Configuration
+from core.entities import Invocation
+from core.errors import ServerUnavailable
+from core.ids import uuid7
+from core.plan import Step
+
+
+async def configuration_for(app: App, viewer: Viewer, workspace_id: UUID | None) -> Configuration:
+    """Return the configuration of the workspace that a call is made in.
+
+    Raises:
+        ModelyardError: this server is stopping, or the viewer may make no calls there.
+    """
+    if app.running.closing:
+        raise ServerUnavailable("This server is stopping; ask again in a moment.")
+    found = workspace_of(viewer, workspace_id)
+    require(viewer, found, Permission.MODEL_INVOKE)
+    return await app.configurations.get(found, viewer.memberships[found].version)
+
+
+async def admit(
+    app: App, viewer: Viewer, workspace_id: UUID, first: Step, *, end_user: str | None, tags: Mapping[str, str]
+) -> Invocation:
+    """Write down a call that begins with this attempt, and return its record."""
+    invocation = Invocation(
+        id=uuid7(),
+        workspace_id=workspace_id,
+        model=first.key,
+        provider_type=first.provider_type,
+        credential_id=first.credential.id if first.credential is not None else None,
+        credential_name=first.credential_name,
+        token_id=viewer.token_id,
+        account_id=viewer.account_id,
+        owner=app.process_id,
+        started_at=app.clock.now(),
+        pricing=first.card.pricing,
+        end_user=end_user,
+        tags=tags,
+    )
+    await app.invocations.admit(invocation)
+    return invocation

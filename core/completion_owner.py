@@ -1,0 +1,208 @@
+"""The owner of one completion: turns the pieces of an answer into numbered events for its readers."""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import aclosing
+from itertools import groupby
+
+from core.app import App
+from core.counting import estimate_usage
+from core.deadline import Idle, timeout_text
+from core.entities import Invocation
+from core.errors import ModelyardError, Problem, UpstreamProtocol, UpstreamTimeout
+from core.model_types import Usage
+from core.model_types.llm import (
+    Attempt,
+    CompletionEvent,
+    CompletionFailed,
+    CompletionFinished,
+    CompletionRerouted,
+    CompletionStarted,
+    ContinuationPiece,
+    FinishPiece,
+    FinishReason,
+    Piece,
+    ReasoningDelta,
+    ReasoningPiece,
+    TextDelta,
+    TextPiece,
+    ToolCallDelta,
+    ToolCallPiece,
+    UsagePiece,
+)
+from core.owner import Owner
+from core.plan import CompletionStep
+from core.provider import Call
+from core.stream import EventStream
+
+MAX_ANSWER = 7 * 1024 * 1024
+"""An answer of more bytes is taken for a fault of the provider."""
+
+MAX_LOGGED = MAX_ANSWER + 768 * 1024
+"""What its events may take in the log, which has room for 8 MiB."""
+
+JOINED_ABOVE = 16
+"""How many pieces that came at once are passed on as they are; more are joined where they are of a kind."""
+
+
+class Answer:
+    """What is known of the answer besides the events: its size in bytes, and what belongs to its end."""
+
+    __slots__ = ("continuation", "finish", "size", "usage")
+
+    def __init__(self) -> None:
+        self.usage: Usage | None = None
+        self.finish: FinishReason | None = None
+        self.continuation: str | None = None
+        self.size = 0
+
+
+class CompletionOwner(Owner[CompletionStep]):
+    """Runs one admitted completion to its one terminal event."""
+
+    def __init__(
+        self,
+        app: App,
+        invocation: Invocation,
+        stream: EventStream,
+        steps: Sequence[CompletionStep],
+        *,
+        streaming: bool,
+    ) -> None:
+        super().__init__(app, invocation, steps)
+        self._stream = stream
+        self._streaming = streaming
+        self._answer = Answer()
+        first = steps[0]
+        stream.append(
+            (
+                CompletionStarted(
+                    invocation_id=self._id,
+                    sequence=0,
+                    model=first.key,
+                    provider_type=first.provider_type,
+                    credential_name=first.credential_name,
+                ),
+            )
+        )
+
+    async def _try(self, step: CompletionStep) -> None:
+        values = await self._app.vault.open(step.credential) if step.credential is not None else {}
+        call = Call(model=step.model, card=step.card, values=values)
+        settings, loop = self._app.settings, asyncio.get_running_loop()
+        end = loop.time() + settings.call_seconds
+        first = settings.first_byte_seconds if self._streaming else settings.call_seconds
+        deadline = asyncio.timeout_at(min(end, loop.time() + first))
+        idle = Idle(deadline, end, settings.idle_seconds)
+        try:
+            async with deadline:
+                if not self._streaming:
+                    self._take(await step.adapter.complete(call, step.chat))
+                else:
+                    async with aclosing(step.adapter.stream(call, step.chat)) as batches:
+                        async for batch in batches:
+                            idle.heard()
+                            self._take(batch)
+        except TimeoutError:
+            raise UpstreamTimeout(
+                timeout_text(step.key.provider, spoke=idle.ever_spoke, total=loop.time() >= end)
+            ) from None
+        finally:
+            idle.close()
+        if self._answer.finish is None:
+            raise UpstreamProtocol(f"The answer of {step.key.provider} ended before the model had finished.")
+
+    def _take(self, pieces: Sequence[Piece]) -> None:
+        """Turn pieces into numbered events and hand them to the readers."""
+        answer, id_, sequence = self._answer, self._id, self._stream.next_sequence
+        events: list[CompletionEvent] = []
+        for piece in pieces if len(pieces) <= JOINED_ABOVE else _joined(pieces):
+            if isinstance(piece, TextPiece):
+                answer.size += _size(piece.text)
+                events.append(TextDelta(invocation_id=id_, sequence=sequence + len(events), text=piece.text))
+            elif isinstance(piece, ReasoningPiece):
+                answer.size += _size(piece.text)
+                events.append(ReasoningDelta(invocation_id=id_, sequence=sequence + len(events), text=piece.text))
+            elif isinstance(piece, ToolCallPiece):
+                answer.size += _size(piece.arguments)
+                events.append(
+                    ToolCallDelta(
+                        invocation_id=id_,
+                        sequence=sequence + len(events),
+                        index=piece.index,
+                        id=piece.id,
+                        name=piece.name,
+                        arguments=piece.arguments,
+                    )
+                )
+            elif isinstance(piece, UsagePiece):
+                answer.usage = piece.usage
+            elif isinstance(piece, FinishPiece):
+                answer.finish = piece.reason
+            elif isinstance(piece, ContinuationPiece):
+                answer.continuation = piece.continuation
+        if answer.size > MAX_ANSWER or self._stream.journal.size > MAX_LOGGED:
+            raise UpstreamProtocol("The answer is longer than 7 MiB and was cut off.")
+        if events:
+            if self._first_delta is None:
+                self._spoke()
+            self._stream.append(events)
+
+    def _reroute(self, failed: Attempt, following: CompletionStep) -> None:
+        self._stream.append(
+            (
+                CompletionRerouted(
+                    invocation_id=self._id,
+                    sequence=self._stream.next_sequence,
+                    failed=failed,
+                    model=following.key,
+                    credential_name=following.credential_name,
+                ),
+            )
+        )
+
+    def _usage(self) -> Usage | None:
+        if self._answer.usage is not None:
+            return self._answer.usage
+        if self._first_delta is None and self._answer.finish is None:
+            return None
+        return estimate_usage(self._step.chat, self._stream.written().produced)
+
+    async def _end(self, error: ModelyardError | None, record: Invocation) -> None:
+        self._stream.end(await self._app.recorder.end(self._stream, self._last_event(error, record)))
+
+    def _last_event(self, error: ModelyardError | None, record: Invocation) -> CompletionFinished | CompletionFailed:
+        sequence, usage = self._stream.next_sequence, record.usage
+        if error is not None:
+            return CompletionFailed(invocation_id=self._id, sequence=sequence, error=Problem.of(error), usage=usage)
+        assert self._answer.finish is not None
+        assert usage is not None
+        return CompletionFinished(
+            invocation_id=self._id,
+            sequence=sequence,
+            finish_reason=self._answer.finish,
+            message=self._stream.written().message(self._answer.continuation),
+            usage=usage,
+            cost=record.cost,
+        )
+
+
+def _joined(pieces: Sequence[Piece]) -> list[Piece]:
+    """Return the pieces with neighbours of a kind joined, as far as nothing but their number changes."""
+    joined: list[Piece] = []
+    for kind, group in groupby(pieces, _kind):
+        if kind is TextPiece:
+            joined.append(TextPiece("".join([piece.text for piece in group])))  # type: ignore[union-attr]
+        elif kind is ReasoningPiece:
+            joined.append(ReasoningPiece("".join([piece.text for piece in group])))  # type: ignore[union-attr]
+        else:
+            joined.extend(group)
+    return joined
+
+
+def _kind(piece: Piece) -> type:
+    return type(piece)
+
+
+def _size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
