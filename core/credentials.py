@@ -1,47 +1,31 @@
-"""Use cases of credentials: create, activate, delete, validate."""
+"""Use cases of credentials: create, update, activate, validate, delete; and the preferred type of a provider."""
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from core.access import Permission, Viewer, require, workspace_of
 from core.app import App
-from core.changes import Change, Noun
 from core.configuration import Configuration
 from core.entities import Credential, CredentialStatus, ModelRow, ModelSource
-from core.errors import (
-    AlreadyExists,
-    Conflict,
-    CredentialInvalid,
-    InvalidInput,
-    ModelNotFound,
-    ModelyardError,
-    NotFound,
-    Problem,
-    UpstreamAuthentication,
-    UpstreamBadRequest,
-    UpstreamModelNotFound,
-    UpstreamPermission,
-)
-from core.forms import check_form
+from core.errors import AlreadyExists, Conflict, CredentialUnreadable, InvalidInput, ModelNotFound, NotFound
 from core.ids import uuid7
 from core.jobs import ValidateCredential
 from core.live import tell_differences
-from core.manifest_files import custom_card
 from core.model_types import ModelKey, ModelType
+from core.model_types.llm import ProviderType
 from core.ports import Transaction
-from core.provider import ConfigurationMethod, FormFieldType, Manifest, ModelCard, Provider, Values
+from core.provider import ConfigurationMethod, Manifest, Values
 from core.resolve import find_model
-from core.wire.egress import normalise_base_url
-
-log = logging.getLogger(__name__)
+from core.secret import Secret
+from core.validation import Checked, check_values, provider_of, public_values, validate
 
 MAX_NAME = 64
+OWN_MODELS = frozenset({ConfigurationMethod.PREDEFINED_MODEL, ConfigurationMethod.FETCH_FROM_REMOTE})
+"""The methods by which one credential serves models of the provider's own."""
 
-DEFINITE = (UpstreamAuthentication, UpstreamPermission, UpstreamModelNotFound, UpstreamBadRequest, InvalidInput)
-"""What a provider says when the credential itself is wrong; anything else leaves it undecided."""
+_UNSETTLED = frozenset({CredentialStatus.UNVERIFIED, CredentialStatus.VALIDATING})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +58,8 @@ async def create_credential(app: App, viewer: Viewer, new: NewCredential) -> tup
     """
     workspace_id = workspace_of(viewer, new.workspace_id)
     require(viewer, workspace_id, Permission.CREDENTIAL_MANAGE)
-    provider = _provider(app, new.provider)
+    check_name(new.name)
+    provider = provider_of(app, new.provider)
     configuration = await app.configurations.get(workspace_id)
     key = _model_key(provider.manifest, new.model)
     if key is not None and find_model(configuration, app.catalog, key) is None:
@@ -88,7 +73,7 @@ async def create_credential(app: App, viewer: Viewer, new: NewCredential) -> tup
         await tx.workspaces.touch(workspace_id)
         before = await tx.configuration(workspace_id)
         credential = await insert_credential(app, tx, before, provider.manifest.name, key, new.name, checked)
-        await activate_first(tx, before, credential)
+        await _activate_first(app, tx, before, credential, checked.values)
         await tx.audit.add(
             workspace_id=workspace_id,
             viewer=viewer,
@@ -101,7 +86,71 @@ async def create_credential(app: App, viewer: Viewer, new: NewCredential) -> tup
     return after, after.credentials[credential.id]
 
 
-async def activate_credential(app: App, viewer: Viewer, credential_id: UUID) -> tuple[Configuration, Credential]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CredentialUpdate:
+    """What is to change of a credential: `values` over those stored, and its name where it `is_renamed`.
+
+    Renamed to None it takes the next "API key N". A value None clears an optional field.
+    """
+
+    values: Mapping[str, str | None] | None = None
+    name: str | None = None
+    is_renamed: bool = False
+    verify: bool = True
+    expected_version: int | None = None
+
+
+async def update_credential(
+    app: App, viewer: Viewer, workspace_id: UUID, credential_id: UUID, change: CredentialUpdate
+) -> tuple[Configuration, Credential]:
+    """Change a credential's name and values. New values are verified before anything is stored, unless told otherwise.
+
+    Raises:
+        NotFound: there is no such credential of the viewer's.
+        InvalidInput: a value breaks the form's rules, or a secret would travel to another host.
+        CredentialInvalid: the provider refuses the new values; nothing was stored.
+        AlreadyExists: the name is taken.
+        Conflict: it is not of the expected version, or was changed meanwhile.
+    """
+    async with app.storage.read() as tx:
+        old = await _located(tx, viewer, workspace_id, credential_id)
+    if change.expected_version not in {None, old.version}:
+        raise _changed_meanwhile(old.version, path=("expectedVersion",))
+    if change.is_renamed:
+        check_name(change.name)
+    stored = await _stored(app, old) if change.values else None
+    checked = None
+    if change.values:
+        provider = provider_of(app, old.provider)
+        checked = await check_values(app, provider, old.model, change.values, verify=change.verify, stored=stored)
+    async with app.storage.transaction() as tx:
+        await tx.workspaces.touch(workspace_id)
+        before = await tx.configuration(workspace_id)
+        present = _present(before, credential_id)
+        if present.version != old.version:
+            raise _changed_meanwhile(present.version, path=("id",))
+        name = _name(change.name, _taken(before, present)) if change.is_renamed else present.name
+        new = await _updated(app, tx, present, name, checked)
+        if not await _put(tx, new, old.version):
+            raise _changed_meanwhile(present.version, path=("id",))
+        if checked is not None:
+            await _describe_model(app, tx, before, new, checked.values)
+        await tx.audit.add(
+            workspace_id=workspace_id,
+            viewer=viewer,
+            action="credential.update",
+            subject=f"Credential:{new.id}",
+            summary=f"Changed the credential {new.name!r} of {new.provider}",
+            changes=_diff(present, new, stored or {}, checked),
+        )
+        after = await tx.configuration(workspace_id)
+        tell_differences(tx, before, after)
+    return after, after.credentials[credential_id]
+
+
+async def activate_credential(
+    app: App, viewer: Viewer, workspace_id: UUID, credential_id: UUID
+) -> tuple[Configuration, Credential]:
     """Make a credential the one that serves its provider, or its model.
 
     Raises:
@@ -109,21 +158,14 @@ async def activate_credential(app: App, viewer: Viewer, credential_id: UUID) -> 
         Conflict: its custom model was removed.
     """
     async with app.storage.transaction() as tx:
-        workspace_id, credential = await locate(tx, viewer, credential_id, Permission.CREDENTIAL_MANAGE)
+        await _located(tx, viewer, workspace_id, credential_id)
         await tx.workspaces.touch(workspace_id)
-        configuration = await tx.configuration(workspace_id)
-        credential = _present(configuration, credential_id)
+        before = await tx.configuration(workspace_id)
+        credential = _present(before, credential_id)
         if credential.model is None:
             await tx.providers.set_active(workspace_id, credential.provider, credential.id)
         else:
-            known = find_model(configuration, app.catalog, credential.model)
-            if known is None:
-                raise Conflict(
-                    f"The model {credential.model.name!r} was removed; `addModel` with this credential's id as "
-                    "`existingId` adds it again.",
-                    path=("id",),
-                )
-            await tx.models.put(workspace_id, await _described(app, configuration, credential, known.source))
+            await tx.models.put(workspace_id, await _served_by(app, before, credential))
         await tx.audit.add(
             workspace_id=workspace_id,
             viewer=viewer,
@@ -132,8 +174,31 @@ async def activate_credential(app: App, viewer: Viewer, credential_id: UUID) -> 
             summary=f"Made the credential {credential.name!r} of {credential.provider} the active one",
         )
         after = await tx.configuration(workspace_id)
-        tell_differences(tx, configuration, after)
+        tell_differences(tx, before, after)
     return after, after.credentials[credential_id]
+
+
+async def validate_credential(
+    app: App, viewer: Viewer, workspace_id: UUID, credential_id: UUID
+) -> tuple[Configuration, Credential]:
+    """Ask the provider now whether a credential works, and return it with what is known of it then.
+
+    Raises:
+        NotFound: there is no such credential of the viewer's, or it was deleted meanwhile.
+    """
+    async with app.storage.read() as tx:
+        credential = await _located(tx, viewer, workspace_id, credential_id)
+    await validate(app, workspace_id, credential_id, credential.version)
+    async with app.storage.transaction() as tx:
+        await tx.audit.add(
+            workspace_id=workspace_id,
+            viewer=viewer,
+            action="credential.validate",
+            subject=f"Credential:{credential.id}",
+            summary=f"Had the credential {credential.name!r} of {credential.provider} validated",
+        )
+    configuration = await app.configurations.get(workspace_id)
+    return configuration, _present(configuration, credential_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,14 +210,14 @@ class Deleted:
     removed_model: ModelKey | None
 
 
-async def delete_credential(app: App, viewer: Viewer, credential_id: UUID) -> Deleted:
+async def delete_credential(app: App, viewer: Viewer, workspace_id: UUID, credential_id: UUID) -> Deleted:
     """Delete a credential; nothing is made active in its place. A custom model goes with its last one.
 
     Raises:
         NotFound: there is no such credential of the viewer's.
     """
     async with app.storage.transaction() as tx:
-        workspace_id, _ = await locate(tx, viewer, credential_id, Permission.CREDENTIAL_MANAGE)
+        await _located(tx, viewer, workspace_id, credential_id)
         await tx.workspaces.touch(workspace_id)
         before = await tx.configuration(workspace_id)
         credential = _present(before, credential_id)
@@ -172,53 +237,43 @@ async def delete_credential(app: App, viewer: Viewer, credential_id: UUID) -> De
     return Deleted(configuration=after, credential=credential, removed_model=removed)
 
 
-async def run_validation(app: App, workspace_id: UUID, credential_id: UUID, version: int) -> None:
-    """Ask the provider whether a stored credential works, and write down the answer.
+async def set_preferred_type(
+    app: App, viewer: Viewer, workspace_id: UUID | None, provider: str, preferred: ProviderType | None
+) -> tuple[Configuration, Manifest]:
+    """Store whose credentials a provider's models prefer; None stores no choice.
 
-    Only a definite refusal makes it INVALID; what is undecided leaves the status it had, with a problem. A credential
-    that was changed since is left to the validation that its change asked for.
+    Raises:
+        InvalidInput: SYSTEM, where the installation does not host the provider.
+        NotFound: there is no such provider.
     """
-    async with app.storage.read() as tx:
-        credential = await tx.credentials.get(workspace_id, credential_id)
-    if credential is None or credential.version != version:
-        return
-    before = credential.status
-    await _set_status(app, credential, CredentialStatus.VALIDATING, None, credential.validated_at)
-    status, problem = await _ask(app, credential, before)
-    validated_at = app.clock.now() if status in {CredentialStatus.VALID, CredentialStatus.INVALID} else None
-    await _set_status(app, credential, status, problem, validated_at or credential.validated_at)
+    workspace_id = workspace_of(viewer, workspace_id)
+    require(viewer, workspace_id, Permission.PROVIDER_MANAGE)
+    manifest = provider_of(app, provider).manifest
+    async with app.storage.transaction() as tx:
+        await tx.workspaces.touch(workspace_id)
+        before = await tx.configuration(workspace_id)
+        if preferred is ProviderType.SYSTEM and manifest.name not in before.hosted:
+            raise InvalidInput(
+                f"This installation does not host {manifest.name}: choose CUSTOM, or null for no choice.",
+                path=("type",),
+            )
+        await tx.providers.set_preferred(workspace_id, manifest.name, preferred)
+        await tx.audit.add(
+            workspace_id=workspace_id,
+            viewer=viewer,
+            action="provider.prefer",
+            subject=f"Provider:{manifest.name}",
+            summary=f"Chose {preferred} for {manifest.name}"
+            if preferred
+            else f"Cleared the choice for {manifest.name}",
+            changes={"preferredType": {"from": before.provider(manifest.name).preferred_type, "to": preferred}},
+        )
+        after = await tx.configuration(workspace_id)
+        tell_differences(tx, before, after)
+    return after, manifest
 
 
 # ---- shared with models
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Checked:
-    """Values that passed the form, and whether the provider has accepted them."""
-
-    values: Values
-    status: CredentialStatus
-    validated_at: datetime | None
-
-
-async def check_values(
-    app: App, provider: Provider, key: ModelKey | None, given: Mapping[str, str | None], *, verify: bool
-) -> Checked:
-    """Check what was entered against the form and, with `verify`, against the provider. Nothing is stored here."""
-    manifest = provider.manifest
-    form = manifest.credential_form if key is None else manifest.model_credential_form
-    values = check_form(
-        form, given, key.type if key is not None else None, normalise_url=lambda text: _address(app, text)
-    )
-    if not verify:
-        return Checked(values=values, status=CredentialStatus.UNVERIFIED, validated_at=None)
-    try:
-        await provider.validate(values, key, _card(manifest, key, values))
-    except InvalidInput:
-        raise
-    except DEFINITE as refusal:
-        raise CredentialInvalid(refusal.message, path=("values",)) from refusal
-    return Checked(values=values, status=CredentialStatus.VALID, validated_at=app.clock.now())
 
 
 async def insert_credential(
@@ -252,71 +307,32 @@ async def insert_credential(
     try:
         await tx.credentials.insert(credential)
     except AlreadyExists:
-        raise AlreadyExists(
-            f"A credential named {credential.name!r} is there already; choose another name.", path=("name",)
-        ) from None
+        raise _name_taken(credential.name) from None
     if checked.status is CredentialStatus.UNVERIFIED:
-        await tx.outbox.add(ValidateCredential(workspace_id=workspace_id, credential_id=credential_id, version=1))
+        await tx.outbox.add(_validation_of(credential))
     return credential
 
 
-async def activate_first(tx: Transaction, before: Configuration, credential: Credential) -> None:
-    """Make a new credential active where its provider, or its predefined model, has none yet."""
-    if credential.model is None:
-        if before.provider(credential.provider).active_credential_id is None:
-            await tx.providers.set_active(before.workspace_id, credential.provider, credential.id)
-        return
-    row = before.models.get(credential.model)
-    if row is None:
-        row = ModelRow(key=credential.model, source=ModelSource.PREDEFINED, label=None, active_credential_id=None)
-    if row.active_credential_id is None:
-        await tx.models.put(before.workspace_id, replace(row, active_credential_id=credential.id))
+def described_by(manifest: Manifest, row: ModelRow, credential: Credential, values: Values) -> ModelRow:
+    """Return the row of a model whose active credential is this one; a custom model is described by its values."""
+    row = replace(row, active_credential_id=credential.id)
+    if row.source is not ModelSource.CUSTOM:
+        return row
+    return replace(row, form_values=public_values(manifest, values))
 
 
-def public_values(manifest: Manifest, values: Values) -> dict[str, str]:
-    """Return the values that describe a custom model: neither secrets nor addresses."""
-    hidden = {field.name for field in manifest.model_credential_form if field.type in _NOT_PUBLIC}
-    return {name: value for name, value in values.items() if name not in hidden and isinstance(value, str)}
+def check_name(name: str | None) -> None:
+    """Let a name for a credential pass. InvalidInput if it is none."""
+    if name is not None and not 1 <= len(name.strip()) <= MAX_NAME:
+        raise InvalidInput(f"A name has 1 to {MAX_NAME} characters.", path=("name",))
 
 
-async def locate(
-    tx: Transaction, viewer: Viewer, credential_id: UUID, permission: Permission
-) -> tuple[UUID, Credential]:
-    """Return a credential and its workspace among the viewer's, if their role there allows it."""
-    for workspace_id in viewer.memberships:
-        credential = await tx.credentials.get(workspace_id, credential_id)
-        if credential is not None:
-            require(viewer, workspace_id, permission)
-            return workspace_id, credential
-    raise NotFound("There is no such credential, or it is not one of yours.", path=("id",))
-
-
-def provider_of(app: App, name: str) -> Provider:
-    """Return a provider by any of its names. NotFound if there is none."""
-    return _provider(app, name)
-
-
-def _address(app: App, text: str) -> str:
-    """Return an entered base URL in its canonical form, if this installation may ever call it."""
-    url = normalise_base_url(text)
-    app.egress.check_url(url)
-    return url
-
-
-_NOT_PUBLIC = (FormFieldType.SECRET, FormFieldType.URL)
-
-
-def _provider(app: App, name: str) -> Provider:
-    canonical = app.catalog.canonical(name)
-    provider = app.catalog.provider(canonical) if canonical is not None else None
-    if provider is None:
-        raise NotFound(f"There is no provider {name!r}.", path=("provider",))
-    return provider
+# ---- steps
 
 
 def _model_key(manifest: Manifest, model: ModelName | None) -> ModelKey | None:
     if model is None:
-        if ConfigurationMethod.PREDEFINED_MODEL not in manifest.methods:
+        if not manifest.methods & OWN_MODELS:
             raise InvalidInput(
                 f"The provider {manifest.name} has a credential per model: name the `model`, or use `addModel`.",
                 path=("model",),
@@ -324,44 +340,158 @@ def _model_key(manifest: Manifest, model: ModelName | None) -> ModelKey | None:
         return None
     if not manifest.model_credential_form:
         raise InvalidInput(f"The provider {manifest.name} has no credentials of single models.", path=("model",))
+    if model.type not in manifest.model_types:
+        raise InvalidInput(f"The provider {manifest.name} has no models of type {model.type}.", path=("model", "type"))
     return ModelKey(provider=manifest.name, name=model.name, type=model.type)
 
 
-def _card(manifest: Manifest, key: ModelKey | None, values: Values) -> ModelCard | None:
-    if key is None:
-        return None
-    return manifest.model(key.name, key.type) or custom_card(
-        manifest, key.name, key.type, public_values(manifest, values)
-    )
-
-
-def _name(name: str | None, taken: set[str]) -> str:
-    if name is None:
-        return next(text for number in range(1, len(taken) + 2) if (text := f"API key {number}") not in taken)
-    name = name.strip()
-    if not name or len(name) > MAX_NAME:
-        raise InvalidInput(f"A name has 1 to {MAX_NAME} characters.", path=("name",))
-    return name
+async def _located(tx: Transaction, viewer: Viewer, workspace_id: UUID, credential_id: UUID) -> Credential:
+    """Return a credential of one of the viewer's workspaces, if their role there lets them manage it."""
+    found = await tx.credentials.get(workspace_id, credential_id) if workspace_id in viewer.memberships else None
+    if found is None:
+        raise _unknown()
+    require(viewer, workspace_id, Permission.CREDENTIAL_MANAGE)
+    return found
 
 
 def _present(configuration: Configuration, credential_id: UUID) -> Credential:
     credential = configuration.credentials.get(credential_id)
     if credential is None:
-        raise NotFound("There is no such credential, or it is not one of yours.", path=("id",))
+        raise _unknown()
     return credential
 
 
-async def _described(app: App, configuration: Configuration, credential: Credential, source: ModelSource) -> ModelRow:
-    """Return the row of a model whose active credential is this one; a custom model is described by its values."""
-    assert credential.model is not None
-    row = configuration.models.get(credential.model) or ModelRow(
-        key=credential.model, source=source, label=None, active_credential_id=None
+def _unknown() -> NotFound:
+    return NotFound("There is no such credential, or it is not one of yours.", path=("id",))
+
+
+def _name(name: str | None, taken: set[str]) -> str:
+    check_name(name)
+    if name is not None:
+        return name.strip()
+    return next(text for number in range(1, len(taken) + 2) if (text := f"API key {number}") not in taken)
+
+
+def _taken(configuration: Configuration, credential: Credential) -> set[str]:
+    """Return the names of a credential's siblings."""
+    siblings = (
+        configuration.provider_credentials(credential.provider)
+        if credential.model is None
+        else configuration.model_credentials(credential.model)
     )
-    if source is not ModelSource.CUSTOM:
-        return replace(row, active_credential_id=credential.id)
-    manifest = _provider(app, credential.provider).manifest
-    values = await app.vault.open(credential)
-    return replace(row, active_credential_id=credential.id, form_values=public_values(manifest, values))
+    return {sibling.name for sibling in siblings if sibling.id != credential.id}
+
+
+def _name_taken(name: str) -> AlreadyExists:
+    return AlreadyExists(f"A credential named {name!r} is there already; choose another name.", path=("name",))
+
+
+def _validation_of(credential: Credential) -> ValidateCredential:
+    return ValidateCredential(
+        workspace_id=credential.workspace_id, credential_id=credential.id, version=credential.version
+    )
+
+
+async def _stored(app: App, credential: Credential) -> Values | None:
+    """Return the values that an update keeps; None where they cannot be opened, and all are entered again."""
+    try:
+        return await app.vault.open(credential)
+    except CredentialUnreadable:
+        return None
+
+
+async def _updated(app: App, tx: Transaction, old: Credential, name: str, checked: Checked | None) -> Credential:
+    """Return the next version of a credential: with new values it is what was found of them."""
+    new = replace(old, name=name, version=old.version + 1, updated_at=app.clock.now())
+    if checked is None:
+        return new
+    return replace(
+        new,
+        sealed=await app.vault.seal(tx, old.workspace_id, old.id, checked.values),
+        status=checked.status,
+        problem=None,
+        validated_at=checked.validated_at,
+    )
+
+
+async def _put(tx: Transaction, credential: Credential, version: int) -> bool:
+    """Write a credential over that version of it, and ask for its validation where nobody knows whether it works."""
+    try:
+        is_put = await tx.credentials.update(credential, version=version)
+    except AlreadyExists:
+        raise _name_taken(credential.name) from None
+    if is_put and credential.status in _UNSETTLED:
+        await tx.outbox.add(_validation_of(credential))
+    return is_put
+
+
+def _changed_meanwhile(version: int, path: tuple[str, ...]) -> Conflict:
+    return Conflict(f"Somebody else changed it; it is at version {version} now: read it again.", path=path)
+
+
+def _diff(old: Credential, new: Credential, stored: Values, checked: Checked | None) -> dict[str, Any]:
+    """Return what an update changed; of a secret, that it did."""
+    changes: dict[str, Any] = {}
+    if old.name != new.name:
+        changes["name"] = {"from": old.name, "to": new.name}
+    values = checked.values if checked is not None else stored
+    fields = [field for field in dict.fromkeys((*stored, *values)) if stored.get(field) != values.get(field)]
+    if fields:
+        changes["values"] = {field: {"from": _told(stored, field), "to": _told(values, field)} for field in fields}
+    return changes
+
+
+def _told(values: Values, field: str) -> str | None:
+    value = values.get(field)
+    return "(secret)" if isinstance(value, Secret) else value
+
+
+async def _activate_first(
+    app: App, tx: Transaction, before: Configuration, credential: Credential, values: Values
+) -> None:
+    """Make a new credential active where its provider, or its model, has none that is."""
+    if credential.model is None:
+        if before.provider(credential.provider).active_credential_id is None:
+            await tx.providers.set_active(before.workspace_id, credential.provider, credential.id)
+        return
+    row = _row(app, before, credential.model)
+    if row.active_credential_id is None:
+        manifest = provider_of(app, credential.provider).manifest
+        await tx.models.put(before.workspace_id, described_by(manifest, row, credential, values))
+
+
+async def _served_by(app: App, configuration: Configuration, credential: Credential) -> ModelRow:
+    """Return the row of a credential's model with that credential active."""
+    assert credential.model is not None
+    row = _row(app, configuration, credential.model)
+    values = await app.vault.open(credential) if row.source is ModelSource.CUSTOM else {}
+    return described_by(provider_of(app, credential.provider).manifest, row, credential, values)
+
+
+async def _describe_model(
+    app: App, tx: Transaction, before: Configuration, credential: Credential, values: Values
+) -> None:
+    """Let a custom model be what its active credential's new values say."""
+    row = before.models.get(credential.model) if credential.model is not None else None
+    if row is not None and row.active_credential_id == credential.id:
+        manifest = provider_of(app, credential.provider).manifest
+        await tx.models.put(before.workspace_id, described_by(manifest, row, credential, values))
+
+
+def _row(app: App, configuration: Configuration, key: ModelKey) -> ModelRow:
+    """Return the row of a model, a new one where nothing is stored.
+
+    Raises:
+        Conflict: it is a custom model that was removed.
+    """
+    known = find_model(configuration, app.catalog, key)
+    if known is None:
+        raise Conflict(
+            f"The model {key.name!r} was removed; `addModel` with this credential's id as `existingId` adds it again.",
+            path=("id",),
+        )
+    row = configuration.models.get(key)
+    return row or ModelRow(key=key, source=known.source, label=None, active_credential_id=None)
 
 
 async def _without_credentials(tx: Transaction, before: Configuration, key: ModelKey) -> ModelKey | None:
@@ -371,39 +501,3 @@ async def _without_credentials(tx: Transaction, before: Configuration, key: Mode
         return None
     await tx.models.delete(before.workspace_id, key)
     return key
-
-
-async def _ask(app: App, credential: Credential, before: CredentialStatus) -> tuple[CredentialStatus, Problem | None]:
-    undecided = CredentialStatus.UNVERIFIED if before is CredentialStatus.VALIDATING else before
-    try:
-        provider = _provider(app, credential.provider)
-        values = await app.vault.open(credential)
-        await provider.validate(values, credential.model, _card(provider.manifest, credential.model, values))
-    except DEFINITE as refusal:
-        return CredentialStatus.INVALID, Problem.of(refusal)
-    except ModelyardError as failure:
-        return undecided, Problem.of(failure)
-    return CredentialStatus.VALID, None
-
-
-async def _set_status(
-    app: App,
-    credential: Credential,
-    status: CredentialStatus,
-    problem: Problem | None,
-    validated_at: datetime | None,
-) -> None:
-    workspace_id = credential.workspace_id
-    async with app.storage.transaction() as tx:
-        is_set = await tx.credentials.set_status(
-            workspace_id,
-            credential.id,
-            version=credential.version,
-            status=status,
-            problem=problem,
-            validated_at=validated_at,
-        )
-        if is_set:
-            key = str(credential.id)
-            tx.news.add(Change(workspace_id=workspace_id, noun=Noun.CREDENTIAL, key=key, status=status.value))
-            tx.news.add(Change(workspace_id=workspace_id, noun=Noun.PROVIDER, key=credential.provider))

@@ -30,9 +30,9 @@ def check_form(
 ) -> Values:
     """Return the values to store: those given over those stored, defaults filled in, each in its canonical form.
 
-    What is given for a field that is not shown is left out. With `stored` it is an update: a field left out keeps its
-    value, None clears an optional one, and where a field that decides the host changes, every secret must be given
-    again. Conditions look at fields that stand before theirs.
+    What is given must be shown. With `stored` it is an update: a field left out keeps its value, None clears an
+    optional one, and where a field that decides the host changes, every secret must be given again. Conditions look at
+    fields that stand before theirs.
 
     Raises:
         InvalidInput: with the path of the field that is wrong.
@@ -43,13 +43,18 @@ def check_form(
             known = ", ".join(fields) or "none"
             raise InvalidInput(f"There is no field {name!r}; the fields are: {known}.", path=("values", name))
     values: dict[str, Value] = {}
+    hidden = set(fields)
     for field in visible_fields(fields.values(), values, model_type):
+        hidden.discard(field.name)
         value = _value(field, given, stored, model_type, normalise_url)
         if value:
             _check_option(field, value, values, model_type)
             values[field.name] = value
         elif field.required:
             raise _wrong(field, "is required")
+    for name, field in fields.items():
+        if name in hidden and (given.get(name) or "").strip():
+            raise _wrong(field, "does not belong to the other values: leave it out")
     if stored:
         _check_host(fields.values(), stored, values, given)
     return values

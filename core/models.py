@@ -9,7 +9,7 @@ from core.access import Permission, Viewer, require, workspace_of
 from core.app import App
 from core.catalog import Catalog
 from core.configuration import Configuration
-from core.credentials import check_values, insert_credential, provider_of, public_values
+from core.credentials import insert_credential
 from core.entities import Credential, ModelRow, ModelSource
 from core.errors import (
     CredentialRemoved,
@@ -24,6 +24,7 @@ from core.live import tell_differences
 from core.model_types import ModelFeature, ModelKey, ModelType
 from core.provider import ConfigurationMethod, Manifest
 from core.resolve import Known, Request, find_model, resolve
+from core.validation import check_values, provider_of, public_values
 
 MAX_NAME = 200
 

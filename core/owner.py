@@ -9,13 +9,14 @@ from typing import Generic, TypeVar
 
 from core.app import App
 from core.entities import Invocation, InvocationStatus
-from core.errors import Cancelled, Internal, ModelyardError, Problem, ServerUnavailable
+from core.errors import Cancelled, ErrorCode, Internal, ModelyardError, Problem, ServerUnavailable
 from core.ids import uuid7
 from core.model_types import Usage
 from core.model_types.llm import Attempt
 from core.plan import Step
 from core.pricing import cost
 from core.running import Owned
+from core.validation import validate_soon
 
 log = logging.getLogger(__name__)
 
@@ -109,6 +110,8 @@ class Owner(ABC, Generic[S]):
             error=error,
         )
         self._attempts.append(attempt)
+        if step.credential is not None and error is not None and error.code is ErrorCode.UPSTREAM_AUTHENTICATION:
+            self._app.running.background(validate_soon(self._app, step.credential))
         return attempt
 
     def _reason(self) -> ModelyardError:

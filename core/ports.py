@@ -28,7 +28,7 @@ from core.entities import (
 from core.errors import Problem
 from core.jobs import Job
 from core.model_types import ModelKey, ModelType
-from core.model_types.llm import CompletionFailed, CompletionFinished
+from core.model_types.llm import CompletionFailed, CompletionFinished, ProviderType
 from core.provider import Values
 
 T = TypeVar("T")
@@ -237,6 +237,13 @@ class Credentials(Protocol):
         """AlreadyExists if the name is taken within (workspace, provider, model, type)."""
         ...
 
+    async def update(self, credential: Credential, *, version: int) -> bool:
+        """Write name, values, status and version over a credential that still has this version; tell if so.
+
+        AlreadyExists if the name is taken.
+        """
+        ...
+
     async def set_status(
         self,
         workspace_id: UUID,
@@ -263,6 +270,7 @@ class ProviderRows(Protocol):
     """What a workspace chose for a provider."""
 
     async def set_active(self, workspace_id: UUID, provider: str, credential_id: UUID | None) -> None: ...
+    async def set_preferred(self, workspace_id: UUID, provider: str, preferred: ProviderType | None) -> None: ...
 
 
 class Models(Protocol):

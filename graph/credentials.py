@@ -15,11 +15,14 @@ from core.catalog import Catalog
 from core.changes import Change, ChangeKind, Noun
 from core.configuration import Configuration
 from core.credentials import (
+    CredentialUpdate,
     ModelName,
     NewCredential,
     activate_credential,
     create_credential,
     delete_credential,
+    update_credential,
+    validate_credential,
 )
 from core.entities import CredentialStatus
 from core.errors import CredentialUnreadable, InvalidInput, NotFound
@@ -274,6 +277,36 @@ class CreateCredentialInput:
 
 
 @input_type
+class UpdateCredentialInput:
+    """What is to change of a credential."""
+
+    id: strawberry.ID = attribute("The credential's id.")
+    name: str | None = attribute(
+        "At most 64 characters; null takes the next “API key N”. Left out, it stays.", default=strawberry.UNSET
+    )
+    values: list[CredentialValueInput] | None = attribute(
+        "What is entered anew: a field left out keeps its value, null clears an optional one. Where a field that "
+        "decides the host changes, every secret is entered again.",
+        default=None,
+    )
+    verify: bool | None = attribute(
+        "Whether the provider is asked before new values are stored. With false they are stored UNVERIFIED and validated "
+        "soon.",
+        default=True,
+    )
+    expected_version: int | None = attribute(
+        "The version that you have seen; CONFLICT where it is not the present one.", default=None
+    )
+
+
+@input_type
+class ValidateCredentialInput:
+    """Which credential is to be tried."""
+
+    id: strawberry.ID = attribute("The credential's id.")
+
+
+@input_type
 class ActivateCredentialInput:
     """Which credential is to serve."""
 
@@ -344,8 +377,38 @@ class CredentialMutations:
         Needs CREDENTIAL_MANAGE.
         """
         context = info.context
-        credential_id = ids.given_credential(input.id)
-        return _changed(context, *await activate_credential(context.app, context.who, credential_id))
+        place = ids.given_credential_place(input.id)
+        return _changed(context, *await activate_credential(context.app, context.who, *place))
+
+    @mutation(CredentialPayload)
+    async def update_credential(self, info: Info, input: Annotated[UpdateCredentialInput, INPUT]) -> CredentialPayload:
+        """Changes a credential's name and values. New values are stored after the provider accepted them, by default.
+
+        Needs CREDENTIAL_MANAGE.
+        """
+        context = info.context
+        place = ids.given_credential_place(input.id)
+        is_renamed = input.name is not strawberry.UNSET
+        change = CredentialUpdate(
+            values=values_of(input.values, ("values",)) if input.values else None,
+            name=input.name if is_renamed else None,
+            is_renamed=is_renamed,
+            verify=input.verify is not False,
+            expected_version=input.expected_version,
+        )
+        return _changed(context, *await update_credential(context.app, context.who, *place, change))
+
+    @mutation(CredentialPayload)
+    async def validate_credential(
+        self, info: Info, input: Annotated[ValidateCredentialInput, INPUT]
+    ) -> CredentialPayload:
+        """Asks the provider whether a credential works; `status` and `problem` tell what it says.
+
+        Needs CREDENTIAL_MANAGE.
+        """
+        context = info.context
+        place = ids.given_credential_place(input.id)
+        return _changed(context, *await validate_credential(context.app, context.who, *place))
 
     @mutation(DeleteCredentialPayload)
     async def delete_credential(
@@ -356,7 +419,7 @@ class CredentialMutations:
         Needs CREDENTIAL_MANAGE.
         """
         context = info.context
-        deleted = await delete_credential(context.app, context.who, ids.given_credential(input.id))
+        deleted = await delete_credential(context.app, context.who, *ids.given_credential_place(input.id))
         configuration, credential, removed = deleted.configuration, deleted.credential, deleted.removed_model
         context.changed(configuration)
         manifest = context.app.catalog.manifest(credential.provider)

@@ -147,6 +147,7 @@ OPEN = frozenset(
         "InvocationPayload",
         "MemberPayload",
         "ModelPayload",
+        "ProviderPayload",
         "WorkspacePayload",
     }
 )

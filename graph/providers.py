@@ -8,6 +8,7 @@ import strawberry
 from core.access import Permission
 from core.changes import Change, ChangeKind, Noun
 from core.configuration import Configuration
+from core.credentials import set_preferred_type
 from core.entities import CredentialStatus
 from core.errors import NotFound
 from core.live import Topic, follow
@@ -33,8 +34,9 @@ from graph.credentials import CredentialLevel, credential_page
 from graph.forms import FormField
 from graph.links import CredentialLink, ModelLink, WorkspaceLink
 from graph.models import model_page
+from graph.mutations import ERRORS, INPUT, mutation
 from graph.problems import UserError
-from graph.types import Node, argument, attribute, described, object_type, resolved, streamed
+from graph.types import Node, argument, attribute, described, input_type, object_type, resolved, streamed
 from graph.values import ModelKeyInput, ModelType, ProviderType
 
 described(
@@ -274,6 +276,49 @@ async def _provider_change(context: Context, change: Change) -> ProviderChange |
         id=ids.encode("Provider", change.workspace_id, change.key),
         provider=Provider(configuration=configuration, manifest=manifest),
     )
+
+
+# ---- mutations
+
+
+@input_type
+class SetPreferredProviderTypeInput:
+    """Whose credentials a provider's models are to prefer."""
+
+    workspace_id: strawberry.ID | None = attribute(
+        "The workspace; left out, the token's, or the only one that your account belongs to.", default=None
+    )
+    provider: str = attribute("The provider, by its name or an alias.")
+    type: ProviderType | None = attribute(
+        "The choice; null: none, so that it follows what is configured.", default=None
+    )
+
+
+@object_type
+class ProviderPayload:
+    """What came of a change of a provider."""
+
+    provider: Provider | None = attribute("The provider as it is now; null when it failed.", default=None)
+    errors: list[UserError] = attribute(ERRORS)
+
+
+@strawberry.type(name="Mutation")
+class ProviderMutations:
+    """Changes of providers."""
+
+    @mutation(ProviderPayload)
+    async def set_preferred_provider_type(
+        self, info: Info, input: Annotated[SetPreferredProviderTypeInput, INPUT]
+    ) -> ProviderPayload:
+        """Chooses whose credentials a provider's models prefer, or clears the choice.
+
+        Needs PROVIDER_MANAGE.
+        """
+        context = info.context
+        given = ids.optional_uuid(input.workspace_id, "Workspace", ("workspaceId",))
+        configuration, manifest = await set_preferred_type(context.app, context.who, given, input.provider, input.type)
+        context.changed(configuration)
+        return ProviderPayload(provider=Provider(configuration=configuration, manifest=manifest), errors=[])
 
 
 def provider_page(

@@ -17,7 +17,7 @@ from graph.members import MemberMutations
 from graph.models import ModelMutations
 from graph.nodes import NodeQuery
 from graph.permissions import guard
-from graph.providers import ProviderSubscriptions
+from graph.providers import ProviderMutations, ProviderSubscriptions
 from graph.scalars import SCALARS, refuse_nul
 from graph.server import ServerQuery
 from graph.tokens import TokenMutations
@@ -39,6 +39,7 @@ class Mutation(
     MemberMutations,
     TokenMutations,
     CredentialMutations,
+    ProviderMutations,
     ModelMutations,
     DefaultMutations,
     CompletionMutations,

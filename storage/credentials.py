@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import (
@@ -68,6 +68,24 @@ async def of_workspace(connection: Connection, workspace_id: UUID) -> Sequence[C
     return [_credential(row) for row in await connection.rows(_OF_WORKSPACE, {"workspace": workspace_id})]
 
 
+class Unasked(NamedTuple):
+    """A credential of which a provider has not been asked for long."""
+
+    workspace_id: UUID
+    credential_id: UUID
+    version: int
+
+
+async def unasked(connection: Connection, since: datetime, *, after: UUID | None, limit: int) -> Sequence[Unasked]:
+    """Return credentials that no provider has accepted or refused since a time, in order of ids from `after` on."""
+    column = credentials.c
+    is_old = column.validated_at.is_(None) | (column.validated_at < since)
+    statement = select(column.workspace_id, column.id, column.version).where(is_old).order_by(column.id).limit(limit)
+    if after is not None:
+        statement = statement.where(column.id > after)
+    return [Unasked(row.workspace_id, row.id, row.version) for row in await connection.rows(statement)]
+
+
 class SqlCredentials:
     """The credentials of one transaction."""
 
@@ -112,6 +130,27 @@ class SqlCredentials:
                 updated_at=credential.updated_at,
             )
         )
+
+    async def update(self, credential: Credential, *, version: int) -> bool:
+        """Write name, values, status and version over a credential that still has this version; tell if so.
+
+        AlreadyExists if the name is taken.
+        """
+        changed = await self._connection.run(
+            update(credentials)
+            .where(*_named(credential.workspace_id, credential.id), credentials.c.version == version)
+            .values(
+                name=credential.name,
+                status=credential.status.value,
+                problem=credential.problem,
+                sealed=credential.sealed.data,
+                key_version=credential.sealed.key_version,
+                version=credential.version,
+                validated_at=credential.validated_at,
+                updated_at=self._connection.now(),
+            )
+        )
+        return changed > 0
 
     async def set_status(
         self,

@@ -1,6 +1,7 @@
 """What workspaces chose for providers, as rows."""
 
 from collections.abc import Mapping
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
@@ -47,6 +48,7 @@ providers = Table(
 _OF_WORKSPACE = select(providers.c.name, providers.c.preferred_type, providers.c.active_credential_id).where(
     within(providers)
 )
+_PUT_PREFERRED = Upsert(providers, key=("workspace_id", "name"), columns=("preferred_type", "updated_at"))
 _PUT_ACTIVE = Upsert(providers, key=("workspace_id", "name"), columns=("active_credential_id", "updated_at"))
 
 
@@ -73,15 +75,15 @@ class SqlProviders:
 
         One of another provider or workspace fails with Conflict when the transaction is committed.
         """
-        now = self._connection.now()
         await self._connection.run(
-            _PUT_ACTIVE,
-            {
-                "id": uuid7(),
-                "workspace_id": workspace_id,
-                "name": provider,
-                "active_credential_id": credential_id,
-                "created_at": now,
-                "updated_at": now,
-            },
+            _PUT_ACTIVE, self._named(workspace_id, provider) | {"active_credential_id": credential_id}
         )
+
+    async def set_preferred(self, workspace_id: UUID, provider: str, preferred: ProviderType | None) -> None:
+        """Store the choice of a type, or that there is none."""
+        chosen = preferred.value if preferred is not None else None
+        await self._connection.run(_PUT_PREFERRED, self._named(workspace_id, provider) | {"preferred_type": chosen})
+
+    def _named(self, workspace_id: UUID, provider: str) -> dict[str, Any]:
+        now = self._connection.now()
+        return {"id": uuid7(), "workspace_id": workspace_id, "name": provider, "created_at": now, "updated_at": now}

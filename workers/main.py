@@ -24,6 +24,7 @@ from storage.resources import Resources, open_resources
 from workers.perform import perform
 from workers.prune import prune
 from workers.relay_outbox import relay_outbox
+from workers.revalidate_credentials import revalidate_credentials
 from workers.sweep_invocations import sweep_invocations
 from workers.validate_credential import validate_credential
 
@@ -70,6 +71,7 @@ class WorkerSettings:
     cron_jobs = (
         _tick(relay_outbox, second=_EVERY_5_S),
         _tick(sweep_invocations, second=_EVERY_10_S),
+        _tick(revalidate_credentials, minute=47, second=0),
         _tick(prune, minute=17, second=0),
     )
 

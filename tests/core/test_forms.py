@@ -137,13 +137,22 @@ def test_a_secret_of_several_lines_is_kept() -> None:
 
 
 def test_only_shown_fields_are_required_and_stored() -> None:
-    hidden = check({"api_key": "sk-1", "version": "2024-10-21"})
+    hidden = check({"api_key": "sk-1", "version": None})
+    empty = check({"api_key": "sk-1", "version": " "})
     with pytest.raises(InvalidInput, match="'Version' is required"):
         check({"api_key": "sk-1", "style": "dated"})
     both = check({"api_key": "sk-1", "style": "dated", "version": "2024-10-21"})
 
     assert "version" not in hidden
+    assert "version" not in empty
     assert both["version"] == "2024-10-21"
+
+
+def test_a_value_for_a_field_that_is_not_shown_is_refused_by_name() -> None:
+    with pytest.raises(InvalidInput, match="'Version' does not belong to the other values") as raised:
+        check({"api_key": "sk-1", "version": "2024-10-21"})
+
+    assert raised.value.path == ("values", "version")
 
 
 def test_a_field_that_hangs_on_a_hidden_one_is_hidden() -> None:
@@ -151,9 +160,11 @@ def test_a_field_that_hangs_on_a_hidden_one_is_hidden() -> None:
         name="deep", label="Deep", type=FormFieldType.TEXT, show_on=(FormCondition(field="version", value="x"),)
     )
 
-    stored = check({"api_key": "sk-1", "version": "x", "deep": "y"}, (*FORM, deep))
+    with pytest.raises(InvalidInput, match="'Deep' does not belong"):
+        check({"api_key": "sk-1", "deep": "y"}, (*FORM, deep))
+    stored = check({"api_key": "sk-1", "style": "dated", "version": "x", "deep": "y"}, (*FORM, deep))
 
-    assert "deep" not in stored
+    assert stored["deep"] == "y"
 
 
 def test_any_condition_shows() -> None:
@@ -165,7 +176,7 @@ def test_any_condition_shows() -> None:
     )
     form = (SWITCH, either)
 
-    assert "either" not in check({"either": "x"}, form)
+    assert "either" not in check({}, form)
     assert "either" in check({"either": "x", "fast": "false"}, form)
     assert "either" in check({"either": "x"}, form, ModelType.LLM)
     assert [field.name for field in visible_fields(form, {}, ModelType.TTS)] == ["fast"]

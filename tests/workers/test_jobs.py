@@ -59,7 +59,9 @@ async def _work(resources: Resources) -> None:
 
 def test_every_job_has_a_function_of_its_name() -> None:
     assert {function.name for function in WorkerSettings.functions} == {job.name for job in JOBS}
-    assert {tick.name for tick in WorkerSettings.cron_jobs} == {"relay_outbox", "sweep_invocations", "prune"}
+    assert {tick.name for tick in WorkerSettings.cron_jobs} == {
+        "relay_outbox", "sweep_invocations", "prune", "revalidate_credentials",
+    }  # fmt: skip
 
 
 async def test_an_unverified_credential_is_validated_by_the_worker(app: App, resources: Resources) -> None:
