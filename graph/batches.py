@@ -4,6 +4,23 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import Any
 
+from core.model_types.llm import Event
+from graph.completion_events import mark_of
+
+
+class EventPayloads(list[bytes]):
+    """Encoded payloads of a batch of a completion's events."""
+
+    __slots__ = ("events",)
+
+    def __init__(self, events: Sequence[Event]) -> None:
+        super().__init__()
+        self.events = events
+
+    def marks(self) -> Sequence[str | None]:
+        """Return what stands for each payload's place, by which a client can say how far it came."""
+        return [mark_of(event) for event in self.events]
+
 
 class Batches(AsyncIterator[Any]):
     """What a streaming subscription resolves to. Read by `batches` or by iterating, not by both."""

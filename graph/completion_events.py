@@ -1,5 +1,6 @@
 """The events of a completion. A resolver is given core's own event: nothing is copied on the way out."""
 
+import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, TypeVar, cast, dataclass_transform
@@ -7,6 +8,7 @@ from uuid import UUID
 
 import strawberry
 
+from core.errors import InvalidInput
 from core.model_types import llm
 from core.model_types.llm import FinishReason, InterruptReason, ProviderType
 from graph import ids, links
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from graph.invocations import Invocation
 
 T = TypeVar("T")
+
+_NUMBER = re.compile(r"-1|[0-9]{1,9}")
 
 described(
     FinishReason,
@@ -69,6 +73,23 @@ class AssistantMessage:
 def global_id(invocation_id: str) -> strawberry.ID:
     """Return the id of an invocation, which all its events carry."""
     return ids.encode("Invocation", UUID(invocation_id))
+
+
+def mark_of(event: llm.Event) -> str | None:
+    """Return what stands for the place after an event in its completion; None where there is no completion."""
+    return f"{global_id(event.invocation_id)}:{event.sequence}" if event.invocation_id is not None else None
+
+
+def read_mark(mark: str) -> tuple[str, int]:
+    """Return the invocation's id and the number that a mark stands for.
+
+    Raises:
+        InvalidInput: it is no mark.
+    """
+    given, _, number = mark.rpartition(":")
+    if not given or not _NUMBER.fullmatch(number):
+        raise InvalidInput("`Last-Event-ID` is the id of an event of this API.")
+    return given, int(number)
 
 
 @strawberry.interface(description="What happens in a completion, in order.")

@@ -14,9 +14,10 @@ from graph.loaders import Loaders
 class Context:
     """The context of one operation; never shared with another, so nothing on it grows old."""
 
-    def __init__(self, app: App, viewer: Viewer | None) -> None:
+    def __init__(self, app: App, viewer: Viewer | None, last_event_id: str | None = None) -> None:
         self.app = app
         self.viewer = viewer
+        self.last_event_id = last_event_id
         self._loaders: Loaders | None = None
         self._configurations: dict[UUID, Configuration] = {}
 
@@ -74,6 +75,6 @@ Info = strawberry.Info[Context, None]
 """What resolvers are given."""
 
 
-def make_context(app: App, viewer: Viewer | None) -> Context:
-    """Return the context of a new operation."""
-    return Context(app, viewer)
+def make_context(app: App, viewer: Viewer | None, last_event_id: str | None = None) -> Context:
+    """Return the context of a new operation; `last_event_id` is how far its client came in a stream that it lost."""
+    return Context(app, viewer, last_event_id)

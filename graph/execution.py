@@ -16,7 +16,7 @@ from graphql.execution import (
 )
 
 from core.errors import Unauthenticated
-from graph.batches import Batches
+from graph.batches import Batches, EventPayloads
 from graph.compiled import Compiled, compile_selection
 from graph.completion_events import EVENT_STRUCTS
 from graph.context import Context
@@ -116,7 +116,7 @@ class Engine:
         encoders = compiled.encoders
         async with aclosing(source.batches) as batches:
             async for batch in batches:
-                payloads = []
+                payloads = EventPayloads(batch)
                 for event in batch:
                     encode = encoders.get(type(event))
                     try:

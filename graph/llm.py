@@ -20,7 +20,7 @@ from core.model_types.llm import FinishReason, MediaKind, Role, ToolChoiceMode
 from core.plan import CompletionRequest
 from graph import ids, links
 from graph.batches import Batches
-from graph.completion_events import AssistantMessage, CompletionEvent
+from graph.completion_events import AssistantMessage, CompletionEvent, read_mark
 from graph.context import Context, Info
 from graph.invocations import tags_of
 from graph.links import InvocationLink
@@ -399,9 +399,15 @@ class CompletionMutations:
 async def event_source(context: Context, given: CompletionInput) -> AsyncGenerator[Sequence[llm.CompletionEvent], None]:
     """Yield the events of a new completion in batches, as this viewer may see them.
 
-    A refusal, of the input too, is one CompletionFailed without an invocation.
+    A refusal, of the input too, is one CompletionFailed without an invocation. A client that has lost the stream of one
+    is given what follows there, and no new one is begun.
     """
     viewer = context.who
+    if context.last_event_id is not None:
+        async with aclosing(rejoined_source(context, None, -1)) as batches:
+            async for batch in batches:
+                yield batch
+        return
     try:
         request = given.request()
         named = viewer.can(workspace_of(viewer, request.workspace_id), Permission.CREDENTIAL_READ)
@@ -414,15 +420,22 @@ async def event_source(context: Context, given: CompletionInput) -> AsyncGenerat
 
 
 async def rejoined_source(
-    context: Context, given: str, after: int
+    context: Context, given: str | None, after: int
 ) -> AsyncGenerator[Sequence[llm.CompletionEvent], None]:
     """Yield the events of a completion that follow the one numbered `after`, in batches, as this viewer may see them.
 
-    A refusal is one CompletionFailed without an invocation.
+    How far the client came in a stream that it lost goes before `given` and `after`. A refusal is one CompletionFailed
+    without an invocation.
     """
     viewer = context.who
     try:
-        reader = await rejoin(context.app, viewer, ids.given_uuid(given, "Invocation", ("invocationId",)), after)
+        if context.last_event_id is not None:
+            marked, after = read_mark(context.last_event_id)
+            if given not in {None, marked}:
+                raise InvalidInput("`Last-Event-ID` is of another completion.", path=("invocationId",))
+            given = marked
+        invocation_id = ids.given_uuid(given or "", "Invocation", ("invocationId",))
+        reader = await rejoin(context.app, viewer, invocation_id, after)
     except ModelyardError as refusal:
         yield (llm.CompletionFailed(invocation_id=None, sequence=max(after + 1, 0), error=Problem.of(refusal)),)
         return

@@ -8,9 +8,12 @@ import time
 
 import uvicorn
 from starlette.applications import Starlette
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from core.model_types.llm import InterruptReason
 from core.running import Running
 from core.settings import SettingsError, load_settings
+from core.tailer import send_away
 from core.telemetry import set_up_logging
 from core.wire.egress import egress_of
 from web.app import create_app
@@ -29,14 +32,21 @@ class Server(uvicorn.Server):
         self._drain_seconds = drain_seconds
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Accept nobody and admit nothing more, wait for what runs, end the rest with its last event, then close."""
+        """Accept nobody, send readers elsewhere, wait for what runs, end the rest with its last event, then close."""
         for server in self.servers:
             server.close()
-        running = self._application.state.app.running
+        app, endpoint = self._application.state.app, self._application.state.sockets
+        running: Running = app.running
         running.closing = True
+        send_away([*(owned.stream for owned in running.all()), *app.tailer.streams()], InterruptReason.SHUTDOWN)
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, HttpToolsProtocol):
+                connection.shutdown()  # after the answer that is under way; a WebSocket would be cut off
+        await endpoint.drain()
         await self._wait(running, self._drain_seconds)
         running.close()
         await self._wait(running, ENDING_SECONDS)
+        await endpoint.finished(ENDING_SECONDS)
         await super().shutdown(sockets)
 
     async def _wait(self, running: Running, seconds: float) -> None:

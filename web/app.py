@@ -52,7 +52,7 @@ def create_app(settings: Settings, *, clock: Clock | None = None) -> Starlette:
         async with open_app(settings, clock=clock) as app:
             engine = Engine(schema)
             route.http, route.socket = HttpEndpoint(app, engine), SocketEndpoint(app, engine)
-            starlette.state.app = app
+            starlette.state.app, starlette.state.sockets = app, route.socket
             watch(app)
             spare_long_collections()
             yield

@@ -109,13 +109,14 @@ class HttpEndpoint:
             viewer = await viewer_of(self._app, secret_of(headers))
         except ModelyardError as error:
             raise Refused(GraphQLError(error.message, original_error=error)) from error
-        context = make_context(self._app, viewer)
+        context = make_context(self._app, viewer, last_event_id := headers.get("last-event-id") or None)
         try:
             prepared = self._engine.prepare(request.query, request.operation_name, context)
             _check_way(prepared, scope["method"], media)
             if media in {EVENTS, MIXED}:
                 payloads = await self._engine.stream(prepared, request.variables, context, self._seconds(prepared))
-                await StreamingAnswer(payloads, media, _HEADERS)(scope, receive, send)
+                answer = StreamingAnswer(payloads, media, _HEADERS, resumes=last_event_id is not None)
+                await answer(scope, receive, send)
                 return
             payload = await self._engine.execute(prepared, request.variables, context, self._seconds(prepared))
         finally:

@@ -52,6 +52,8 @@ class SocketEndpoint:
         self.app = app
         self.engine = engine
         self.open: Counter[Secret] = Counter()
+        self._connections: set[_Connection] = set()
+        self._is_draining = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
@@ -66,12 +68,30 @@ class SocketEndpoint:
             return
         await send({"type": "websocket.accept", "subprotocol": PROTOCOL})
         connection = _Connection(self, headers, send)
+        self._connections.add(connection)
         try:
             await connection.run(receive)
         except Closed as closed:
             await connection.send({"type": "websocket.close", "code": closed.code, "reason": closed.reason})
         finally:
+            self._connections.discard(connection)
             await connection.end()
+
+    @property
+    def is_draining(self) -> bool:
+        """Tell whether connections are closed as soon as nothing runs on them."""
+        return self._is_draining
+
+    async def drain(self) -> None:
+        """Close connections as soon as nothing runs on them; those without an operation now."""
+        self._is_draining = True
+        await asyncio.gather(*(connection.close_if_idle() for connection in list(self._connections)))
+
+    async def finished(self, seconds: float) -> None:
+        """Wait until all operations have come to their end, for so long."""
+        working = [task for connection in self._connections for task in connection.working()]
+        if working:
+            await asyncio.wait(working, timeout=seconds)
 
 
 class _Connection:
@@ -86,6 +106,7 @@ class _Connection:
         self._is_acknowledged = False
         self._is_initialised = False
         self._operations: dict[str, asyncio.Task[None]] = {}
+        self._working: set[asyncio.Task[None]] = set()
         self._ending: set[asyncio.Task[None]] = set()
 
     async def run(self, receive: Receive) -> None:
@@ -115,6 +136,15 @@ class _Connection:
             await self._send(message)
         except (RuntimeError, OSError):
             return
+
+    def working(self) -> "list[asyncio.Task[None]]":
+        """Return what runs on it."""
+        return list(self._working)
+
+    async def close_if_idle(self) -> None:
+        """Send the client elsewhere if nothing of theirs runs here."""
+        if not self._working:
+            await self.send({"type": "websocket.close", "code": 1012, "reason": "This server is restarting"})
 
     def _is_late(self) -> None:
         if not self._is_initialised:
@@ -190,6 +220,7 @@ class _Connection:
             return
         task = asyncio.ensure_future(self._operate(operation_id, request))
         self._operations[operation_id] = task
+        self._working.add(task)
         task.add_done_callback(lambda _: self._done(operation_id, task))
 
     def _complete(self, content: dict[str, Any]) -> None:
@@ -202,8 +233,11 @@ class _Connection:
             task.cancel()
 
     def _done(self, operation_id: str, task: "asyncio.Task[None]") -> None:
+        self._working.discard(task)
         if self._operations.get(operation_id) is task:
             del self._operations[operation_id]
+        if self._endpoint.is_draining:
+            self._keep(asyncio.ensure_future(self.close_if_idle()))
 
     async def _operate(self, operation_id: str, request: Request) -> None:
         try:
