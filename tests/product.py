@@ -52,12 +52,11 @@ INVOCATIONS = """{ workspace { invocations(first: 5) { nodes {
 
 
 @dataclass(slots=True, kw_only=True)
-class Product:
-    """A running API and one who asks it."""
+class Client:
+    """One who asks a running API."""
 
     url: str
     token: str = field(repr=False)
-    app: App
     seen: list[str] = field(default_factory=list, repr=False)
 
     def headers(self, token: str | None = None) -> dict[str, str]:
@@ -143,6 +142,13 @@ class Product:
         """Return the record of the newest call."""
         data = await self.data(INVOCATIONS)
         return data["workspace"]["invocations"]["nodes"][0]
+
+
+@dataclass(slots=True, kw_only=True)
+class Product(Client):
+    """A running API of this process, and one who asks it."""
+
+    app: App
 
 
 def chat(text: str = "hi", **more: Any) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from contextlib import aclosing
 from typing import Any
 from uuid import UUID
 
+import httpx
 import pytest
 from redis.asyncio import Redis
 
@@ -15,7 +16,18 @@ from graph import ids
 from storage.redis import absolute
 from tests.end_to_end.test_completion import names, settled, wait_for
 from tests.fake_provider import FakeProvider
-from tests.product import Product, chat, check_sequence, completion, model, rejoined, serving, text_of
+from tests.product import (
+    COMPLETION,
+    EVENTS,
+    Product,
+    chat,
+    check_sequence,
+    completion,
+    model,
+    rejoined,
+    serving,
+    text_of,
+)
 
 CREATE_TOKEN = """mutation($input:CreateApiTokenInput!){createApiToken(input:$input){
   secret apiToken{id} errors{code message}}}"""
@@ -175,4 +187,92 @@ async def test_cancelling_in_another_process_ends_every_reader(
     check_sequence(found)
     assert found[-1]["error"]["code"] == "CANCELLED"
     assert await elsewhere == found
+    await asyncio.to_thread(provider.wait_until_quiet)
+
+
+async def server_sent(
+    product: Product, body: dict[str, Any], *, last: str | None = None, count: int | None = None
+) -> tuple[int, list[tuple[str, Any]]]:
+    """Return the status and the events of a stream with their ids; `count` of them, then the connection is dropped."""
+    headers = {**product.headers(), "accept": "text/event-stream"} | ({"last-event-id": last} if last else {})
+    found: list[tuple[str, Any]] = []
+    async with (
+        httpx.AsyncClient(timeout=30, trust_env=False) as client,
+        client.stream("POST", f"{product.url}/graphql", json=body, headers=headers) as answer,
+    ):
+        mark = ""
+        async for line in answer.aiter_lines():
+            if line.startswith("id: "):
+                mark = line[4:]
+            elif line.startswith("data: {"):
+                ((_, event),) = json.loads(line[6:])["data"].items()
+                found.append((mark, event))
+                mark = ""
+                if len(found) == count:
+                    break
+    return answer.status_code, found
+
+
+async def test_a_client_of_server_sent_events_goes_on_where_it_was(
+    product: Product, other: Product, provider: FakeProvider
+) -> None:
+    await names(product, provider, "slow")
+    body = {"query": COMPLETION, "variables": {"input": chat(model=model("slow"))}}
+
+    _, before = await server_sent(product, body, count=4)
+    _, between = await server_sent(other, body, last=before[-1][0], count=3)
+    _, after = await server_sent(product, body, last=between[-1][0])
+    status, nothing = await server_sent(product, body, last=after[-1][0])
+
+    events = [event for _, event in before + between + after]
+    check_sequence(events)
+    assert text_of(events) == "Hello from the fake provider."
+    assert (status, nothing) == (204, [])
+    assert len({mark for mark, _ in before + between + after}) == len(events)
+    assert len(provider.calls) == 1
+
+
+async def test_the_last_event_id_goes_before_after_and_must_be_of_the_completion(
+    product: Product, provider: FakeProvider
+) -> None:
+    await names(product, provider, "text")
+    events, foreign = [await product.stream(model=model("text")) for _ in range(2)]
+    body = {"query": EVENTS, "variables": {"id": events[0]["invocationId"], "after": 0}}
+
+    _, found = await server_sent(product, body, last=f"{events[0]['invocationId']}:2")
+    _, ((_, of_another),) = await server_sent(product, body, last=f"{foreign[0]['invocationId']}:2")
+    _, ((_, garbage),) = await server_sent(product, body, last="garbage")
+
+    assert [event for _, event in found] == events[3:]
+    for refused in (of_another, garbage):
+        assert (refused["error"]["code"], refused["invocationId"]) == ("INVALID_INPUT", None)
+
+
+REVOKE = "mutation($input:RevokeApiTokenInput!){revokeApiToken(input:$input){apiToken{revokedAt} errors{code}}}"
+
+
+async def test_a_revoked_token_loses_its_streams_in_every_process(
+    product: Product, other: Product, provider: FakeProvider
+) -> None:
+    await names(product, provider, "endless")
+    workspace = (await product.data("{workspace{id}}"))["workspace"]["id"]
+    made = await product.changed(CREATE_TOKEN, name="service", role="MEMBER", workspaceId=workspace, service=True)
+
+    async with product.socket(token=made["secret"]) as ws:
+        events = completion(ws, chat(model=model("endless")))
+        found = [await anext(events) for _ in range(3)]
+        elsewhere = asyncio.create_task(other.rejoin(found[0]["invocationId"], token=made["secret"]))
+        await asyncio.sleep(0.2)
+        async with asyncio.timeout(5):
+            await product.changed(REVOKE, id=made["apiToken"]["id"])
+            here = [event async for event in events][-1]
+            there = (await elsewhere)[-1]
+
+    for last in (here, there):
+        assert (last["__typename"], last.get("reason")) in {
+            ("CompletionInterrupted", "UNAUTHORIZED"),
+            ("CompletionFailed", None),
+        }
+    assert here["__typename"] == "CompletionInterrupted"
+    await settled(product, "CANCELLED")
     await asyncio.to_thread(provider.wait_until_quiet)

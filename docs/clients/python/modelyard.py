@@ -1,0 +1,101 @@
+"""A completion of Modelyard that survives lost connections and restarted servers. Needs `pip install websockets`.
+
+    async for event in completion(["https://one.example", "https://two.example"], token, {"messages": [...]}):
+        if event["__typename"] == "TextDelta":
+            print(event["text"], end="")
+
+The events are those of the subscription `completion`, each once and in order, however often the connection is lost. The
+last one is CompletionFinished or CompletionFailed; CompletionInterrupted comes only where the token is no longer valid.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
+from typing import Any
+
+from websockets.asyncio.client import connect as open_socket
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
+from websockets.typing import Subprotocol
+
+_EVENT = """{
+  __typename invocationId sequence
+  ... on TextDelta { text }
+  ... on ReasoningDelta { text }
+  ... on ToolCallDelta { index id name arguments }
+  ... on CompletionFinished { finishReason message { text reasoning continuation toolCalls { id name arguments } }
+    usage { inputTokens outputTokens } }
+  ... on CompletionFailed { error { code message path retryable retryAfter } }
+  ... on CompletionInterrupted { reason retryAfter }
+}"""
+BEGIN = f"subscription ($input: CompletionInput!) {{ event: completion(input: $input) {_EVENT} }}"
+REJOIN = (
+    "subscription ($id: ID!, $after: Int) { event: completionEvents(invocationId: $id, after: $after) " + _EVENT + " }"
+)
+_LOST = (OSError, ConnectionClosed, InvalidHandshake, TimeoutError)
+
+
+class RequestRefused(Exception):
+    """The server does not take the request; its errors say why."""
+
+
+async def completion(
+    urls: Sequence[str], token: str, given: dict[str, Any], *, patience_s: float = 60.0, connect: Any = open_socket
+) -> AsyncIterator[dict[str, Any]]:
+    """Yield the events of a new completion. `urls` are the API processes, or the one that stands before them.
+
+    Before the first event nothing is tried again: nobody knows whether the call was made.
+
+    Raises:
+        RequestRefused: the request is no good.
+        OSError, ConnectionClosed: the connection was lost, and for `patience_s` no server was to be had.
+    """
+    query, variables = BEGIN, {"input": given}
+    loop = asyncio.get_running_loop()
+    invocation_id, last, heard_at, turn = None, -1, loop.time(), 0
+    while True:
+        pause = min(0.1 * 2**turn, 2.0)
+        try:
+            async with aclosing(_events(connect, urls[turn % len(urls)], token, query, variables)) as events:
+                async for event in events:
+                    if event["invocationId"] is None and invocation_id is not None:
+                        if not event["error"]["retryable"]:
+                            yield event
+                            return
+                        pause = event["error"]["retryAfter"] or pause
+                        break
+                    if event["__typename"] == "CompletionInterrupted" and event["reason"] != "UNAUTHORIZED":
+                        pause = event["retryAfter"] or 0.0
+                        break
+                    invocation_id, last, heard_at, turn = event["invocationId"], event["sequence"], loop.time(), 0
+                    yield event
+                    if event["__typename"] in {"CompletionFinished", "CompletionFailed", "CompletionInterrupted"}:
+                        return
+        except _LOST:
+            if invocation_id is None or loop.time() - heard_at > patience_s:
+                raise
+        turn += 1
+        query, variables = REJOIN, {"id": invocation_id, "after": last}
+        await asyncio.sleep(pause)
+
+
+async def _events(
+    connect: Any, url: str, token: str, query: str, variables: dict[str, Any]
+) -> AsyncIterator[dict[str, Any]]:
+    """Yield the events of one subscription on a socket of its own."""
+    address = url.replace("http", "ws", 1) + "/graphql"
+    async with connect(address, subprotocols=[Subprotocol("graphql-transport-ws")], open_timeout=10) as socket:
+        await socket.send(json.dumps({"type": "connection_init", "payload": {"authorization": f"Bearer {token}"}}))
+        if json.loads(await socket.recv())["type"] != "connection_ack":
+            raise RequestRefused("The server does not know this token.")
+        payload = {"query": query, "variables": variables}
+        await socket.send(json.dumps({"id": "1", "type": "subscribe", "payload": payload}))
+        async for text in socket:
+            message = json.loads(text)
+            if message["type"] == "complete":
+                return
+            if message["type"] == "error" or (message["type"] == "next" and "errors" in message["payload"]):
+                raise RequestRefused(message["payload"])
+            if message["type"] == "next":
+                yield message["payload"]["data"]["event"]
+    raise ConnectionError("The server closed the connection.")

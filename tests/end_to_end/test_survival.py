@@ -1,0 +1,236 @@
+"""Streams survive what happens to connections, processes and Valkey; seen by the client that the documentation gives."""
+
+import asyncio
+import importlib.util
+import random
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from websockets.asyncio.client import ClientConnection
+from websockets.asyncio.client import connect as open_socket
+
+from core.settings import Settings
+from tests.end_to_end.apis import Api, Installation, installation
+from tests.fake_provider import FakeProvider
+from tests.product import chat, check_sequence, completion, model, text_of
+
+CLIENT = Path(__file__).resolve().parents[2] / "docs" / "clients" / "python" / "modelyard.py"
+CLIENTS = 24
+PIECES = 50
+STOPPED = {0, -signal.SIGTERM}
+
+
+def _client() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("modelyard_client", CLIENT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+modelyard = _client()
+
+
+@pytest.fixture
+async def installed(product_settings: Settings) -> AsyncIterator[Installation]:
+    async with installation(product_settings, GRACE_SECONDS="20", DRAIN_SECONDS="10") as started:
+        yield started
+
+
+async def two_of(installed: Installation) -> tuple[Api, Api]:
+    return await asyncio.gather(installed.start(), installed.start())
+
+
+class Cutter:
+    """Opens sockets whose connection is aborted after some messages, as often as it has cuts left."""
+
+    def __init__(self, chance: random.Random, cuts: int) -> None:
+        self.chance = chance
+        self.left = cuts
+
+    @asynccontextmanager
+    async def __call__(self, url: str, **options: Any) -> AsyncIterator["CutSocket"]:
+        async with open_socket(url, proxy=None, **options) as socket:
+            messages = self.chance.randint(2, PIECES // 4) if self.left else None
+            self.left = max(self.left - 1, 0)
+            yield CutSocket(socket, messages)
+
+
+class CutSocket:
+    def __init__(self, socket: ClientConnection, messages: int | None) -> None:
+        self._socket = socket
+        self._messages = messages
+        self.send, self.recv = socket.send, socket.recv
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        async for text in self._socket:
+            if self._messages is not None:
+                self._messages -= 1
+                if self._messages < 0:
+                    self._socket.transport.abort()
+                    raise ConnectionError("cut")
+            yield text
+
+
+async def read(apis: list[Api], number: int, cuts: int, urls: list[str] | None = None, **given: Any) -> list[Any]:
+    """Return all events that one client gets which is cut so often."""
+    chance = random.Random(number)
+    cutter = Cutter(chance, cuts)
+    urls = urls or [api.url for api in apis[number % 2 :] + apis[: number % 2]]
+    source = modelyard.completion(urls, apis[0].token, chat(**given), connect=cutter, patience_s=20)
+    events = [event async for event in source]
+    assert cutter.left == 0
+    return events
+
+
+def check_whole(events: list[Any], text: str) -> None:
+    check_sequence(events)
+    assert events[-1]["__typename"] == "CompletionFinished"
+    assert text_of(events) == text
+    assert events[-1]["message"]["text"] == text
+
+
+def told(provider: FakeProvider, name: str, delay_s: float = 0.02) -> str:
+    """Let a model of this name say a text that shows every loss and repeat, and return it."""
+    text = "".join(f"{number:03} ☂ " for number in range(PIECES))
+    provider.answers(model=name, text=text, pieces=PIECES, delay_s=delay_s)
+    return text
+
+
+async def test_clients_that_are_cut_again_and_again_get_every_byte_once(
+    installed: Installation, provider: FakeProvider
+) -> None:
+    apis = list(await two_of(installed))
+    text = told(provider, "long")
+    await apis[0].add_model("long", provider.url)
+
+    found = await asyncio.gather(*(read(apis, number, 3, model=model("long")) for number in range(CLIENTS)))
+
+    for events in found:
+        check_whole(events, text)
+    assert len(provider.calls) == CLIENTS
+
+
+async def test_the_same_while_valkey_is_killed_and_started_again(
+    installed: Installation, provider: FakeProvider
+) -> None:
+    apis = list(await two_of(installed))
+    text = told(provider, "long", 0.05)
+    await apis[0].add_model("long", provider.url)
+
+    async def trouble() -> None:
+        await asyncio.sleep(1.0)
+        installed.kill_valkey()
+        await asyncio.sleep(0.7)
+        await asyncio.to_thread(installed.start_valkey)
+
+    reading = [asyncio.create_task(read(apis, number, 3, model=model("long"))) for number in range(CLIENTS)]
+    await trouble()
+
+    for events in await asyncio.gather(*reading):
+        check_whole(events, text)
+    assert len(provider.calls) == CLIENTS
+
+
+async def test_a_rolling_restart_loses_no_event(installed: Installation, provider: FakeProvider) -> None:
+    apis = list(await two_of(installed))
+    text = told(provider, "long", 0.08)
+    await apis[0].add_model("long", provider.url)
+    urls = [api.url for api in apis]
+
+    async def restart() -> None:
+        await asyncio.sleep(0.5)
+        stopped, fresh = await asyncio.gather(apis[0].stop(), installed.start())
+        urls.append(fresh.url)
+        assert stopped in STOPPED
+        assert await apis[1].stop() in STOPPED
+
+    reading = [asyncio.create_task(read(apis, number, 0, urls, model=model("long"))) for number in range(CLIENTS)]
+    await restart()
+
+    for events in await asyncio.gather(*reading):
+        check_whole(events, text)
+    assert len(provider.calls) == CLIENTS
+
+
+async def test_readers_are_sent_elsewhere_with_a_proper_end_before_the_socket_closes(
+    installed: Installation, provider: FakeProvider
+) -> None:
+    one, two = await two_of(installed)
+    text = told(provider, "long", 0.05)
+    await one.add_model("long", provider.url)
+
+    async with one.socket() as ws:
+        source = completion(ws, chat(model=model("long")))
+        before = [await anext(source) for _ in range(5)]
+        stopping = asyncio.create_task(one.stop())
+        before += [event async for event in source]  # ends by `complete`, or the socket's end would raise
+        interrupted = before.pop()
+        await ws.wait_closed()
+    after = await two.rejoin(before[0]["invocationId"], interrupted["resumeAfter"])
+
+    assert (interrupted["__typename"], interrupted["reason"]) == ("CompletionInterrupted", "SHUTDOWN")
+    assert interrupted["sequence"] == interrupted["resumeAfter"] == before[-1]["sequence"]
+    assert interrupted["retryAfter"] is not None
+    assert ws.close_code == 1012
+    check_whole(before + after, text)
+    assert await stopping in STOPPED
+
+
+async def test_what_does_not_end_in_time_fails_for_everybody(
+    product_settings: Settings, provider: FakeProvider
+) -> None:
+    async with installation(product_settings, DRAIN_SECONDS="0.5", GRACE_SECONDS="0") as installed:
+        one, two = await two_of(installed)
+        await one.add_model("endless", provider.url)
+        async with one.socket() as ws:
+            source = completion(ws, chat(model=model("endless")))
+            first = await anext(source)
+            stopping = asyncio.create_task(one.stop())
+            interrupted = [event async for event in source][-1]
+
+        after = await two.rejoin(first["invocationId"], interrupted["resumeAfter"])
+
+        assert interrupted["reason"] == "SHUTDOWN"
+        assert after[-1]["__typename"] == "CompletionFailed"
+        assert (after[-1]["error"]["code"], after[-1]["error"]["retryable"]) == ("SERVER_UNAVAILABLE", True)
+        assert await stopping in STOPPED
+
+
+async def test_readers_of_a_killed_process_are_told_so_once_they_come_back(
+    installed: Installation, provider: FakeProvider
+) -> None:
+    one, two = await two_of(installed)
+    await one.add_model("endless", provider.url)
+    before = []
+    async with one.socket() as ws:
+        async for event in completion(ws, chat(model=model("endless"))):
+            before.append(event)
+            if len(before) == 30:
+                break
+        one.kill()
+    killed = time.monotonic()
+
+    after, again = await asyncio.gather(
+        two.rejoin(before[0]["invocationId"], before[-1]["sequence"]), two.rejoin(before[0]["invocationId"])
+    )
+
+    assert time.monotonic() - killed < 10
+    check_sequence(before + after)
+    check_sequence(again)
+    for end in (after[-1], again[-1]):
+        assert (end["__typename"], end["error"]["code"], end["error"]["retryable"]) == (
+            "CompletionFailed",
+            "SERVER_UNAVAILABLE",
+            True,
+        )
+    assert await two.rejoin(before[0]["invocationId"], 0) == again[1:]
