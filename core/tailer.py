@@ -3,14 +3,14 @@
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from uuid import UUID
 
 import msgspec
 
 from core.errors import ServerUnavailable
-from core.model_types.llm import CompletionFailed, InterruptReason
+from core.model_types.llm import CompletionFailed
 from core.ports import Changes, EventLog, LogEntry, LogHead, Takeover
 from core.recorder import taken_over
 from core.stream import End, EventStream
@@ -195,13 +195,6 @@ class Tailer:
         for owner in {*reading, *left}:
             said = Readers(process=self._process_id, reading=tuple(reading[owner]), left=tuple(left[owner]))
             await self._changes.publish(readers_channel(owner), encode_readers(said))
-
-
-def send_away(streams: Sequence[EventStream], reason: InterruptReason) -> None:
-    """Send all readers of these streams away."""
-    for stream in streams:
-        for reader in list(stream.readers):
-            reader.interrupt(reason)
 
 
 def _whole(end: End, stream: EventStream) -> End:

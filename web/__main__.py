@@ -13,7 +13,6 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from core.model_types.llm import InterruptReason
 from core.running import Running
 from core.settings import SettingsError, load_settings
-from core.tailer import send_away
 from core.telemetry import set_up_logging
 from core.wire.egress import egress_of
 from web.app import create_app
@@ -38,7 +37,9 @@ class Server(uvicorn.Server):
         app, endpoint = self._application.state.app, self._application.state.sockets
         running: Running = app.running
         running.closing = True
-        send_away([*(owned.stream for owned in running.all()), *app.tailer.streams()], InterruptReason.SHUTDOWN)
+        for stream in (*(owned.stream for owned in running.all()), *app.tailer.streams()):
+            for reader in list(stream.readers):
+                reader.interrupt(InterruptReason.SHUTDOWN)
         for connection in list(self.server_state.connections):
             if isinstance(connection, HttpToolsProtocol):
                 connection.shutdown()  # after the answer that is under way; a WebSocket would be cut off
