@@ -1,15 +1,17 @@
-"""Use cases of models: add a custom one, switch one on and off; and what a model's state is."""
+"""Use cases of models: add, label, remove, switch and price them; and what a model's state is."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Any
 from uuid import UUID
 
 from core.access import Permission, Viewer, require, workspace_of
 from core.app import App
+from core.audit import changes
 from core.catalog import Catalog
 from core.configuration import Configuration
-from core.credentials import insert_credential
+from core.credentials import check_name, described_by, insert_credential
 from core.entities import Credential, ModelRow, ModelSource
 from core.errors import (
     CredentialRemoved,
@@ -22,9 +24,11 @@ from core.errors import (
 )
 from core.live import tell_differences
 from core.model_types import ModelFeature, ModelKey, ModelType
-from core.provider import ConfigurationMethod, Manifest
+from core.ports import Transaction
+from core.pricing import check_pricing, plain
+from core.provider import ConfigurationMethod, Manifest, Pricing
 from core.resolve import Known, Request, find_model, resolve
-from core.validation import check_values, provider_of, public_values
+from core.validation import check_values, provider_of
 
 MAX_NAME = 200
 
@@ -97,6 +101,19 @@ def list_models(configuration: Configuration, catalog: Catalog, query: ModelQuer
     return found
 
 
+def place_of(model: Known) -> tuple[int | str, ...]:
+    """Return where a model stands in lists: by provider, the manifest's in their order, then the others by name."""
+    is_predefined = model.source is ModelSource.PREDEFINED
+    return (
+        model.manifest.position,
+        model.manifest.name,
+        0 if is_predefined else 1,
+        model.card.position if is_predefined else 0,
+        model.key.name,
+        model.key.type.value,
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewModel:
     """What is entered to add a custom model: its key, and either a kept credential's id or new values."""
@@ -111,7 +128,7 @@ class NewModel:
 
 
 async def add_model(app: App, viewer: Viewer, new: NewModel) -> tuple[Configuration, Known]:
-    """Make a custom model with its first credential; where it exists already, the credential is attached to it.
+    """Make a custom model with its first credential; where a model is there already, the credential is attached to it.
 
     Raises:
         InvalidInput: the provider takes no custom models, or not of this type, or a value breaks the form.
@@ -121,40 +138,94 @@ async def add_model(app: App, viewer: Viewer, new: NewModel) -> tuple[Configurat
     workspace_id = workspace_of(viewer, new.workspace_id)
     require(viewer, workspace_id, Permission.MODEL_MANAGE)
     require(viewer, workspace_id, Permission.CREDENTIAL_MANAGE)
-    provider = provider_of(app, new.key.provider)
-    key = _custom_key(provider.manifest, new.key)
+    provider = provider_of(app, new.key.provider, path=("model", "provider"))
+    key, label = _custom_key(provider.manifest, new.key), _label(new.label)
+    check_name(new.credential_name)
     checked = await check_values(app, provider, key, new.values, verify=new.verify) if new.values is not None else None
     async with app.storage.transaction() as tx:
         await tx.workspaces.touch(workspace_id)
         before = await tx.configuration(workspace_id)
+        row = _row(app, before, key)
+        if label is not None:
+            row = replace(row, label=_own_label(row, label))
         if checked is not None:
             credential = await insert_credential(app, tx, before, key.provider, key, new.credential_name, checked)
             values = checked.values
         else:
             credential = _kept(before, key, new.existing_id)
             values = await app.vault.open(credential)
-        row = before.models.get(key)
-        if row is None or row.active_credential_id is None:
-            row = ModelRow(
-                key=key,
-                source=ModelSource.CUSTOM,
-                label=row.label if row is not None else None,
-                active_credential_id=credential.id,
-                form_values=public_values(provider.manifest, values),
-            )
-        if new.label is not None:
-            row = replace(row, label=_label(new.label))
+        if row.active_credential_id is None:
+            row = described_by(provider.manifest, row, credential, values)
         await tx.models.put(workspace_id, row)
         await tx.audit.add(
             workspace_id=workspace_id,
             viewer=viewer,
             action="model.add",
-            subject=f"Model:{key.provider}/{key.type}/{key.name}",
+            subject=_subject(key),
             summary=f"Added the model {key.name!r} of {key.provider} with the credential {credential.name!r}",
         )
         after = await tx.configuration(workspace_id)
         tell_differences(tx, before, after)
     return after, _known(app, after, key)
+
+
+async def manageable_model(app: App, viewer: Viewer, workspace_id: UUID, key: ModelKey) -> tuple[Configuration, Known]:
+    """Return a model as it is to one who may change it. NotFound if there is none of the viewer's."""
+    require(viewer, workspace_id, Permission.MODEL_MANAGE)
+    configuration = await app.configurations.get(workspace_id)
+    return configuration, _known(app, configuration, key)
+
+
+async def update_model(
+    app: App, viewer: Viewer, workspace_id: UUID, key: ModelKey, label: str | None
+) -> tuple[Configuration, Known]:
+    """Change the label of a custom model; None shows its name again.
+
+    Raises:
+        NotFound: there is no such model of the viewer's.
+        InvalidInput: it is no custom model, or the label is too long.
+    """
+    label = _label(label)
+
+    async def relabel(tx: Transaction, known: Known, before: Configuration) -> Note:
+        row = _row(app, before, key)
+        await tx.models.put(workspace_id, replace(row, label=_own_label(row, label)))
+        return Note(
+            action="model.update",
+            summary=f"Called the model {key.name!r} of {key.provider} {label or key.name!r}",
+            changes=changes(label=(row.label, label)),
+        )
+
+    return await _changed(app, viewer, workspace_id, key, relabel)
+
+
+async def remove_model(app: App, viewer: Viewer, workspace_id: UUID, key: ModelKey) -> tuple[Configuration, Manifest]:
+    """Take a custom model off the list with its settings; its credentials are kept until the last is deleted.
+
+    Raises:
+        NotFound: there is no such model of the viewer's.
+        InvalidInput: it is no custom model.
+    """
+    require(viewer, workspace_id, Permission.MODEL_MANAGE)
+    async with app.storage.transaction() as tx:
+        await tx.workspaces.touch(workspace_id)
+        before = await tx.configuration(workspace_id)
+        known = _known(app, before, key)
+        if known.source is not ModelSource.CUSTOM:
+            raise InvalidInput(
+                f"{key.name!r} is not a custom model: `setModelEnabled` switches it off instead.", path=("id",)
+            )
+        await tx.models.delete(workspace_id, key)
+        await tx.audit.add(
+            workspace_id=workspace_id,
+            viewer=viewer,
+            action="model.remove",
+            subject=_subject(key),
+            summary=f"Removed the model {key.name!r} of {key.provider}; its credentials are kept",
+        )
+        after = await tx.configuration(workspace_id)
+        tell_differences(tx, before, after)
+    return after, known.manifest
 
 
 async def set_model_enabled(
@@ -165,30 +236,122 @@ async def set_model_enabled(
     Raises:
         NotFound: there is no such model of the viewer's.
     """
+
+    async def switch(tx: Transaction, known: Known, before: Configuration) -> Note:
+        setting = before.setting(key)
+        await tx.models.put_setting(workspace_id, replace(setting, enabled=enabled))
+        return Note(
+            action="model.enable" if enabled else "model.disable",
+            summary=f"Switched the model {key.name!r} of {key.provider} {'on' if enabled else 'off'}",
+            changes=changes(enabled=(setting.enabled, enabled)),
+        )
+
+    return await _changed(app, viewer, workspace_id, key, switch)
+
+
+async def set_model_pricing(
+    app: App, viewer: Viewer, workspace_id: UUID, key: ModelKey, pricing: Pricing | None
+) -> tuple[Configuration, Known]:
+    """Set the workspace's own price of a model; None returns to the manifest's.
+
+    Raises:
+        NotFound: there is no such model of the viewer's.
+        InvalidInput: the price is none; the path names what is wrong of it.
+    """
+    if pricing is not None:
+        check_pricing(pricing)
+        pricing = replace(pricing, overridden=True)
+
+    async def price(tx: Transaction, known: Known, before: Configuration) -> Note:
+        setting = before.setting(key)
+        await tx.models.put_setting(workspace_id, replace(setting, pricing=pricing))
+        done = "Set" if pricing is not None else "Cleared"
+        return Note(
+            action="model.price",
+            summary=f"{done} the price of the model {key.name!r} of {key.provider}",
+            changes=changes(pricing=(_told(setting.pricing), _told(pricing))),
+        )
+
+    return await _changed(app, viewer, workspace_id, key, price)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemovedModel:
+    """A custom model that was taken off the list, with the credentials that are kept, oldest first."""
+
+    key: ModelKey
+    credentials: tuple[Credential, ...]
+
+
+def removed_models(configuration: Configuration, catalog: Catalog, provider: str) -> list[RemovedModel]:
+    """Return the models of a provider that are gone while credentials of theirs are kept, by name and type."""
+    kept: dict[ModelKey, list[Credential]] = {}
+    for credential in configuration.credentials.values():
+        if credential.provider == provider and credential.model is not None:
+            kept.setdefault(credential.model, []).append(credential)
+    return [
+        RemovedModel(key=key, credentials=tuple(kept[key]))
+        for key in sorted(kept, key=lambda key: (key.name, key.type))
+        if find_model(configuration, catalog, key) is None
+    ]
+
+
+# ---- steps
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """What the audit log says of a change."""
+
+    action: str
+    summary: str
+    changes: Mapping[str, Any] | None = None
+
+
+async def _changed(
+    app: App,
+    viewer: Viewer,
+    workspace_id: UUID,
+    key: ModelKey,
+    change: Callable[[Transaction, Known, Configuration], Awaitable[Note]],
+) -> tuple[Configuration, Known]:
+    """Change one known model in a transaction, and return it as it is then."""
     require(viewer, workspace_id, Permission.MODEL_MANAGE)
     async with app.storage.transaction() as tx:
         await tx.workspaces.touch(workspace_id)
         before = await tx.configuration(workspace_id)
-        _known(app, before, key)
-        await tx.models.put_setting(workspace_id, replace(before.setting(key), enabled=enabled))
+        note = await change(tx, _known(app, before, key), before)
         await tx.audit.add(
             workspace_id=workspace_id,
             viewer=viewer,
-            action="model.enable" if enabled else "model.disable",
-            subject=f"Model:{key.provider}/{key.type}/{key.name}",
-            summary=f"Switched the model {key.name!r} of {key.provider} {'on' if enabled else 'off'}",
+            action=note.action,
+            subject=_subject(key),
+            summary=note.summary,
+            changes=note.changes,
         )
         after = await tx.configuration(workspace_id)
         tell_differences(tx, before, after)
     return after, _known(app, after, key)
 
 
+def _subject(key: ModelKey) -> str:
+    return f"Model:{key.provider}/{key.type}/{key.name}"
+
+
+def _row(app: App, configuration: Configuration, key: ModelKey) -> ModelRow:
+    """Return the row of a model; of one that is not known, that of a new custom model."""
+    known, row = find_model(configuration, app.catalog, key), configuration.models.get(key)
+    if known is not None and row is not None:
+        return row
+    source = known.source if known is not None else ModelSource.CUSTOM
+    return ModelRow(key=key, source=source, label=None, active_credential_id=None)
+
+
 def _models_of(configuration: Configuration, catalog: Catalog, manifest: Manifest) -> list[Known]:
-    keys = [ModelKey(provider=manifest.name, name=card.name, type=card.type) for card in manifest.models]
-    own = [key for key in configuration.models if key.provider == manifest.name and key not in set(keys)]
-    known = [find_model(configuration, catalog, key) for key in (*keys, *sorted(own, key=lambda key: key.name))]
-    present = [model for model in known if model is not None]
-    return sorted(present, key=lambda model: (model.source is not ModelSource.PREDEFINED, model.card.position))
+    keys = dict.fromkeys(ModelKey(provider=manifest.name, name=card.name, type=card.type) for card in manifest.models)
+    own = [key for key in configuration.models if key.provider == manifest.name and key not in keys]
+    known = (find_model(configuration, catalog, key) for key in (*keys, *own))
+    return sorted((model for model in known if model is not None), key=place_of)
 
 
 def _matches(model: Known, query: ModelQuery) -> bool:
@@ -209,11 +372,6 @@ def _custom_key(manifest: Manifest, key: ModelKey) -> ModelKey:
     name = key.name.strip()
     if not name or len(name) > MAX_NAME:
         raise InvalidInput(f"A model's name has 1 to {MAX_NAME} characters.", path=("model", "name"))
-    if manifest.model(name, key.type) is not None:
-        raise InvalidInput(
-            f"{manifest.name} has a predefined model {name!r}; `createCredential` with `model` gives it its own key.",
-            path=("model", "name"),
-        )
     return ModelKey(provider=manifest.name, name=name, type=key.type)
 
 
@@ -228,11 +386,27 @@ def _kept(configuration: Configuration, key: ModelKey, credential_id: UUID | Non
     return credential
 
 
-def _label(label: str) -> str | None:
-    label = label.strip()
+def _label(label: str | None) -> str | None:
+    label = (label or "").strip()
     if len(label) > MAX_NAME:
         raise InvalidInput(f"A label has at most {MAX_NAME} characters.", path=("label",))
     return label or None
+
+
+def _own_label(row: ModelRow, label: str | None) -> str | None:
+    if row.source is not ModelSource.CUSTOM:
+        raise InvalidInput(f"{row.key.name!r} is not a custom model: its label is its provider's.", path=("label",))
+    return label
+
+
+def _told(pricing: Pricing | None) -> dict[str, Any] | None:
+    """Return a price as the audit log has it."""
+    if pricing is None:
+        return None
+    amounts = {"input": pricing.input, "output": pricing.output, "cachedInput": pricing.cached_input}
+    amounts["cacheWrite"] = pricing.cache_write
+    told = {name: plain(amount) for name, amount in amounts.items() if amount is not None}
+    return {"currency": pricing.currency, "unit": pricing.unit.value, **told}
 
 
 def _known(app: App, configuration: Configuration, key: ModelKey) -> Known:

@@ -1,12 +1,40 @@
 """Usage × price, exactly."""
 
+import re
 from decimal import Decimal
 
+from core.errors import InvalidInput
 from core.model_types import Usage
 from core.model_types.llm import Cost
 from core.provider import Pricing, PricingUnit
 
+MAX_PRICE = 1_000_000_000
+"""The highest price of a million units that is taken for one."""
+
+MAX_DECIMALS = 10
 _MILLION = Decimal(1_000_000)
+_CURRENCY = re.compile("[A-Z]{3}")
+
+
+def check_pricing(pricing: Pricing) -> None:
+    """Let an entered price pass.
+
+    Raises:
+        InvalidInput: it names no currency, an amount is negative, too large or too fine, or belongs to another unit.
+    """
+    if not _CURRENCY.fullmatch(pricing.currency):
+        raise InvalidInput("A currency is its ISO 4217 code, such as USD.", path=("pricing", "currency"))
+    amounts = {"input": pricing.input, "output": pricing.output, "cachedInput": pricing.cached_input}
+    for name, amount in (amounts | {"cacheWrite": pricing.cache_write}).items():
+        if amount is None:
+            continue
+        if name != "input" and pricing.unit is not PricingUnit.TOKEN:
+            raise InvalidInput(f"`{name}` is a price of tokens; the unit is {pricing.unit}.", path=("pricing", name))
+        exponent = amount.as_tuple().exponent
+        if not 0 <= amount <= MAX_PRICE or not isinstance(exponent, int) or -exponent > MAX_DECIMALS:
+            raise InvalidInput(
+                f"A price is 0 to {MAX_PRICE:,} with at most {MAX_DECIMALS} decimals.", path=("pricing", name)
+            )
 
 
 def cost(usage: Usage, pricing: Pricing | None) -> Cost | None:

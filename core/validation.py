@@ -124,12 +124,12 @@ def public_values(manifest: Manifest, values: Values) -> dict[str, str]:
     return {name: value for name, value in values.items() if name not in hidden and isinstance(value, str)}
 
 
-def provider_of(app: App, name: str) -> Provider:
+def provider_of(app: App, name: str, path: tuple[str, ...] = ("provider",)) -> Provider:
     """Return a provider by any of its names. NotFound if there is none."""
     canonical = app.catalog.canonical(name)
     provider = app.catalog.provider(canonical) if canonical is not None else None
     if provider is None:
-        raise NotFound(f"There is no provider {name!r}.", path=("provider",))
+        raise NotFound(f"There is no provider {name!r}.", path=path)
     return provider
 
 

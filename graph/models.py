@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from typing import Annotated
 
 import strawberry
@@ -16,14 +17,20 @@ from core.models import (
     NewModel,
     add_model,
     list_models,
+    manageable_model,
     model_state,
+    place_of,
+    remove_model,
     set_model_enabled,
+    set_model_pricing,
+    update_model,
 )
 from core.provider import ParameterRule as CoreParameterRule
 from core.provider import ParameterType
+from core.provider import Pricing as CorePricing
 from core.resolve import Known, active_credential, effective_type
 from graph import ids, links
-from graph.connections import After, Before, Connection, First, Last, Page, Place, list_page, page_of
+from graph.connections import After, Before, Connection, First, Last, Page, list_page, page_of
 from graph.context import Context, Info
 from graph.credentials import CredentialValueInput, values_of
 from graph.links import CredentialLink, ProviderLink, WorkspaceLink
@@ -31,7 +38,7 @@ from graph.mutations import ERRORS, INPUT, mutation
 from graph.problems import UserError
 from graph.scalars import JSON
 from graph.types import Node, attribute, described, input_type, object_type, one_of_input, resolved
-from graph.values import ModelFeature, ModelKeyInput, ModelType, Pricing, ProviderType
+from graph.values import ModelFeature, ModelKeyInput, ModelType, Pricing, PricingUnit, ProviderType
 
 described(
     ModelSource,
@@ -250,19 +257,7 @@ class Model(Node):
 def model_page(context: Context, configuration: Configuration, page: Page, query: ModelQuery) -> Connection[Model]:
     """Return a page of the workspace's models, in the order of providers and manifests."""
     found = list_models(configuration, context.app.catalog, query)
-    return list_page(found, page, lambda one: Model(configuration=configuration, known=one), _place)
-
-
-def _place(model: Known) -> Place:
-    predefined = model.source is ModelSource.PREDEFINED
-    return (
-        model.manifest.position,
-        model.manifest.name,
-        0 if predefined else 1,
-        model.card.position if predefined else 0,
-        model.key.name,
-        model.key.type.value,
-    )
+    return list_page(found, page, lambda one: Model(configuration=configuration, known=one), place_of)
 
 
 # ---- mutations
@@ -310,6 +305,65 @@ class SetModelEnabledInput:
     enabled: bool = attribute("Whether calls are let through.")
 
 
+@input_type
+class UpdateModelInput:
+    """What is to change of a custom model."""
+
+    id: strawberry.ID = attribute("The model's id.")
+    label: str | None = attribute("What is shown; null: its name. Left out, it stays.", default=strawberry.UNSET)
+
+
+@input_type
+class RemoveModelInput:
+    """Which custom model is to go."""
+
+    id: strawberry.ID = attribute("The model's id.")
+
+
+@input_type
+class PricingInput:
+    """The price of one million units of each kind."""
+
+    currency: str = attribute("The currency's ISO 4217 code.")
+    input: Decimal = attribute("Of a million units of input.")
+    output: Decimal | None = attribute("Of a million tokens of output.", default=None)
+    cached_input: Decimal | None = attribute("Of a million cached tokens of input; null: as other input.", default=None)
+    cache_write: Decimal | None = attribute(
+        "Of a million tokens written into the cache; null: as other input.", default=None
+    )
+    unit: PricingUnit = attribute("What is counted.", default=PricingUnit.TOKEN)
+
+    def pricing(self) -> CorePricing:
+        """Return what core takes."""
+        return CorePricing(
+            currency=self.currency,
+            input=self.input,
+            output=self.output,
+            cached_input=self.cached_input,
+            cache_write=self.cache_write,
+            unit=self.unit,
+        )
+
+
+@input_type
+class SetModelPricingInput:
+    """What a model is to cost in this workspace."""
+
+    id: strawberry.ID = attribute("The model's id.")
+    pricing: PricingInput | None = attribute(
+        "The price; null: that of the provider's manifest. Left out, it stays.", default=strawberry.UNSET
+    )
+
+
+@object_type
+class RemoveModelPayload:
+    """What came of removing a model."""
+
+    deleted_id: strawberry.ID | None = attribute("The model that is gone.", default=None)
+    provider: ProviderLink | None = attribute("Its provider as it is now.", default=None)
+    errors: list[UserError] = attribute(ERRORS)
+
+
 @object_type
 class ModelPayload:
     """What came of a change of a model."""
@@ -341,6 +395,45 @@ class ModelMutations:
         )
         with _inside_credential():
             return _changed(context, *await add_model(context.app, context.who, entered))
+
+    @mutation(ModelPayload)
+    async def update_model(self, info: Info, input: Annotated[UpdateModelInput, INPUT]) -> ModelPayload:
+        """Changes the label of a custom model.
+
+        Needs MODEL_MANAGE.
+        """
+        context = info.context
+        place = ids.given_model(input.id)
+        if input.label is strawberry.UNSET:
+            return _changed(context, *await manageable_model(context.app, context.who, *place))
+        return _changed(context, *await update_model(context.app, context.who, *place, input.label))
+
+    @mutation(RemoveModelPayload)
+    async def remove_model(self, info: Info, input: Annotated[RemoveModelInput, INPUT]) -> RemoveModelPayload:
+        """Takes a custom model off the list, with its settings. Its credentials are kept until the last is deleted.
+
+        Needs MODEL_MANAGE.
+        """
+        context = info.context
+        workspace_id, key = ids.given_model(input.id)
+        configuration, manifest = await remove_model(context.app, context.who, workspace_id, key)
+        context.changed(configuration)
+        return RemoveModelPayload(
+            deleted_id=ids.model_id(workspace_id, key), provider=links.provider(configuration, manifest), errors=[]
+        )
+
+    @mutation(ModelPayload)
+    async def set_model_pricing(self, info: Info, input: Annotated[SetModelPricingInput, INPUT]) -> ModelPayload:
+        """Sets what a model costs in this workspace, in place of the price that its provider's manifest has.
+
+        Needs MODEL_MANAGE.
+        """
+        context = info.context
+        place = ids.given_model(input.id)
+        if input.pricing is strawberry.UNSET:
+            return _changed(context, *await manageable_model(context.app, context.who, *place))
+        pricing = input.pricing.pricing() if input.pricing is not None else None
+        return _changed(context, *await set_model_pricing(context.app, context.who, *place, pricing))
 
     @mutation(ModelPayload)
     async def set_model_enabled(self, info: Info, input: Annotated[SetModelEnabledInput, INPUT]) -> ModelPayload:

@@ -86,6 +86,8 @@ FIELD_PERMISSIONS: Mapping[tuple[str, str], Rule] = {
     ("Workspace", "credentials"): P.CREDENTIAL_READ,
     ("Provider", "credentials"): P.CREDENTIAL_READ,
     ("Model", "credentials"): P.CREDENTIAL_READ,
+    ("Provider", "removedModels"): P.CREDENTIAL_READ,
+    ("RemovedModel", "credentials"): P.CREDENTIAL_READ,
     ("Server", "database"): P.SERVER_READ,
     ("Server", "redis"): P.SERVER_READ,
     ("Server", "workers"): P.SERVER_READ,
@@ -115,6 +117,7 @@ OPEN = frozenset(
         "PageInfo",
         "ParameterRule",
         "Pricing",
+        "RemovedModel",
         "RouteCandidate",
         "Server",
         "ToolCall",
@@ -148,6 +151,7 @@ OPEN = frozenset(
         "MemberPayload",
         "ModelPayload",
         "ProviderPayload",
+        "RemoveModelPayload",
         "WorkspacePayload",
     }
 )

@@ -12,7 +12,8 @@ from core.credentials import set_preferred_type
 from core.entities import CredentialStatus
 from core.errors import NotFound
 from core.live import Topic, follow
-from core.models import ModelQuery, ModelStatus
+from core.models import ModelQuery, ModelStatus, removed_models
+from core.models import RemovedModel as CoreRemovedModel
 from core.provider import ConfigurationMethod, Manifest
 from core.providers_state import (
     CustomStatus,
@@ -60,6 +61,34 @@ described(
     NO_CONFIGURE="Nothing is configured.",
     NO_ACTIVE_CREDENTIAL="Something is configured, but no credential is active.",
 )
+
+
+@object_type
+class RemovedModel:
+    """A custom model that was taken off the list while its credentials are kept."""
+
+    configuration: strawberry.Private[Configuration]
+    removed: strawberry.Private[CoreRemovedModel]
+
+    @property
+    def workspace_id(self) -> object:
+        """Return the workspace that it was removed from."""
+        return self.configuration.workspace_id
+
+    @resolved
+    def name(self) -> str:
+        """The name that it had."""
+        return self.removed.key.name
+
+    @resolved
+    def type(self) -> ModelType:
+        """What it did."""
+        return self.removed.key.type
+
+    @resolved
+    def credentials(self) -> list[CredentialLink] | None:
+        """The credentials that are kept, oldest first; `addModel` with the id of one adds the model again."""
+        return [links.credential(self.configuration, one) for one in self.removed.credentials]
 
 
 @object_type
@@ -171,6 +200,12 @@ class Provider(Node):
     def can_add_model(self) -> bool:
         """Whether it takes custom models."""
         return ConfigurationMethod.CUSTOMIZABLE_MODEL in self.manifest.methods
+
+    @resolved
+    def removed_models(self, info: Info) -> list[RemovedModel] | None:
+        """Custom models that were taken off the list and whose credentials are kept, by name."""
+        found = removed_models(self.configuration, info.context.app.catalog, self.manifest.name)
+        return [RemovedModel(configuration=self.configuration, removed=one) for one in found]
 
     @resolved
     async def credentials(
