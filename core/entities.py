@@ -39,6 +39,22 @@ class Workspace:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KeyRotation:
+    """A change of a workspace's data key. `resealed` of `total` credentials are sealed by the new version.
+
+    `finished_at` None: it is under way. Finished with fewer than `total`: the others cannot be opened.
+    """
+
+    workspace_id: UUID
+    from_version: int
+    to_version: int
+    resealed: int
+    total: int
+    started_at: datetime
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
     """An account's place in a workspace."""
 

@@ -27,5 +27,13 @@ class ValidateCredential(Job, frozen=True, kw_only=True):
     version: int
 
 
-JOBS: tuple[type[Job], ...] = (ValidateCredential,)
+class RotateWorkspaceKey(Job, frozen=True, kw_only=True):
+    """Seal a workspace's credentials by its newest data key, and destroy the older ones."""
+
+    name = "rotate_workspace_key"
+
+    workspace_id: UUID
+
+
+JOBS: tuple[type[Job], ...] = (RotateWorkspaceKey, ValidateCredential)
 """Every job that goes through the outbox; each has a worker function of its name."""

@@ -19,6 +19,7 @@ from core.entities import (
     CredentialStatus,
     Invitation,
     Invocation,
+    KeyRotation,
     Member,
     ModelRow,
     ModelSetting,
@@ -156,6 +157,30 @@ class Workspaces(Protocol):
 
         Serialises changes of one workspace. NotFound if it is gone.
         """
+        ...
+
+
+class Keys(Protocol):
+    """The data keys of workspaces. A caller that changes them has touched the workspace in the same transaction."""
+
+    async def rotations(self, workspace_ids: Sequence[UUID]) -> Mapping[UUID, KeyRotation]:
+        """Return the newest rotation of each workspace that ever had one."""
+        ...
+
+    async def begin_rotation(self, workspace_id: UUID) -> None:
+        """Add the next version of the workspace's key: from the commit on it seals what is written."""
+        ...
+
+    async def outdated(self, workspace_id: UUID, after: UUID | None, *, limit: int) -> Sequence[Credential]:
+        """Return credentials sealed by an older version than the newest, in order of id, after one of them."""
+        ...
+
+    async def reseal(self, credential: Credential, sealed: Sealed) -> bool:
+        """Replace the sealed values if the credential is still what it was; tell if so."""
+        ...
+
+    async def end_rotation(self, workspace_id: UUID) -> int:
+        """Destroy the versions that no credential names, and mark the rotation finished; return how many they were."""
         ...
 
 
@@ -344,6 +369,7 @@ class Transaction(Protocol):
 
     accounts: Accounts
     workspaces: Workspaces
+    keys: Keys
     members: Members
     invitations: Invitations
     tokens: Tokens

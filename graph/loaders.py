@@ -9,7 +9,7 @@ from strawberry.dataloader import DataLoader
 
 from core.access import Viewer
 from core.app import App
-from core.entities import Account, ApiToken, AuditEntry, Invocation, Member, Workspace
+from core.entities import Account, ApiToken, AuditEntry, Invocation, KeyRotation, Member, Workspace
 from core.ports import Transaction
 
 V = TypeVar("V")
@@ -27,6 +27,7 @@ class Loaders:
         self._accounts = self._loader(_accounts)
         self._workspaces = self._loader(_workspaces)
         self._tokens = self._loader(_tokens)
+        self._rotations = self._loader(_rotations)
         self._members = self._loader(_members)
         self._audit_entries = self._loader(_audit_entries)
         self._invocations = self._loader(self._read_invocations)
@@ -40,6 +41,10 @@ class Loaders:
     async def workspace(self, workspace_id: UUID) -> Workspace | None:
         """Return a workspace, whoever asks."""
         return await self._workspaces.load(workspace_id)
+
+    async def key_rotation(self, workspace_id: UUID) -> KeyRotation | None:
+        """Return the newest rotation of a workspace's key, whoever asks."""
+        return await self._rotations.load(workspace_id)
 
     async def token(self, token_id: UUID) -> ApiToken | None:
         """Return a token, whoever asks."""
@@ -86,6 +91,10 @@ async def _accounts(tx: Transaction, ids: Sequence[UUID]) -> Mapping[UUID, Accou
 
 async def _workspaces(tx: Transaction, ids: Sequence[UUID]) -> Mapping[UUID, Workspace]:
     return await tx.workspaces.get_many(ids)
+
+
+async def _rotations(tx: Transaction, ids: Sequence[UUID]) -> Mapping[UUID, KeyRotation]:
+    return await tx.keys.rotations(ids)
 
 
 async def _tokens(tx: Transaction, ids: Sequence[UUID]) -> Mapping[UUID, ApiToken]:

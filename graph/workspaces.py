@@ -10,6 +10,7 @@ from core import entities
 from core.access import workspace_of
 from core.entities import CredentialStatus
 from core.errors import InvalidInput
+from core.keys import rotate_workspace_key
 from core.models import ModelQuery, ModelStatus
 from core.providers_state import ProviderQuery
 from core.resolve import find_model
@@ -43,6 +44,21 @@ from graph.types import Node, argument, attribute, input_type, object_type, reso
 from graph.values import ModelFeature, ModelKeyInput, ModelReferenceInput, ModelType
 
 MAX_FALLBACKS = 8
+
+
+@object_type
+class KeyRotation:
+    """A change of the key that seals a workspace's credentials."""
+
+    from_version: int = attribute("The version that is replaced.")
+    to_version: int = attribute("The version that seals what is written now.")
+    resealed: int = attribute("How many credentials of `total` the new version seals.")
+    total: int = attribute("How many credentials there were when it began.")
+    started_at: datetime = attribute("When it began.")
+    finished_at: datetime | None = attribute(
+        "When it ended; null while it is under way. If fewer than `total` are resealed then, the others cannot be opened.",
+        default=None,
+    )
 
 
 @object_type
@@ -102,6 +118,21 @@ class Workspace(Node):
     def key_version(self) -> int:
         """The version of the key that seals credentials written now."""
         return self.workspace.key_version
+
+    @resolved
+    async def key_rotation(self, info: Info) -> KeyRotation | None:
+        """The newest change of that key, under way or finished; null where there never was one."""
+        found = await info.context.load.key_rotation(self.workspace.id)
+        if found is None:
+            return None
+        return KeyRotation(
+            from_version=found.from_version,
+            to_version=found.to_version,
+            resealed=found.resealed,
+            total=found.total,
+            started_at=found.started_at,
+            finished_at=found.finished_at,
+        )
 
     @resolved
     async def members(
@@ -356,6 +387,13 @@ class DeleteWorkspaceInput:
     confirm_name: str = attribute("Its name, to show that this one is meant.")
 
 
+@input_type
+class RotateWorkspaceKeyInput:
+    """Which workspace is to get a new key."""
+
+    workspace_id: strawberry.ID = attribute("The workspace's id.")
+
+
 @object_type
 class WorkspacePayload:
     """What came of a change of a workspace."""
@@ -385,6 +423,18 @@ class WorkspaceMutations:
         name = input.name if input.name is not strawberry.UNSET else None
         changed = await update_workspace(context.app, context.who, workspace_id, name=name)
         return WorkspacePayload(workspace=Workspace(workspace=changed), errors=[])
+
+    @mutation(WorkspacePayload)
+    async def rotate_workspace_key(
+        self, info: Info, input: Annotated[RotateWorkspaceKeyInput, INPUT]
+    ) -> WorkspacePayload:
+        """Seals a workspace's credentials by a new key while calls go on, then destroys the old one: see `keyRotation`.
+
+        A rotation that is under way is joined. Needs WORKSPACE_MANAGE.
+        """
+        workspace_id = ids.given_uuid(input.workspace_id, "Workspace", ("workspaceId",))
+        rotated = await rotate_workspace_key(info.context.app, info.context.who, workspace_id)
+        return WorkspacePayload(workspace=Workspace(workspace=rotated), errors=[])
 
     @mutation(DeletedPayload)
     async def delete_workspace(self, info: Info, input: Annotated[DeleteWorkspaceInput, INPUT]) -> DeletedPayload:

@@ -83,24 +83,31 @@ class Cipher:
 
     def new_key(self, workspace_id: UUID, version: int) -> WrappedKey:
         """Return a new random data key, wrapped by the current key-encryption key."""
-        nonce = os.urandom(_NONCE_BYTES)
-        sealed = self._aeads[self.current].encrypt(nonce, os.urandom(_KEY_BYTES), _owner(workspace_id, version))
-        return WrappedKey(workspace_id=workspace_id, version=version, kek_id=self.current, data=nonce + sealed)
+        return self._wrapped(workspace_id, version, os.urandom(_KEY_BYTES))
 
     def unwrap(self, key: WrappedKey) -> DataKey:
         """Return the data key; CredentialUnreadable if its key-encryption key is not at hand or it was changed."""
+        return DataKey(key.workspace_id, key.version, self._clear(key))
+
+    def rewrap(self, key: WrappedKey) -> WrappedKey:
+        """Return the same data key, wrapped by the current key-encryption key. CredentialUnreadable as `unwrap`."""
+        return self._wrapped(key.workspace_id, key.version, self._clear(key))
+
+    def _wrapped(self, workspace_id: UUID, version: int, clear: bytes) -> WrappedKey:
+        nonce = os.urandom(_NONCE_BYTES)
+        sealed = self._aeads[self.current].encrypt(nonce, clear, _owner(workspace_id, version))
+        return WrappedKey(workspace_id=workspace_id, version=version, kek_id=self.current, data=nonce + sealed)
+
+    def _clear(self, key: WrappedKey) -> bytes:
         aead = self._aeads.get(key.kek_id)
         if aead is None:
             raise CredentialUnreadable(
                 f"The key-encryption key {key.kek_id} is not at hand; add it to MODELYARD_ENCRYPTION_KEYS."
             )
         try:
-            clear = aead.decrypt(
-                key.data[:_NONCE_BYTES], key.data[_NONCE_BYTES:], _owner(key.workspace_id, key.version)
-            )
+            return aead.decrypt(key.data[:_NONCE_BYTES], key.data[_NONCE_BYTES:], _owner(key.workspace_id, key.version))
         except (InvalidTag, ValueError) as error:
             raise CredentialUnreadable("The key of this workspace cannot be unwrapped.") from error
-        return DataKey(key.workspace_id, key.version, clear)
 
 
 def _key_id(key: bytes) -> str:

@@ -65,7 +65,7 @@ _OF_WORKSPACE = select(credentials).where(within(credentials)).order_by(credenti
 
 async def of_workspace(connection: Connection, workspace_id: UUID) -> Sequence[Credential]:
     """Return every credential of a workspace, oldest first."""
-    return [_credential(row) for row in await connection.rows(_OF_WORKSPACE, {"workspace": workspace_id})]
+    return [credential_of(row) for row in await connection.rows(_OF_WORKSPACE, {"workspace": workspace_id})]
 
 
 class Unasked(NamedTuple):
@@ -96,7 +96,7 @@ class SqlCredentials:
     async def get(self, workspace_id: UUID, credential_id: UUID) -> Credential | None:
         """Return a credential of the workspace."""
         row = await self._connection.row(select(credentials).where(*_named(workspace_id, credential_id)))
-        return None if row is None else _credential(row)
+        return None if row is None else credential_of(row)
 
     async def last_used(self, workspace_ids: Sequence[UUID], credential_ids: Sequence[UUID]) -> Mapping[UUID, datetime]:
         """Return when each was last used; those that never were are left out."""
@@ -192,7 +192,8 @@ def _named(workspace_id: UUID, credential_id: UUID) -> tuple[Any, ...]:
     return within(credentials, workspace_id), credentials.c.id == credential_id
 
 
-def _credential(row: Row[Any]) -> Credential:
+def credential_of(row: Row[Any]) -> Credential:
+    """Return the credential of a row of the table."""
     return Credential(
         id=row.id,
         workspace_id=row.workspace_id,

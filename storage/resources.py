@@ -50,6 +50,7 @@ class Resources:
 
     app: App
     storage: SqlStorage
+    cipher: Cipher
     queue: Queue
     relay: Relay
     background: Background
@@ -128,7 +129,7 @@ async def open_resources(
             tailer=tailer,
             egress=http.egress,
         )
-        yield Resources(app=app, storage=storage, queue=queue, relay=relay, background=background)
+        yield Resources(app=app, storage=storage, cipher=cipher, queue=queue, relay=relay, background=background)
 
 
 @asynccontextmanager

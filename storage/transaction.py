@@ -16,6 +16,7 @@ from core.ports import (
     Credentials,
     Invitations,
     Invocations,
+    Keys,
     Members,
     Models,
     News,
@@ -33,6 +34,7 @@ from storage.credentials import SqlCredentials
 from storage.engine import Engines, translated
 from storage.invitations import SqlInvitations
 from storage.invocations import SqlInvocations
+from storage.keys import SqlKeys
 from storage.members import SqlMembers
 from storage.models import SqlModels
 from storage.outbox import SqlOutbox
@@ -57,6 +59,7 @@ class SqlTransaction:
         self.connection = connection
         self.accounts: Accounts = SqlAccounts(connection)
         self.workspaces: Workspaces = workspaces
+        self.keys: Keys = SqlKeys(connection, cipher)
         self.members: Members = SqlMembers(connection)
         self.invitations: Invitations = SqlInvitations(connection)
         self.tokens: Tokens = SqlTokens(connection)

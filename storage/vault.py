@@ -48,17 +48,27 @@ class SqlVault:
         values = self._values.get(place)
         if values is None:
             key = await self._key(credential.workspace_id, sealed.key_version)
+            if key is None:
+                return await self._open_newer(credential)
             values = key.open(credential.id, sealed.data)
             self._values.put(place, values)
         return values
 
-    async def _key(self, workspace_id: UUID, version: int) -> DataKey:
+    async def _open_newer(self, credential: Credential) -> Values:
+        """Open what stands in the database now: the key of what was read has been replaced, and is gone."""
+        async with self._storage.read() as tx:
+            newer = await tx.credentials.get(credential.workspace_id, credential.id)
+        if newer is None or newer.sealed.key_version == credential.sealed.key_version:
+            raise CredentialUnreadable("The key that seals this credential is gone; enter its values again.")
+        return await self.open(newer)
+
+    async def _key(self, workspace_id: UUID, version: int) -> DataKey | None:
         key = self._keys.get((workspace_id, version))
         if key is None:
             async with self._storage.single() as connection:
                 row = await connection.row(KEY, {"workspace": workspace_id, "version": version})
             if row is None:
-                raise CredentialUnreadable("The key that seals this credential is gone; enter its values again.")
+                return None
             key = self._cipher.unwrap(wrapped_key(row))
             self._keys.put((workspace_id, version), key)
         return key

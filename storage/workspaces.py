@@ -44,6 +44,10 @@ workspaces = Table(
     UniqueConstraint("slug"),
 )
 
+CURRENT, OLDER = "CURRENT", "OLDER"
+
+# A version that came by a rotation names the one that it `replaces`, how many credentials there were `to_reseal`, and
+# when the rotation was finished.
 workspace_keys = Table(
     "workspace_keys",
     metadata,
@@ -53,6 +57,9 @@ workspace_keys = Table(
     Column("kek_id", String(16), nullable=False),
     Column("wrapped_key", LargeBinary, nullable=False),
     Column("state", String(16), nullable=False),
+    Column("replaces", Integer),
+    Column("to_reseal", Integer),
+    Column("finished_at", UtcDateTime),
     *times(),
     UniqueConstraint("workspace_id", "version"),
 )
@@ -69,7 +76,14 @@ _KEY_COLUMNS = (
     workspace_keys.c.kek_id,
     workspace_keys.c.wrapped_key,
 )
-NEWEST_KEY = select(*_KEY_COLUMNS).where(within(workspace_keys)).order_by(workspace_keys.c.version.desc()).limit(1)
+# The lock keeps a key from being destroyed before what it seals here is committed.
+NEWEST_KEY = (
+    select(*_KEY_COLUMNS)
+    .where(within(workspace_keys))
+    .order_by(workspace_keys.c.version.desc())
+    .limit(1)
+    .with_for_update(read=True, key_share=True)
+)
 KEY = select(*_KEY_COLUMNS).where(within(workspace_keys), workspace_keys.c.version == bindparam("version"))
 
 
@@ -126,7 +140,7 @@ class SqlWorkspaces:
                 version=key.version,
                 kek_id=key.kek_id,
                 wrapped_key=key.data,
-                state="CURRENT",
+                state=CURRENT,
                 created_at=workspace.created_at,
                 updated_at=workspace.updated_at,
             )

@@ -14,7 +14,7 @@ from arq.worker import Function, Worker
 
 from core.app import App
 from core.errors import ServerUnavailable
-from core.jobs import Job, ValidateCredential
+from core.jobs import Job, RotateWorkspaceKey, ValidateCredential
 from core.settings import Settings
 from storage import processes
 from storage.processes import Counts
@@ -25,6 +25,8 @@ from workers.perform import perform
 from workers.prune import prune
 from workers.relay_outbox import relay_outbox
 from workers.revalidate_credentials import revalidate_credentials
+from workers.rewrap_keys import rewrap_keys
+from workers.rotate_workspace_key import rotate_workspace_key
 from workers.sweep_invocations import sweep_invocations
 from workers.validate_credential import validate_credential
 
@@ -47,8 +49,8 @@ def _job(payload: type[Job], work: Callable[[App, Any], Awaitable[None]]) -> Fun
     return func(run, name=payload.name, timeout=120, keep_result=0, max_tries=5)
 
 
-def _tick(work: Callable[[Resources], Awaitable[int]], **when: set[int] | int) -> CronJob:
-    """Return the arq cron job of a routine; it runs on one worker at a time."""
+def _tick(work: Callable[[Resources], Awaitable[int]], *, at_start: bool = False, **when: set[int] | int) -> CronJob:
+    """Return the arq cron job of a routine; it runs on one worker at a time, `at_start` when a worker starts too."""
 
     async def run(ctx: Context, *_: Any) -> None:
         try:
@@ -56,7 +58,7 @@ def _tick(work: Callable[[Resources], Awaitable[int]], **when: set[int] | int) -
         except ServerUnavailable as error:
             log.warning("%s waits: %s", work.__name__, error)
 
-    return cron(run, name=work.__name__, timeout=300, max_tries=1, keep_result=0, **when)  # type: ignore[arg-type]
+    return cron(run, name=work.__name__, timeout=300, max_tries=1, keep_result=0, run_at_startup=at_start, **when)  # type: ignore[arg-type]
 
 
 _EVERY_5_S = set(range(0, 60, 5))
@@ -66,13 +68,17 @@ _EVERY_10_S = set(range(0, 60, 10))
 class WorkerSettings:
     """The timetable."""
 
-    functions = (_job(ValidateCredential, validate_credential),)
+    functions = (
+        _job(RotateWorkspaceKey, rotate_workspace_key),
+        _job(ValidateCredential, validate_credential),
+    )
 
     cron_jobs = (
         _tick(relay_outbox, second=_EVERY_5_S),
         _tick(sweep_invocations, second=_EVERY_10_S),
         _tick(revalidate_credentials, minute=47, second=0),
         _tick(prune, minute=17, second=0),
+        _tick(rewrap_keys, at_start=True, minute=41, second=0),
     )
 
     queue_name = QUEUE
