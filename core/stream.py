@@ -52,7 +52,7 @@ class Reader:
         stream, was_told_the_end = self.stream, False
         try:
             while True:
-                if self.interrupted is None and self.is_live and stream.is_far_behind(self.position):
+                if self.interrupted is None and self.lags():
                     self.interrupted = InterruptReason.LAGGED
                 if self.interrupted is not None:
                     yield (self._interruption(self.interrupted),)
@@ -78,6 +78,10 @@ class Reader:
         if self.interrupted is None:
             self.interrupted = reason
         self.wake()
+
+    def lags(self) -> bool:
+        """Tell whether the reader had caught up and has fallen too far behind since."""
+        return self.is_live and self.stream.is_far_behind(self.position)
 
     def wake(self) -> None:
         """Let the reader look for what is new."""
@@ -150,6 +154,7 @@ class EventStream:
         """Add what another process wrote into its journal next."""
         self.journal.extend(lines, count)
         self._window_start += count
+        self._let_go_behind(min([reader.position for reader in self.readers], default=self.journal.count))
         self._wake()
 
     def end(self, event: End, *, taken_over: bool = False) -> None:
@@ -167,13 +172,17 @@ class EventStream:
         self._end.set_result(self.last)
 
     def write_down(self) -> None:
-        """Bring the journal up to date, and let go of events that nobody needs as they are."""
+        """Bring the journal up to date, and let go of events that nobody needs as they are and of readers who lag.
+
+        One who does not read at all holds no call alive.
+        """
         window, start, journal = self._window, self._window_start, self.journal
         self._is_news = False
         unwritten = window[journal.count - start :]
         if unwritten:
             journal.append(unwritten)
         slowest = min([reader.position for reader in self.readers], default=journal.count)
+        self._let_go_behind(slowest)
         keep_from = min(max(slowest, journal.count - KEPT_EVENTS), journal.count)
         if keep_from > start:
             del window[: keep_from - start]
@@ -218,6 +227,13 @@ class EventStream:
     async def finished(self) -> End:
         """Wait for the terminal event and return it."""
         return await asyncio.shield(self._end)
+
+    def _let_go_behind(self, slowest: int) -> None:
+        if self.next_sequence - slowest <= LAG_EVENTS and self.journal.size <= LAG_BYTES:
+            return
+        for reader in [reader for reader in self.readers if reader.lags()]:
+            reader.interrupt(InterruptReason.LAGGED)
+            self.leave(reader)
 
     def _wake(self) -> None:
         for reader in self.readers:

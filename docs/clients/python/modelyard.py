@@ -84,7 +84,8 @@ async def _events(
 ) -> AsyncIterator[dict[str, Any]]:
     """Yield the events of one subscription on a socket of its own."""
     address = url.replace("http", "ws", 1) + "/graphql"
-    async with connect(address, subprotocols=[Subprotocol("graphql-transport-ws")], open_timeout=10) as socket:
+    protocols = [Subprotocol("graphql-transport-ws")]
+    async with connect(address, subprotocols=protocols, open_timeout=10, max_size=None) as socket:
         await socket.send(json.dumps({"type": "connection_init", "payload": {"authorization": f"Bearer {token}"}}))
         if json.loads(await socket.recv())["type"] != "connection_ack":
             raise RequestRefused("The server does not know this token.")
