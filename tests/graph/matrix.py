@@ -1,0 +1,462 @@
+"""What the matrix of permissions is made of: everybody who asks, what each may do, and a sample of everything.
+
+`test_matrix.py` walks the schema and asks these tables for every type, field and operation that it meets. Whoever adds
+one to the schema adds a line here; the failing test says which.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from core.entities import Workspace
+from core.ids import uuid7
+from graph import ids
+from tests.graph.world import World
+
+# ---- who may what: the table of the domain, by hand, so that it checks the one of core
+
+OWNER, ADMINS = {"owner"}, {"owner", "admin"}
+EDITORS = ADMINS | {"editor"}
+EVERYBODY = EDITORS | {"member", "service"}
+OPERATOR = {"operator"}
+
+HOLDERS: Mapping[str, set[str]] = {
+    "WORKSPACE_DELETE": OWNER,
+    "OWNER_MANAGE": OWNER,
+    "WORKSPACE_MANAGE": ADMINS,
+    "MEMBER_MANAGE": ADMINS,
+    "TOKEN_MANAGE": ADMINS,
+    "CREDENTIAL_READ": ADMINS,
+    "CREDENTIAL_MANAGE": ADMINS,
+    "PROVIDER_MANAGE": ADMINS,
+    "MODEL_MANAGE": ADMINS,
+    "POOL_READ": ADMINS,
+    "POOL_MANAGE": ADMINS,
+    "DEFAULT_MANAGE": ADMINS,
+    "ORDER_READ": ADMINS | OPERATOR,
+    "ORDER_MANAGE": ADMINS,
+    "AUDIT_READ": ADMINS,
+    "QUOTA_READ": EDITORS | OPERATOR,
+    "USAGE_READ": EDITORS,
+    "MEMBER_READ": EDITORS,
+    "WORKSPACE_READ": EVERYBODY | OPERATOR,
+    "MODEL_READ": EVERYBODY,
+    "MODEL_INVOKE": EVERYBODY,
+    "QUOTA_MANAGE": OPERATOR,
+    "ORDER_REFUND": OPERATOR,
+    "SERVER_READ": OPERATOR,
+}
+"""Who of the world's principals holds a permission in `home`. The stranger and the anonymous hold none."""
+
+# ---- what it takes to be given an object, and a field of it
+
+TYPES: Mapping[str, str] = {
+    "Account": "MEMBER_READ",
+    "ApiToken": "TOKEN_MANAGE",
+    "AuditEntry": "AUDIT_READ",
+    "Credential": "CREDENTIAL_READ",
+    "Invocation": "USAGE_READ",
+    "Member": "MEMBER_READ",
+    "Model": "MODEL_READ",
+    "Provider": "MODEL_READ",
+    "Workspace": "WORKSPACE_READ",
+}
+"""What it takes to be given the owner's sample of each type that has an id."""
+
+UNSEEN = {("Invocation", "operator")}
+"""Where somebody of the workspace does not learn that an object exists, instead of being refused it."""
+
+FIELDS: Mapping[str, str] = {
+    "Account.memberships": "MEMBER_READ",
+    "ApiToken.account": "MEMBER_READ",
+    "ApiToken.allowedModels": "TOKEN_MANAGE",
+    "ApiToken.createdBy": "MEMBER_READ",
+    "ApiToken.workspace": "WORKSPACE_READ",
+    "AuditEntry.actor": "MEMBER_READ",
+    "AuditEntry.token": "TOKEN_MANAGE",
+    "Credential.model": "CREDENTIAL_READ",
+    "Credential.problem": "CREDENTIAL_READ",
+    "Credential.provider": "MODEL_READ",
+    "Credential.values": "CREDENTIAL_READ",
+    "DefaultModel.model": "MODEL_READ",
+    "DefaultModel.problem": "MODEL_READ",
+    "Invocation.account": "MEMBER_READ",
+    "Invocation.attempts": "USAGE_READ",
+    "Invocation.cost": "USAGE_READ",
+    "Invocation.credential": "CREDENTIAL_READ",
+    "Invocation.error": "USAGE_READ",
+    "Invocation.model": "USAGE_READ",
+    "Invocation.pricing": "USAGE_READ",
+    "Invocation.token": "TOKEN_MANAGE",
+    "Invocation.usage": "USAGE_READ",
+    "Invocation.workspace": "WORKSPACE_READ",
+    "Member.account": "MEMBER_READ",
+    "Member.workspace": "WORKSPACE_READ",
+    "Model.activeCredential": "CREDENTIAL_READ",
+    "Model.credentials": "CREDENTIAL_READ",
+    "Model.parameterRules": "MODEL_READ",
+    "Model.pricing": "MODEL_READ",
+    "Model.problem": "MODEL_READ",
+    "Model.provider": "MODEL_READ",
+    "Model.workspace": "WORKSPACE_READ",
+    "Provider.activeCredential": "CREDENTIAL_READ",
+    "Provider.credentialForm": "MODEL_READ",
+    "Provider.credentials": "CREDENTIAL_READ",
+    "Provider.modelCredentialForm": "MODEL_READ",
+    "Provider.models": "MODEL_READ",
+    "Provider.removedModels": "CREDENTIAL_READ",
+    "Provider.problem": "MODEL_READ",
+    "Provider.workspace": "WORKSPACE_READ",
+    "RemovedModel.credentials": "CREDENTIAL_READ",
+    "Route.candidates": "MODEL_INVOKE",
+    "Route.model": "MODEL_INVOKE",
+    "Route.problem": "MODEL_INVOKE",
+    "RouteCandidate.credential": "CREDENTIAL_READ",
+    "Server.database": "SERVER_READ",
+    "Server.redis": "SERVER_READ",
+    "Server.workers": "SERVER_READ",
+    "Workspace.apiTokens": "TOKEN_MANAGE",
+    "Workspace.auditLog": "AUDIT_READ",
+    "Workspace.credentials": "CREDENTIAL_READ",
+    "Workspace.defaultModels": "MODEL_READ",
+    "Workspace.invocations": "WORKSPACE_READ",
+    "Workspace.keyRotation": "CREDENTIAL_READ",
+    "Workspace.members": "MEMBER_READ",
+    "Workspace.model": "MODEL_READ",
+    "Workspace.models": "MODEL_READ",
+    "Workspace.provider": "MODEL_READ",
+    "Workspace.providers": "MODEL_READ",
+    "Workspace.route": "MODEL_INVOKE",
+}
+"""What it takes to read each field that gives objects, besides what it takes to be given the object that it is on."""
+
+ARGUMENTS: Mapping[str, str] = {
+    "Provider.modelCredentialForm": "(type: LLM)",
+    "Workspace.model": '(key: {provider: "echo", name: "echo", type: LLM})',
+    "Workspace.provider": '(name: "echo")',
+    "Workspace.route": '(model: {provider: "echo", name: "echo"})',
+}
+"""The arguments of fields that need some."""
+
+WAYS: Mapping[str, tuple[str, str]] = {
+    "DefaultModel": ("MODEL_READ", "node(id: $workspace) { ... on Workspace { defaultModels { %s } } }"),
+    "RemovedModel": (
+        "CREDENTIAL_READ",
+        'node(id: $workspace) { ... on Workspace { provider(name: "openai_compatible") { removedModels { %s } } } }',
+    ),
+    "Route": (
+        "MODEL_INVOKE",
+        'node(id: $workspace) { ... on Workspace { route(model: {provider: "echo", name: "echo"}) { %s } } }',
+    ),
+    "RouteCandidate": (
+        "MODEL_INVOKE",
+        'node(id: $workspace) { ... on Workspace { route(model: {provider: "echo", name: "echo"}) {'
+        " candidates { %s } } } }",
+    ),
+    "Server": ("", "server { %s }"),
+}
+"""How an object without an id is reached, and what that takes ('': a token)."""
+
+OF_NOBODY_ELSE = {"Viewer"}
+"""Types that only ever tell of the viewer's own."""
+
+# ---- a sample of everything
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A workspace with a sample of every type that has an id; `who` owns it."""
+
+    workspace: Workspace
+    who: str
+    samples: dict[str, str] = field(default_factory=dict)
+
+    def __getitem__(self, type_name: str) -> str:
+        return self.samples[type_name]
+
+
+ECHO = {"provider": "echo", "name": "echo"}
+HELLO = [{"role": "USER", "text": "hello there"}]
+
+
+async def _credential(world: World, place: Place) -> str:
+    query = "mutation ($input: CreateCredentialInput!) { createCredential(input: $input) { credential { id } errors { message } } }"
+    values = [{"field": "prefix", "value": "so"}]
+    made = await world.change(place.who, query, workspaceId=place["Workspace"], provider="echo", values=values)
+    return str(made["credential"]["id"])
+
+
+async def _member(world: World, place: Place) -> str:
+    return await _place_of(world, place, place.who)
+
+
+async def _other_member(world: World, place: Place) -> str:
+    return await _place_of(world, place, "member" if place.who == "owner" else place.who)
+
+
+async def _place_of(world: World, place: Place, name: str) -> str:
+    async with world.app.storage.read() as tx:
+        found = await tx.members.find(place.workspace.id, world.accounts[name])
+    assert found is not None
+    return ids.encode("Member", found.id)
+
+
+async def _custom_model(world: World, place: Place, name: str = "mine") -> str:
+    query = "mutation ($input: AddModelInput!) { addModel(input: $input) { model { id } errors { message } } }"
+    made = await world.change(place.who, query, workspaceId=place["Workspace"], **_new_model(name))
+    return str(made["model"]["id"])
+
+
+async def _removed_model(world: World, place: Place) -> str:
+    query = "mutation ($input: RemoveModelInput!) { removeModel(input: $input) { deletedId errors { message } } }"
+    return str((await world.change(place.who, query, id=await _custom_model(world, place, "gone")))["deletedId"])
+
+
+def _new_model(name: str) -> dict[str, Any]:
+    values = [{"field": "base_url", "value": "http://127.0.0.1:9/v1"}]
+    return {
+        "model": {"provider": "openai_compatible", "name": name, "type": "LLM"},
+        "credential": {"new": {"values": values}},
+        "verify": False,
+    }
+
+
+async def _account(world: World, place: Place) -> str:
+    return ids.encode("Account", world.accounts[place.who])
+
+
+async def _token(world: World, place: Place) -> str:
+    query = "mutation ($input: CreateApiTokenInput!) { createApiToken(input: $input) { apiToken { id } errors { message } } }"
+    given = {"workspaceId": place["Workspace"], "service": True, "name": "sample", "role": "MEMBER"}
+    return str((await world.change(place.who, query, **given))["apiToken"]["id"])
+
+
+async def _invocation(world: World, place: Place) -> str:
+    query = "mutation ($input: CompletionInput!) { complete(input: $input) { invocation { id } errors { message } } }"
+    made = await world.change(place.who, query, workspaceId=place["Workspace"], model=ECHO, messages=HELLO)
+    return str(made["invocation"]["id"])
+
+
+async def _audit_entry(world: World, place: Place) -> str:
+    query = "query ($id: ID!) { workspace(id: $id) { auditLog(last: 1) { nodes { id } } } }"
+    data = await world.data(place.who, query, id=place["Workspace"])
+    return str(data["workspace"]["auditLog"]["nodes"][0]["id"])
+
+
+def _named(type_name: str, *parts: str) -> Callable[[World, Place], Awaitable[str]]:
+    async def name(world: World, place: Place) -> str:
+        return ids.encode(type_name, place.workspace.id, *parts)
+
+    return name
+
+
+SAMPLES: Mapping[str, Callable[[World, Place], Awaitable[str]]] = {
+    "Workspace": _named("Workspace"),
+    "Provider": _named("Provider", "echo"),
+    "Model": _named("Model", "echo", "LLM", "echo"),
+    "Account": _account,
+    "Member": _member,
+    "Member.other": _other_member,
+    "ApiToken": _token,
+    "Credential": _credential,
+    "Model.custom": _custom_model,
+    "Model.removed": _removed_model,
+    "Invocation": _invocation,
+    "AuditEntry": _audit_entry,
+}
+"""How a sample of each type is made and found by its id, in this order; a later one may use those before.
+
+Further samples of a type have a name after it.
+"""
+
+
+async def make_places(world: World) -> Mapping[str, Place]:
+    """Fill `home` and `away` with a sample of everything."""
+    places = {
+        "home": Place(workspace=world.home, who="owner"),
+        "away": Place(workspace=world.away, who="stranger"),
+    }
+    for place in places.values():
+        for type_name, make in SAMPLES.items():
+            place.samples[type_name] = await make(world, place)
+    return places
+
+
+# ---- operations
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """An operation as it is asked for: its input (or its arguments) of a place's samples, and what it takes.
+
+    `answers` are the codes of those who get another answer than `needs` says; '' is success.
+    """
+
+    given: Callable[[Place], dict[str, Any]]
+    needs: str | None
+    answers: Mapping[str, str] = field(default_factory=dict)
+
+    def expected(self, principal: str) -> str:
+        """Return the code that a principal of the world gets, '' for success."""
+        if principal == "anonymous" and principal not in self.answers:
+            return "UNAUTHENTICATED"
+        if principal in self.answers:
+            return self.answers[principal]
+        assert self.needs is not None, f"say in `answers` what {principal} gets"
+        if principal in HOLDERS[self.needs]:
+            return ""
+        return "NOT_FOUND" if principal == "stranger" else "FORBIDDEN"
+
+
+def _all(code: str, *principals: str) -> dict[str, str]:
+    return dict.fromkeys(principals, code)
+
+
+MUTATIONS: Mapping[str, Operation] = {
+    # ---- workspaces
+    "createWorkspace": Operation(
+        given=lambda place: {"name": "Another"},
+        needs=None,
+        answers=_all("", "owner", "admin", "editor", "member", "operator", "stranger") | {"service": "FORBIDDEN"},
+    ),
+    "updateWorkspace": Operation(
+        given=lambda place: {"id": place["Workspace"], "name": "Renamed"}, needs="WORKSPACE_MANAGE"
+    ),
+    "deleteWorkspace": Operation(
+        given=lambda place: {"id": place["Workspace"], "confirmName": place.workspace.name}, needs="WORKSPACE_DELETE"
+    ),
+    "rotateWorkspaceKey": Operation(given=lambda place: {"workspaceId": place["Workspace"]}, needs="WORKSPACE_MANAGE"),
+    # ---- members
+    "addMember": Operation(
+        given=lambda place: {"workspaceId": place["Workspace"], "email": "new@test", "role": "MEMBER"},
+        needs="MEMBER_MANAGE",
+    ),
+    "acceptInvitation": Operation(
+        given=lambda place: {"invitation": "inv_unknown"},
+        needs=None,
+        answers=_all("NOT_FOUND", *EVERYBODY, "operator", "stranger", "anonymous"),
+    ),
+    "updateMember": Operation(
+        given=lambda place: {"id": place["Member.other"], "role": "EDITOR"}, needs="MEMBER_MANAGE"
+    ),
+    "removeMember": Operation(
+        given=lambda place: {"id": place["Member.other"]}, needs="MEMBER_MANAGE", answers={"member": ""}
+    ),
+    # ---- tokens
+    "createApiToken": Operation(
+        given=lambda place: {
+            "workspaceId": place["Workspace"],
+            "service": True,
+            "name": "another",
+            "role": "MEMBER",
+            "credentialIds": [place["Credential"]],
+        },
+        needs="TOKEN_MANAGE",
+    ),
+    "updateApiToken": Operation(
+        given=lambda place: {"id": place["ApiToken"], "name": "other", "credentialIds": [place["Credential"]]},
+        needs="TOKEN_MANAGE",
+        answers=_all("NOT_FOUND", "editor", "member", "service", "operator"),
+    ),
+    "revokeApiToken": Operation(
+        given=lambda place: {"id": place["ApiToken"]},
+        needs="TOKEN_MANAGE",
+        answers=_all("NOT_FOUND", "editor", "member", "service", "operator"),
+    ),
+    # ---- credentials, models and defaults
+    "createCredential": Operation(
+        given=lambda place: {"workspaceId": place["Workspace"], "provider": "echo", "values": []},
+        needs="CREDENTIAL_MANAGE",
+    ),
+    "updateCredential": Operation(
+        given=lambda place: {"id": place["Credential"], "name": "renamed"},
+        needs="CREDENTIAL_MANAGE",
+        answers={"operator": "NOT_FOUND"},
+    ),
+    "validateCredential": Operation(
+        given=lambda place: {"id": place["Credential"]},
+        needs="CREDENTIAL_MANAGE",
+        answers={"operator": "NOT_FOUND"},
+    ),
+    "setPreferredProviderType": Operation(
+        given=lambda place: {"workspaceId": place["Workspace"], "provider": "echo", "type": "CUSTOM"},
+        needs="PROVIDER_MANAGE",
+    ),
+    "activateCredential": Operation(
+        given=lambda place: {"id": place["Credential"]},
+        needs="CREDENTIAL_MANAGE",
+        answers={"operator": "NOT_FOUND"},
+    ),
+    "deleteCredential": Operation(
+        given=lambda place: {"id": place["Credential"]},
+        needs="CREDENTIAL_MANAGE",
+        answers={"operator": "NOT_FOUND"},
+    ),
+    "addModel": Operation(
+        given=lambda place: {"workspaceId": place["Workspace"], **_new_model("local")},
+        needs="MODEL_MANAGE",
+    ),
+    "updateModel": Operation(given=lambda place: {"id": place["Model.custom"], "label": "Mine"}, needs="MODEL_MANAGE"),
+    "removeModel": Operation(given=lambda place: {"id": place["Model.custom"]}, needs="MODEL_MANAGE"),
+    "setModelPricing": Operation(
+        given=lambda place: {"id": place["Model"], "pricing": {"currency": "USD", "input": "1"}}, needs="MODEL_MANAGE"
+    ),
+    "setModelEnabled": Operation(given=lambda place: {"id": place["Model"], "enabled": False}, needs="MODEL_MANAGE"),
+    "setDefaultModels": Operation(
+        given=lambda place: {"workspaceId": place["Workspace"], "defaults": [{"type": "LLM", "model": ECHO}]},
+        needs="DEFAULT_MANAGE",
+    ),
+    # ---- calls
+    "complete": Operation(
+        given=lambda place: {"workspaceId": place["Workspace"], "model": ECHO, "messages": HELLO}, needs="MODEL_INVOKE"
+    ),
+    "cancelInvocation": Operation(
+        given=lambda place: {"id": place["Invocation"]},
+        needs="WORKSPACE_MANAGE",
+        answers=_all("NOT_FOUND", "editor", "member", "service", "operator"),
+    ),
+}
+"""Every mutation. Its input names the samples of a place where it takes ids, the optional ones too."""
+
+CALLS = {"complete", "cancelInvocation"}
+"""Mutations that change nothing that is configured: invocations tell of them, not the audit log."""
+
+SUBSCRIPTIONS: Mapping[str, Operation] = {
+    "completion": Operation(
+        given=lambda place: {"input": {"workspaceId": place["Workspace"], "model": ECHO, "messages": HELLO}},
+        needs="MODEL_INVOKE",
+    ),
+    "completionEvents": Operation(
+        given=lambda place: {"invocationId": place["Invocation"]},
+        needs=None,
+        answers={"owner": ""} | _all("NOT_FOUND", "admin", "editor", "member", "service", "operator", "stranger"),
+    ),
+    "credentialChanged": Operation(
+        given=lambda place: {"workspaceId": place["Workspace"], "credentialId": place["Credential"]},
+        needs="CREDENTIAL_READ",
+    ),
+    "providerChanged": Operation(
+        given=lambda place: {"workspaceId": place["Workspace"], "provider": "echo"}, needs="MODEL_READ"
+    ),
+}
+"""Every subscription, with arguments by which an event comes first."""
+
+_ANYBODY = _all("", *EVERYBODY, "operator", "stranger")
+QUERIES: Mapping[str, Operation] = {
+    "node": Operation(given=lambda place: {"id": place["Workspace"]}, needs=None, answers=_ANYBODY),
+    "nodes": Operation(given=lambda place: {"ids": [place["Workspace"]]}, needs=None, answers=_ANYBODY),
+    "server": Operation(given=lambda place: {}, needs=None, answers=_ANYBODY),
+    "viewer": Operation(given=lambda place: {}, needs=None, answers=_ANYBODY),
+    "workspace": Operation(given=lambda place: {"id": place["Workspace"]}, needs=None, answers=_ANYBODY),
+    "workspaces": Operation(given=lambda place: {}, needs=None, answers=_ANYBODY),
+}
+"""Every query of the root; what they may not find they give as null."""
+
+
+def unknown(id_: str, keep: UUID | None = None) -> str:
+    """Return an id of the same type and form that names nothing; `keep` stays the workspace where the id names one."""
+    decoded = ids.decode(id_)
+    assert decoded is not None
+    parts: Sequence[str | UUID] = [uuid7() if ids.uuid_of(part) else part for part in decoded[1]]
+    return ids.encode(decoded[0], *((keep, *parts[1:]) if keep is not None else parts))
