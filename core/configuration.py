@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from core.entities import Credential, ModelRow, ModelSetting, Pool, ProviderRow, Quota
+from core.entities import Credential, ModelRow, ModelSetting, ModelSource, Pool, ProviderRow, Quota
 from core.model_types import ModelKey, ModelType
 
 
@@ -42,6 +42,23 @@ class Configuration:
     pools: Mapping[ModelKey, Pool] = field(default_factory=dict)
     quotas: tuple[Quota, ...] = ()
     hosted: Mapping[str, HostedProvider] = field(default_factory=dict)
+    _of_models: Mapping[ModelKey, list[Credential]] = field(init=False, repr=False, compare=False)
+    _of_providers: Mapping[str, list[Credential]] = field(init=False, repr=False, compare=False)
+    _with_own: frozenset[str] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        of_models: dict[ModelKey, list[Credential]] = {}
+        of_providers: dict[str, list[Credential]] = {}
+        with_own = {key.provider for key, row in self.models.items() if row.source is ModelSource.CUSTOM}
+        for credential in self.credentials.values():
+            with_own.add(credential.provider)
+            if credential.model is not None:
+                of_models.setdefault(credential.model, []).append(credential)
+            else:
+                of_providers.setdefault(credential.provider, []).append(credential)
+        object.__setattr__(self, "_of_models", of_models)
+        object.__setattr__(self, "_of_providers", of_providers)
+        object.__setattr__(self, "_with_own", frozenset(with_own))
 
     def provider(self, name: str) -> ProviderRow:
         """Return the row of a provider, an empty one where nothing is stored."""
@@ -53,12 +70,12 @@ class Configuration:
 
     def model_credentials(self, key: ModelKey) -> list[Credential]:
         """Return the credentials of one model, oldest first."""
-        return [credential for credential in self.credentials.values() if credential.model == key]
+        return list(self._of_models.get(key, ()))
 
     def provider_credentials(self, provider: str) -> list[Credential]:
         """Return the provider-level credentials of one provider, oldest first."""
-        return [
-            credential
-            for credential in self.credentials.values()
-            if credential.provider == provider and credential.model is None
-        ]
+        return list(self._of_providers.get(provider, ()))
+
+    def has_own(self, provider: str) -> bool:
+        """Tell whether the workspace has any credential or custom model of a provider."""
+        return provider in self._with_own

@@ -27,7 +27,7 @@ from core.model_types import ModelFeature, ModelKey, ModelType
 from core.ports import Transaction
 from core.pricing import check_pricing, plain
 from core.provider import ConfigurationMethod, Manifest, Pricing
-from core.resolve import Known, Request, find_model, resolve
+from core.resolve import Known, Request, find_model, route_of
 from core.validation import check_values, provider_of
 
 MAX_NAME = 200
@@ -57,11 +57,8 @@ def model_state(
     configuration: Configuration, catalog: Catalog, model: Known
 ) -> tuple[ModelStatus, ModelyardError | None]:
     """Return the status of a model and the problem that a call of it made now would meet."""
-    problem = resolve(
-        configuration,
-        catalog,
-        Request(type=model.key.type, provider=model.key.provider, name=model.key.name),
-    ).problem
+    asked = Request(type=model.key.type, provider=model.key.provider, name=model.key.name)
+    problem = route_of(configuration, catalog, model, asked).problem
     return status_of(problem), problem
 
 

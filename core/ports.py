@@ -116,6 +116,10 @@ class Vault(Protocol):
         """Return the values sealed under the newest key of the workspace, bound to the credential."""
         ...
 
+    def opened(self, credential: Credential) -> Values | None:
+        """Return the values where they are at hand, None where `open` has to open them."""
+        ...
+
     async def open(self, credential: Credential) -> Values:
         """Return the values in clear, secrets as Secret. CredentialUnreadable if they cannot be opened."""
         ...

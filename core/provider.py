@@ -185,10 +185,14 @@ class Manifest:
     keyless: bool = False
     position: int = 0
     options: Mapping[str, Any] = field(default_factory=dict)
+    _cards: Mapping[tuple[str, ModelType], ModelCard] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_cards", {(card.name, card.type): card for card in self.models})
 
     def model(self, name: str, model_type: ModelType) -> ModelCard | None:
         """Return the predefined model of that name and type."""
-        return next((card for card in self.models if card.name == name and card.type == model_type), None)
+        return self._cards.get((name, model_type))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

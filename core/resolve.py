@@ -91,9 +91,22 @@ def resolve(
     `amount` is what a call takes from a quota, in the quota's unit. Never writes and never raises for what a workspace
     can have configured.
     """
-    model: Known | None = None
     try:
         model = _asked_for(configuration, catalog, request)
+    except ModelyardError as problem:
+        return Route(problem=problem)
+    return route_of(configuration, catalog, model, request, amount)
+
+
+def route_of(
+    configuration: Configuration,
+    catalog: Catalog,
+    model: Known,
+    request: Request,
+    amount: Callable[[Quota], int] = lambda _: 1,
+) -> Route:
+    """Return the route of a request for a model that is known."""
+    try:
         _check_use(configuration, model, request)
         if request.credential_id is not None:
             return _pinned(configuration, model, request.credential_id, request.pinnable)
@@ -126,9 +139,7 @@ def preferred_type(configuration: Configuration, provider: str) -> tuple[Provide
     chosen = configuration.provider(provider).preferred_type
     if chosen is not None:
         return chosen, True
-    if any(credential.provider == provider for credential in configuration.credentials.values()) or any(
-        key.provider == provider and row.source is ModelSource.CUSTOM for key, row in configuration.models.items()
-    ):
+    if configuration.has_own(provider):
         return ProviderType.CUSTOM, False
     return (ProviderType.SYSTEM if provider in configuration.hosted else ProviderType.CUSTOM), False
 
@@ -366,5 +377,5 @@ def _holds(quota: Quota, amount: int) -> bool:
 
 
 def _priced(configuration: Configuration, key: ModelKey, card: ModelCard) -> ModelCard:
-    pricing = configuration.setting(key).pricing
-    return replace(card, pricing=pricing) if pricing is not None else card
+    setting = configuration.settings.get(key)
+    return replace(card, pricing=setting.pricing) if setting is not None and setting.pricing is not None else card

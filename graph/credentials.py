@@ -1,10 +1,10 @@
 """Credentials: named, sealed values of a provider's form."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, TypeVar, cast
 from uuid import UUID
 
 import strawberry
@@ -41,6 +41,8 @@ from graph.mutations import ERRORS, INPUT, mutation
 from graph.problems import UserError
 from graph.types import Node, argument, attribute, described, input_type, object_type, resolved, streamed
 from graph.values import ModelKey, ModelType
+
+T = TypeVar("T")
 
 described(
     CredentialStatus,
@@ -117,28 +119,19 @@ class Credential(Node):
         return ModelKey.of(self.credential.model) if self.credential.model is not None else None
 
     @resolved
-    async def values(self, info: Info) -> list[CredentialValue]:
+    def values(self, info: Info) -> list[CredentialValue]:
         """What is stored, in order of the form; secrets masked. Empty where it cannot be opened."""
-        opened = await _opened(info.context, self.credential)
-        return [
-            CredentialValue(field=field, value=shown(value), is_secret=isinstance(value, Secret))
-            for field, value in (opened or {}).items()
-        ]
+        return _once_opened(info.context, self.credential, _shown)
 
     @resolved
-    async def status(self, info: Info) -> CredentialStatus:
+    def status(self, info: Info) -> CredentialStatus:
         """What is known of whether it works."""
-        readable = await _opened(info.context, self.credential) is not None
-        return self.credential.status if readable else CredentialStatus.UNREADABLE
+        return _once_opened(info.context, self.credential, lambda opened: _status(self.credential, opened))
 
     @resolved
-    async def problem(self, info: Info) -> UserError | None:
+    def problem(self, info: Info) -> UserError | None:
         """Why it does not work, or what the last validation met."""
-        if await _opened(info.context, self.credential) is None:
-            return UserError.of(
-                CredentialUnreadable("It cannot be opened with the keys at hand; enter its values again.")
-            )
-        return UserError.optional(self.credential.problem or credential_problem(self.credential))
+        return _once_opened(info.context, self.credential, lambda opened: _problem(self.credential, opened))
 
     @resolved
     def is_active(self) -> bool:
@@ -174,6 +167,35 @@ class Credential(Node):
     def version(self) -> int:
         """How often people changed it; its status does not count."""
         return self.credential.version
+
+
+def _once_opened(context: Context, credential: entities.Credential, show: Callable[[Values | None], T]) -> T:
+    """Return what is shown of the values: at once where they are at hand, else what gives it when it is awaited."""
+    opened = context.app.vault.opened(credential)
+    if opened is not None:
+        return show(opened)
+
+    async def shown_later() -> T:
+        return show(await _opened(context, credential))
+
+    return cast("T", shown_later())
+
+
+def _shown(opened: Values | None) -> list[CredentialValue]:
+    return [
+        CredentialValue(field=field, value=shown(value), is_secret=isinstance(value, Secret))
+        for field, value in (opened or {}).items()
+    ]
+
+
+def _status(credential: entities.Credential, opened: Values | None) -> CredentialStatus:
+    return credential.status if opened is not None else CredentialStatus.UNREADABLE
+
+
+def _problem(credential: entities.Credential, opened: Values | None) -> UserError | None:
+    if opened is None:
+        return UserError.of(CredentialUnreadable("It cannot be opened with the keys at hand; enter its values again."))
+    return UserError.optional(credential.problem or credential_problem(credential))
 
 
 async def _opened(context: Context, credential: entities.Credential) -> Values | None:
@@ -220,7 +242,7 @@ async def credential_page(
         and (level is None or level_of(one) is level)
         and (model is None or (wanted_model is not None and one.model == wanted_model))
         and text in one.name.lower()
-        and (status is None or await _status(context, one) in status)
+        and (status is None or _status(one, await _opened(context, one)) in status)
     ]
     return list_page(found, page, lambda one: Credential(configuration=configuration, credential=one), _place)
 
@@ -229,11 +251,6 @@ def canonical_key(catalog: Catalog, key: CoreModelKey) -> CoreModelKey | None:
     """Return a key with its provider's canonical name; None where there is no such provider."""
     provider = catalog.canonical(key.provider)
     return CoreModelKey(provider=provider, name=key.name, type=key.type) if provider is not None else None
-
-
-async def _status(context: Context, credential: entities.Credential) -> CredentialStatus:
-    readable = await _opened(context, credential) is not None
-    return credential.status if readable else CredentialStatus.UNREADABLE
 
 
 def _place(credential: entities.Credential) -> Place:

@@ -22,6 +22,7 @@ from graph.completion_events import EVENT_STRUCTS
 from graph.context import Context
 from graph.documents import Documents, Prepared, Refused
 from graph.masking import formatted
+from graph.planned import planned
 
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 
@@ -31,7 +32,7 @@ class Engine:
 
     def __init__(self, schema: strawberry.Schema) -> None:
         self.schema = schema._schema
-        self._executor: type[Executor[Any]] = schema.execution_context_class
+        self._executor: type[Executor[Any]] = planned(schema.execution_context_class)
         self.documents = Documents(self.schema)
 
     def prepare(self, query: str, operation_name: str | None, context: Context) -> Prepared:

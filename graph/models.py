@@ -131,11 +131,18 @@ class Model(Node):
 
     configuration: strawberry.Private[Configuration]
     known: strawberry.Private[Known]
+    _state: strawberry.Private[tuple[ModelStatus, ModelyardError | None] | None] = None
 
     @property
     def workspace_id(self) -> object:
         """Return the workspace that it is seen from."""
         return self.configuration.workspace_id
+
+    def state(self, context: Context) -> tuple[ModelStatus, ModelyardError | None]:
+        """Return the status and the problem, found once."""
+        if self._state is None:
+            self._state = model_state(self.configuration, context.app.catalog, self.known)
+        return self._state
 
     @resolved
     def id(self) -> strawberry.ID:
@@ -215,12 +222,12 @@ class Model(Node):
     @resolved
     def status(self, info: Info) -> ModelStatus:
         """Whether a call made now could be served."""
-        return model_state(self.configuration, info.context.app.catalog, self.known)[0]
+        return self.state(info.context)[0]
 
     @resolved
     def problem(self, info: Info) -> UserError | None:
         """What a call made now would meet."""
-        return UserError.optional(model_state(self.configuration, info.context.app.catalog, self.known)[1])
+        return UserError.optional(self.state(info.context)[1])
 
     @resolved
     def is_default(self) -> bool:

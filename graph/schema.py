@@ -11,6 +11,7 @@ from strawberry.schema.config import StrawberryConfig
 from graph.completion_events import EVENT_TYPES
 from graph.credentials import CredentialMutations, CredentialSubscriptions
 from graph.defaults import DefaultMutations
+from graph.direct import shorten
 from graph.invocations import InvocationMutations
 from graph.llm import CompletionMutations, CompletionSubscriptions
 from graph.members import MemberMutations
@@ -69,6 +70,7 @@ def build() -> strawberry.Schema:
     core_schema = built._schema
     _drop_null_defaults(core_schema)
     refuse_nul(cast("GraphQLScalarType", core_schema.type_map["String"]))
+    shorten(core_schema)
     guard(core_schema)
     return built
 

@@ -1,5 +1,6 @@
 """The vault: seals credential values in a transaction, opens them with keys kept shortly in memory."""
 
+import asyncio
 from collections import OrderedDict
 from typing import Generic, TypeVar
 from uuid import UUID
@@ -30,6 +31,7 @@ class SqlVault:
         self._storage = storage
         self._cipher = cipher
         self._keys: _Kept[tuple[UUID, int], DataKey] = _Kept(clock, limit=_KEYS_KEPT)
+        self._reading: dict[tuple[UUID, int], asyncio.Task[DataKey | None]] = {}
         self._values: _Kept[tuple[UUID, UUID, int, bytes], Values] = _Kept(clock, limit=_VALUES_KEPT)
 
     async def seal(self, tx: Transaction, workspace_id: UUID, credential_id: UUID, values: Values) -> Sealed:
@@ -41,10 +43,13 @@ class SqlVault:
         key = self._cipher.unwrap(wrapped_key(row))
         return Sealed(key_version=key.version, data=key.seal(credential_id, values))
 
+    def opened(self, credential: Credential) -> Values | None:
+        """Return the values where they are at hand, None where `open` has to open them."""
+        return self._values.get(_place(credential))
+
     async def open(self, credential: Credential) -> Values:
         """Return the values in clear, secrets as Secret. CredentialUnreadable if they cannot be opened."""
-        sealed = credential.sealed
-        place = (credential.workspace_id, credential.id, sealed.key_version, sealed.data)
+        sealed, place = credential.sealed, _place(credential)
         values = self._values.get(place)
         if values is None:
             key = await self._key(credential.workspace_id, sealed.key_version)
@@ -63,15 +68,33 @@ class SqlVault:
         return await self.open(newer)
 
     async def _key(self, workspace_id: UUID, version: int) -> DataKey | None:
-        key = self._keys.get((workspace_id, version))
-        if key is None:
+        """Return a data key; those who want the same one at the same time share a read."""
+        place = workspace_id, version
+        key = self._keys.get(place)
+        if key is not None:
+            return key
+        reading = self._reading.get(place)
+        if reading is None:
+            reading = self._reading[place] = asyncio.create_task(self._read_key(workspace_id, version))
+            reading.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return await asyncio.shield(reading)
+
+    async def _read_key(self, workspace_id: UUID, version: int) -> DataKey | None:
+        try:
             async with self._storage.single() as connection:
                 row = await connection.row(KEY, {"workspace": workspace_id, "version": version})
             if row is None:
                 return None
             key = self._cipher.unwrap(wrapped_key(row))
             self._keys.put((workspace_id, version), key)
-        return key
+            return key
+        finally:
+            del self._reading[workspace_id, version]
+
+
+def _place(credential: Credential) -> tuple[UUID, UUID, int, bytes]:
+    sealed = credential.sealed
+    return credential.workspace_id, credential.id, sealed.key_version, sealed.data
 
 
 class _Kept(Generic[K, V]):
