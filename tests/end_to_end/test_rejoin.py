@@ -12,6 +12,7 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
+from core.completion import logged_output
 from core.settings import Settings
 from graph import ids
 from storage.redis import absolute
@@ -57,10 +58,14 @@ async def cut_after(product: Product, count: int, **given: Any) -> list[Any]:
     return found
 
 
+def invocation_of(events: list[Any]) -> UUID:
+    key = ids.key_of(events[0]["invocationId"], "Invocation")
+    assert key is not None
+    return key
+
+
 def log_of(events: list[Any]) -> str:
-    parts = ids.decode(events[0]["invocationId"])
-    assert parts is not None
-    return f"modelyard:log:{UUID(parts[1][0]).hex}"
+    return f"modelyard:log:{invocation_of(events).hex}"
 
 
 @pytest.mark.parametrize("where", ["owner", "other"])
@@ -317,3 +322,18 @@ async def test_a_reader_who_stops_reading_is_sent_away_and_loses_nothing(
     events += [event for _, event in (await server_sent(product, again))[1]]
     check_sequence(events)
     assert text_of(events) == text == events[-1]["message"]["text"]
+
+
+async def test_the_log_says_what_a_completion_has_produced(
+    product: Product, other: Product, provider: FakeProvider
+) -> None:
+    await names(product, provider, "tools", "unauthorized")
+    produced, failed = [await product.stream(model=model(name)) for name in ("tools", "unauthorized")]
+
+    found = await logged_output(other.app, invocation_of(produced))
+
+    assert found is not None
+    assert found.text == "I will look."
+    assert found.produced == 'I will look.get_weather{"city": "Paris"}get_time{"zone": "Europe/Paris"}'
+    assert await logged_output(other.app, invocation_of(failed)) is None
+    assert await logged_output(other.app, UUID(int=7)) is None

@@ -35,8 +35,20 @@ REJOIN = (
 _LOST = (OSError, ConnectionClosed, InvalidHandshake, TimeoutError)
 
 
+_RESTARTS = 1012
+"""The code by which a server that stops closes a connection on which nothing runs."""
+
+
 class RequestRefused(Exception):
     """The server does not take the request; its errors say why."""
+
+
+class ConnectionLost(Exception):
+    """The connection is lost. `may_have_begun`: what was asked for may be under way."""
+
+    def __init__(self, *, may_have_begun: bool) -> None:
+        super().__init__("The connection to the server was lost.")
+        self.may_have_begun = may_have_begun
 
 
 async def completion(
@@ -44,11 +56,10 @@ async def completion(
 ) -> AsyncIterator[dict[str, Any]]:
     """Yield the events of a new completion. `urls` are the API processes, or the one that stands before them.
 
-    Before the first event nothing is tried again: nobody knows whether the call was made.
-
     Raises:
         RequestRefused: the request is no good.
-        OSError, ConnectionClosed: the connection was lost, and for `patience_s` no server was to be had.
+        ConnectionLost: for `patience_s` no server was to be had; or the connection was lost before the first event, so
+            that nobody knows whether the call is made.
     """
     query, variables = BEGIN, {"input": given}
     loop = asyncio.get_running_loop()
@@ -58,8 +69,8 @@ async def completion(
         try:
             async with aclosing(_events(connect, urls[turn % len(urls)], token, query, variables)) as events:
                 async for event in events:
-                    if event["invocationId"] is None and invocation_id is not None:
-                        if not event["error"]["retryable"]:
+                    if event["invocationId"] is None:
+                        if not event["error"]["retryable"] or loop.time() - heard_at > patience_s:
                             yield event
                             return
                         pause = event["error"]["retryAfter"] or pause
@@ -71,11 +82,12 @@ async def completion(
                     yield event
                     if event["__typename"] in {"CompletionFinished", "CompletionFailed", "CompletionInterrupted"}:
                         return
-        except _LOST:
-            if invocation_id is None or loop.time() - heard_at > patience_s:
+        except ConnectionLost as lost:
+            if (invocation_id is None and lost.may_have_begun) or loop.time() - heard_at > patience_s:
                 raise
         turn += 1
-        query, variables = REJOIN, {"id": invocation_id, "after": last}
+        if invocation_id is not None:
+            query, variables = REJOIN, {"id": invocation_id, "after": last}
         await asyncio.sleep(pause)
 
 
@@ -83,20 +95,23 @@ async def _events(
     connect: Any, url: str, token: str, query: str, variables: dict[str, Any]
 ) -> AsyncIterator[dict[str, Any]]:
     """Yield the events of one subscription on a socket of its own."""
-    address = url.replace("http", "ws", 1) + "/graphql"
-    protocols = [Subprotocol("graphql-transport-ws")]
-    async with connect(address, subprotocols=protocols, open_timeout=10, max_size=None) as socket:
-        await socket.send(json.dumps({"type": "connection_init", "payload": {"authorization": f"Bearer {token}"}}))
-        if json.loads(await socket.recv())["type"] != "connection_ack":
-            raise RequestRefused("The server does not know this token.")
-        payload = {"query": query, "variables": variables}
-        await socket.send(json.dumps({"id": "1", "type": "subscribe", "payload": payload}))
-        async for text in socket:
-            message = json.loads(text)
-            if message["type"] == "complete":
-                return
-            if message["type"] == "error" or (message["type"] == "next" and "errors" in message["payload"]):
-                raise RequestRefused(message["payload"])
-            if message["type"] == "next":
-                yield message["payload"]["data"]["event"]
-    raise ConnectionError("The server closed the connection.")
+    address, protocols, sent = url.replace("http", "ws", 1) + "/graphql", [Subprotocol("graphql-transport-ws")], False
+    try:
+        async with connect(address, subprotocols=protocols, open_timeout=10, max_size=None) as socket:
+            await socket.send(json.dumps({"type": "connection_init", "payload": {"authorization": f"Bearer {token}"}}))
+            if json.loads(await socket.recv())["type"] != "connection_ack":
+                raise RequestRefused("The server does not know this token.")
+            payload, sent = {"query": query, "variables": variables}, True
+            await socket.send(json.dumps({"id": "1", "type": "subscribe", "payload": payload}))
+            async for text in socket:
+                message = json.loads(text)
+                if message["type"] == "complete":
+                    return
+                if message["type"] == "error" or (message["type"] == "next" and "errors" in message["payload"]):
+                    raise RequestRefused(message["payload"])
+                if message["type"] == "next":
+                    yield message["payload"]["data"]["event"]
+        raise ConnectionLost(may_have_begun=True)
+    except _LOST as error:
+        restarts = isinstance(error, ConnectionClosed) and error.rcvd is not None and error.rcvd.code == _RESTARTS
+        raise ConnectionLost(may_have_begun=sent and not restarts) from error
