@@ -5,6 +5,7 @@ import json
 import socket
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -285,43 +286,44 @@ async def test_a_revoked_token_loses_its_streams_in_every_process(
 
 
 async def test_a_reader_who_stops_reading_is_sent_away_and_loses_nothing(
-    product: Product, provider: FakeProvider
+    product: Product, product_settings: Settings, provider: FakeProvider
 ) -> None:
-    text = "".join(f"{number:06} " for number in range(900_000))
-    provider.answers(model="flood", text=text, pieces=30_000)
-    await product.add_model("flood", provider.url)
-    body = {"query": COMPLETION, "variables": {"input": chat(model=model("flood"))}}
-    sock = socket.socket()
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    sock.setblocking(False)
-    await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", int(product.url.rpartition(":")[2])))
-    content = json.dumps(body).encode()
-    head = (
-        f"POST /graphql HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {product.token}\r\naccept: text/event-stream\r\n"
-        f"content-type: application/json\r\ncontent-length: {len(content)}\r\nconnection: close\r\n\r\n"
-    )
+    async with serving(replace(product_settings, grace_seconds=30), product.token) as patient:
+        text = "".join(f"{number:06} " for number in range(900_000))
+        provider.answers(model="flood", text=text, pieces=30_000)
+        await product.add_model("flood", provider.url)
+        body = {"query": COMPLETION, "variables": {"input": chat(model=model("flood"))}}
+        sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", int(patient.url.rpartition(":")[2])))
+        content = json.dumps(body).encode()
+        head = (
+            f"POST /graphql HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {product.token}\r\naccept: text/event-stream\r\n"
+            f"content-type: application/json\r\ncontent-length: {len(content)}\r\nconnection: close\r\n\r\n"
+        )
 
-    reader, writer = await asyncio.open_connection(sock=sock, limit=2**24)
-    reader._transport.pause_reading()  # type: ignore[attr-defined]
-    writer.write(head.encode() + content)
-    await wait_for(lambda: provider.calls)
-    await settled(product, "SUCCEEDED", 20)
-    reader._transport.resume_reading()  # type: ignore[attr-defined]
-    lines = (await reader.read(-1)).split(b"\n")
-    writer.close()
+        reader, writer = await asyncio.open_connection(sock=sock, limit=2**24)
+        reader._transport.pause_reading()  # type: ignore[attr-defined]
+        writer.write(head.encode() + content)
+        await wait_for(lambda: provider.calls)
+        await settled(patient, "SUCCEEDED", 20)
+        reader._transport.resume_reading()  # type: ignore[attr-defined]
+        lines = (await reader.read(-1)).split(b"\n")
+        writer.close()
 
-    events = [json.loads(line[6:])["data"]["completion"] for line in lines if line.startswith(b"data: {")]
-    last = events.pop()
-    assert (last["__typename"], last["reason"], last["resumeAfter"]) == (
-        "CompletionInterrupted",
-        "LAGGED",
-        events[-1]["sequence"],
-    )
-    assert last["sequence"] == last["resumeAfter"]
-    again = {"query": EVENTS, "variables": {"id": events[0]["invocationId"], "after": last["resumeAfter"]}}
-    events += [event for _, event in (await server_sent(product, again))[1]]
-    check_sequence(events)
-    assert text_of(events) == text == events[-1]["message"]["text"]
+        events = [json.loads(line[6:])["data"]["completion"] for line in lines if line.startswith(b"data: {")]
+        last = events.pop()
+        assert (last["__typename"], last["reason"], last["resumeAfter"]) == (
+            "CompletionInterrupted",
+            "LAGGED",
+            events[-1]["sequence"],
+        )
+        assert last["sequence"] == last["resumeAfter"]
+        again = {"query": EVENTS, "variables": {"id": events[0]["invocationId"], "after": last["resumeAfter"]}}
+        events += [event for _, event in (await server_sent(patient, again))[1]]
+        check_sequence(events)
+        assert text_of(events) == text == events[-1]["message"]["text"]
 
 
 async def test_the_log_says_what_a_completion_has_produced(
