@@ -10,6 +10,7 @@ from core.running import Running
 from core.settings import Settings
 from core.tailer import Tailer
 from core.wire.egress import Egress
+from core.wire.http import Http
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,3 +36,4 @@ class App:
     recorder: Recorder
     tailer: Tailer
     egress: Egress
+    http: Http

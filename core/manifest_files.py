@@ -202,6 +202,7 @@ class _Custom(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     context_window: str | None = None
     max_output_tokens: str | None = None
     features: dict[ModelFeature, str] = {}
+    properties: dict[str, str] = {}
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -261,6 +262,11 @@ def custom_card(manifest: Manifest, name: str, model_type: ModelType, values: Ma
     for feature, field in custom.features.items():
         if field in values:
             (features.add if values[field] == "true" else features.discard)(feature)
+    properties = {
+        name: _property(manifest, field, values[field])
+        for name, field in custom.properties.items()
+        if values.get(field)
+    }
     limit = _whole(values.get(custom.max_output_tokens or "")) or base.max_output_tokens
     return replace(
         base,
@@ -269,6 +275,7 @@ def custom_card(manifest: Manifest, name: str, model_type: ModelType, values: Ma
         features=frozenset(features),
         context_window=_whole(values.get(custom.context_window or "")) or base.context_window,
         max_output_tokens=limit,
+        properties={**base.properties, **properties},
         parameter_rules=tuple(_bounded(rule, limit) for rule in base.parameter_rules),
     )
 
@@ -371,6 +378,10 @@ def _custom_problems(file: _File) -> Iterator[str]:
         if types.get(name) is not FormFieldType.SWITCH:
             yield f"`custom_model.features.{feature}` names {name!r}, which is no SWITCH of `model_credential_form`"
 
+    for key, name in custom.properties.items():
+        if name not in types or types[name] in {FormFieldType.SECRET, FormFieldType.URL}:
+            yield f"`custom_model.properties.{key}` names {name!r}, which is no public field of `model_credential_form`"
+
 
 _CHOICES = frozenset({FormFieldType.SELECT, FormFieldType.RADIO})
 
@@ -383,6 +394,12 @@ def _bounded(rule: ParameterRule, max_output_tokens: int | None) -> ParameterRul
     if rule.name != "max_tokens" or max_output_tokens is None:
         return rule
     return replace(rule, max=max_output_tokens)
+
+
+def _property(manifest: Manifest, field: str, text: str) -> str | int:
+    """Return a form value as a property: a NUMBER as a number."""
+    types = {one.name: one.type for one in manifest.model_credential_form}
+    return int(text) if types.get(field) is FormFieldType.NUMBER else text
 
 
 def _whole(text: str | None) -> int | None:

@@ -41,6 +41,8 @@ def cost(usage: Usage, pricing: Pricing | None) -> Cost | None:
     """Return what the usage costs; None where a price that it needs is not known, never 0 in its place."""
     if pricing is None or (pricing.output is None and usage.output_tokens and pricing.unit is PricingUnit.TOKEN):
         return None
+    if not _counted(usage, pricing.unit):
+        return None
     match pricing.unit:
         case PricingUnit.TOKEN:
             amount = _tokens(usage, pricing)
@@ -51,6 +53,16 @@ def cost(usage: Usage, pricing: Pricing | None) -> Cost | None:
         case PricingUnit.REQUEST:
             amount = usage.requests * pricing.input
     return Cost(amount=plain(amount / _MILLION), currency=pricing.currency)
+
+
+def _counted(usage: Usage, unit: PricingUnit) -> bool:
+    """Tell whether what is charged was counted; a call that used something else was not free."""
+    counts = {
+        PricingUnit.TOKEN: usage.total_tokens,
+        PricingUnit.CHARACTER: usage.characters,
+        PricingUnit.SECOND: usage.seconds,
+    }
+    return unit is PricingUnit.REQUEST or bool(counts[unit]) or not any(counts.values())
 
 
 def plain(amount: Decimal) -> str:

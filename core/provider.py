@@ -154,11 +154,12 @@ class ModelCard:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CustomModel:
-    """Which form fields describe a custom model: its limits, and for each feature the switch that gives it."""
+    """Which form fields describe a custom model: limits, properties, and for each feature the switch that gives it."""
 
     context_window: str | None = None
     max_output_tokens: str | None = None
     features: Mapping[ModelFeature, str] = field(default_factory=dict)
+    properties: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

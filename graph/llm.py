@@ -298,13 +298,13 @@ class CompletionInput:
             raise InvalidInput("Two tools have the same name.", path=("tools",))
         return llm.ChatRequest(
             messages=tuple(one.message(("messages", str(number))) for number, one in enumerate(self.messages)),
-            parameters=_optional_object(self.parameters, ("parameters",)),
+            parameters=optional_object(self.parameters, ("parameters",)),
             tools=tools,
             tool_choice=self.tool_choice.choice(tools) if self.tool_choice is not None else None,
             response_format=self.response_format.format() if self.response_format is not None else None,
             stop=tuple(self.stop or ()),
             end_user=self.end_user,
-            provider_options=_optional_object(self.provider_options, ("providerOptions",)),
+            provider_options=optional_object(self.provider_options, ("providerOptions",)),
         )
 
     def _check_sizes(self) -> None:
@@ -352,7 +352,12 @@ def _object(value: object, path: Path) -> dict[str, Any]:
     return value
 
 
-def _optional_object(value: object, path: Path) -> dict[str, Any]:
+def optional_object(value: object, path: Path) -> dict[str, Any]:
+    """Return a JSON value that must be an object where it is given.
+
+    Raises:
+        InvalidInput: it is something else.
+    """
     return _object(value, path) if value is not None else {}
 
 

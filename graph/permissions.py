@@ -120,6 +120,7 @@ OPEN = frozenset(
         "ParameterRule",
         "Pricing",
         "RemovedModel",
+        "RerankHit",
         "RouteCandidate",
         "Server",
         "ToolCall",
@@ -140,6 +141,10 @@ OPEN = frozenset(
         # events of what is followed: following has checked
         "CredentialChange",
         "ProviderChange",
+        "SpeechChunk",
+        "SpeechFailed",
+        "SpeechFinished",
+        "SpeechStarted",
         # what mutations answer: the use cases have checked
         "AddMemberPayload",
         "ApiTokenPayload",
@@ -148,12 +153,16 @@ OPEN = frozenset(
         "CredentialPayload",
         "DefaultModelsPayload",
         "DeleteCredentialPayload",
+        "EmbedPayload",
         "DeletedPayload",
         "InvocationPayload",
         "MemberPayload",
         "ModelPayload",
         "ProviderPayload",
         "RemoveModelPayload",
+        "ModeratePayload",
+        "RerankPayload",
+        "TranscribePayload",
         "WorkspacePayload",
     }
 )

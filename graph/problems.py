@@ -62,6 +62,11 @@ class UserError:
         return cast("UserError", Problem.of(problem) if isinstance(problem, ModelyardError) else problem)
 
     @classmethod
+    def listed(cls, problem: Problem | None) -> "list[UserError]":
+        """Return what `errors` shows of a problem that may not be there."""
+        return [cls.of(problem)] if problem is not None else []
+
+    @classmethod
     def optional(cls, problem: Problem | ModelyardError | None) -> "UserError | None":
         """Return an error or problem that may not be there."""
         return cls.of(problem) if problem is not None else None

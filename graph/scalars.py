@@ -1,7 +1,7 @@
 """The scalars: how each value is written and read."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any, NewType
@@ -16,9 +16,11 @@ MAX_DEPTH = 64
 if TYPE_CHECKING:
     BigInt = int
     JSON = Any
+    Vector = Sequence[float]
 else:
     BigInt = NewType("BigInt", int)
     JSON = NewType("JSON", object)
+    Vector = NewType("Vector", list)
 
 
 def _write_time(value: datetime) -> str:
@@ -91,6 +93,12 @@ def _same(value: Any) -> Any:
     return value
 
 
+def _read_vector(value: object) -> object:
+    if not isinstance(value, list) or not all(isinstance(one, int | float) and math.isfinite(one) for one in value):
+        raise GraphQLError("A Vector is a list of finite numbers.")
+    return value
+
+
 SCALARS: Mapping[object, ScalarDefinition] = {
     datetime: strawberry.scalar(
         name="DateTime",
@@ -117,6 +125,12 @@ SCALARS: Mapping[object, ScalarDefinition] = {
         specified_by_url="https://ecma-international.org/wp-content/uploads/ECMA-404_2nd_edition_december_2017.pdf",
         serialize=_same,
         parse_value=_check_json,
+    ),
+    Vector: strawberry.scalar(
+        name="Vector",
+        description="A list of finite numbers, as a JSON array.",
+        serialize=_same,
+        parse_value=_read_vector,
     ),
 }
 """Which scalar a Python type is."""

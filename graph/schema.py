@@ -16,12 +16,17 @@ from graph.invocations import InvocationMutations
 from graph.llm import CompletionMutations, CompletionSubscriptions
 from graph.members import MemberMutations
 from graph.models import ModelMutations
+from graph.moderation import ModerationMutations
 from graph.nodes import NodeQuery
 from graph.permissions import guard
 from graph.providers import ProviderMutations, ProviderSubscriptions
+from graph.rerank import RerankMutations
 from graph.scalars import SCALARS, refuse_nul
 from graph.server import ServerQuery
+from graph.speech2text import TranscriptionMutations
+from graph.text_embedding import EmbeddingMutations
 from graph.tokens import TokenMutations
+from graph.tts import SpeechSubscriptions
 from graph.types import object_type
 from graph.viewer import ViewerQuery
 from graph.workspaces import WorkspaceMutations, WorkspaceQuery
@@ -44,13 +49,17 @@ class Mutation(
     ModelMutations,
     DefaultMutations,
     CompletionMutations,
+    EmbeddingMutations,
+    RerankMutations,
+    TranscriptionMutations,
+    ModerationMutations,
     InvocationMutations,
 ):
     """What can be changed. Every field but `acceptInvitation` needs a token, takes one `input`, and answers with what changed and `errors`."""
 
 
 @object_type
-class Subscription(CompletionSubscriptions, CredentialSubscriptions, ProviderSubscriptions):
+class Subscription(CompletionSubscriptions, SpeechSubscriptions, CredentialSubscriptions, ProviderSubscriptions):
     """What is streamed. Every field needs a token."""
 
 

@@ -128,6 +128,7 @@ async def open_resources(
             recorder=recorder,
             tailer=tailer,
             egress=http.egress,
+            http=http,
         )
         yield Resources(app=app, storage=storage, cipher=cipher, queue=queue, relay=relay, background=background)
 

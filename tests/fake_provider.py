@@ -1,4 +1,4 @@
-"""A model provider for tests: a real HTTP server that speaks OpenAI chat completions and misbehaves on request.
+"""A model provider for tests: a real HTTP server that speaks the API of OpenAI and misbehaves on request.
 
     with FakeProvider() as provider:
         provider.answers("rate_limited", key="sk-first")
@@ -20,6 +20,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Literal, Self
+
+from tests import fake_tasks
 
 Ending = Literal["done", "no_done", "eof", "cut", "stall"]
 Usage = Literal["asked", "always", "last_chunk", "never"]
@@ -124,12 +126,13 @@ SCENARIOS: Mapping[str, Scenario] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """A request that the server received; `json` is its body, or None."""
+    """A request that the server received; `json` is its body, or None where that is no JSON."""
 
     method: str
     path: str
     headers: Mapping[str, str]
     json: Any
+    body: bytes = b""
 
     @property
     def key(self) -> str:
@@ -139,6 +142,8 @@ class Request:
     @property
     def model(self) -> str:
         """Return the model that it asks for; "" for none."""
+        if self.headers.get("content-type", "").startswith("multipart/form-data"):
+            return str(fake_tasks.form(self).get("model", ""))
         return str(self.json.get("model", "")) if isinstance(self.json, dict) else ""
 
     @property
@@ -157,6 +162,7 @@ class FakeProvider:
         self.answering = 0
         self._set: dict[tuple[str | None, str | None], Scenario] = {}
         self._at: dict[str, Scenario] = {}
+        self._after: tuple[int, Scenario] | None = None
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, name="fake-provider", daemon=True)
@@ -188,6 +194,10 @@ class FakeProvider:
         base = SCENARIOS[scenario] if isinstance(scenario, str) else scenario
         self._set[key, model] = replace(base, **changes)
 
+    def answers_after(self, count: int, scenario: str) -> None:
+        """Answer by a scenario once that many more requests that ask a model have been answered well."""
+        self._after = (len(self.requests) + count, SCENARIOS[scenario])
+
     def answers_at(self, path: str, scenario: Scenario) -> None:
         """Answer at this path by a scenario, whatever the key and the model."""
         self._at[path] = scenario
@@ -196,6 +206,7 @@ class FakeProvider:
         """Forget requests and what `answers` and `answers_at` set."""
         self.requests.clear()
         self._set.clear()
+        self._after = None
         self._at.clear()
 
     def wait_until_quiet(self, seconds: float = 5.0) -> None:
@@ -213,6 +224,8 @@ class FakeProvider:
         """Return how a request is answered."""
         if request.path in self._at:
             return self._at[request.path]
+        if self._after is not None and len(self.requests) > self._after[0]:
+            return self._after[1]
         key, model = request.key, request.model
         for place in ((key, model), (key, None), (None, model)):
             if place in self._set:
@@ -318,9 +331,15 @@ class _Connection(asyncio.StreamReaderProtocol):
             )
         elif request.streams and not scenario.ignores_stream:
             await self._stream(writer, request, scenario)
+        elif (sound := fake_tasks.sound(request)) is not None:
+            await self._sound(writer, scenario, *sound)
         else:
             await self._pause(scenario.first_delay_s)
-            await self._send(writer, 200, scenario.headers, _completion(request, scenario), "application/json")
+            task = fake_tasks.answer(request, usage=scenario.usage != "never")
+            body, kind = task or (_completion(request, scenario), "application/json")
+            if task is not None and scenario.ending in {"eof", "cut", "stall"}:
+                await self._half(writer, body, kind, stalls=scenario.ending == "stall")
+            await self._send(writer, 200, scenario.headers, body, kind)
 
     async def _send(
         self, writer: asyncio.StreamWriter, status: int, headers: Mapping[str, str], body: bytes, kind: str
@@ -341,6 +360,30 @@ class _Connection(asyncio.StreamReaderProtocol):
         if scenario.ending == "stall":
             await self._gone.wait()
         if scenario.ending in {"stall", "cut"}:
+            raise _GoneError
+        writer.write(b"0\r\n\r\n")
+        await writer.drain()
+
+    async def _half(self, writer: asyncio.StreamWriter, body: bytes, kind: str, *, stalls: bool) -> None:
+        head = _head(200, {"content-type": kind, "content-length": str(len(body))})
+        writer.write(head + body[: len(body) // 2])
+        await writer.drain()
+        if stalls:
+            await self._gone.wait()
+        raise _GoneError
+
+    async def _sound(self, writer: asyncio.StreamWriter, scenario: Scenario, content: bytes, kind: str) -> None:
+        head = {"content-type": scenario.content_type or kind, "transfer-encoding": "chunked", **scenario.headers}
+        writer.write(_head(scenario.status, head))
+        await self._pause(scenario.first_delay_s)
+        size = max(1, -(-len(content) // scenario.pieces))
+        for start in range(0, len(content), size):
+            if start:
+                await self._pause(scenario.delay_s)
+            await self._write(writer, content[start : start + size])
+        if scenario.ending == "stall":
+            await self._gone.wait()
+        if scenario.ending in {"stall", "cut", "eof"}:
             raise _GoneError
         writer.write(b"0\r\n\r\n")
         await writer.drain()
@@ -371,7 +414,9 @@ async def _read(reader: asyncio.StreamReader) -> Request:
         body = await _read_chunks(reader)
     else:
         body = await reader.readexactly(int(headers.get("content-length", "0")))
-    return Request(method=method, path=path, headers=headers, json=json.loads(body) if body else None)
+    is_json = headers.get("content-type", "").startswith("application/json")
+    value = json.loads(body) if body and is_json else None
+    return Request(method=method, path=path, headers=headers, json=value, body=body)
 
 
 async def _read_chunks(reader: asyncio.StreamReader) -> bytes:

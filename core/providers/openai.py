@@ -1,10 +1,11 @@
-"""OpenAI: its chat completions with the account's organization and project."""
+"""OpenAI: its models of five types, with the account's organization and project."""
 
 import msgspec
 
 from core.errors import UpstreamAuthentication
 from core.model_types import ModelKey
 from core.provider import Manifest, ModelCard, Provider, Values
+from core.wire.dialects.openai_audio import OpenAISpeech, OpenAITranscriptions
 from core.wire.dialects.openai_chat import (
     Endpoint,
     OpenAIChat,
@@ -14,11 +15,20 @@ from core.wire.dialects.openai_chat import (
     checked_header,
     text_of,
 )
+from core.wire.dialects.openai_embeddings import OpenAIEmbeddings
+from core.wire.dialects.openai_moderations import OpenAIModerations
 from core.wire.failures import secrets_of
 from core.wire.http import Http
 
 _BASE_URL = "https://api.openai.com/v1"
-_QUIRKS = Quirks(base_url=_BASE_URL, max_tokens_parameter="max_completion_tokens", obfuscation=True, done_required=True)
+_QUIRKS = Quirks(
+    base_url=_BASE_URL,
+    max_tokens_parameter="max_completion_tokens",
+    obfuscation=True,
+    done_required=True,
+    max_texts=2048,
+    base64_vectors=True,
+)
 _HEADERS = {"organization": "openai-organization", "project": "openai-project"}
 
 
@@ -30,12 +40,16 @@ class OpenAI(Provider):
         self._http = http
         self._quirks = msgspec.convert({**msgspec.structs.asdict(_QUIRKS), **manifest.options}, Quirks)
         self.llm = OpenAIChat(http, self._endpoint, self._quirks)
+        self.text_embedding = OpenAIEmbeddings(http, self._endpoint, self._quirks)
+        self.speech2text = OpenAITranscriptions(http, self._endpoint)
+        self.tts = OpenAISpeech(http, self._endpoint)
+        self.moderation = OpenAIModerations(http, self._endpoint)
 
     async def validate(self, values: Values, model: ModelKey | None, card: ModelCard | None) -> None:
         """Ask for the list of models; a restricted key that may not list them passes, as it may still chat."""
-        await check_models(self._http, self._endpoint(values))
+        await check_models(self._http, await self._endpoint(values))
 
-    def _endpoint(self, values: Values) -> Endpoint:
+    async def _endpoint(self, values: Values) -> Endpoint:
         headers = bearer(text_of(values, "api_key"))
         if not headers:
             raise UpstreamAuthentication("The API key is missing.", path=("api_key",))

@@ -129,6 +129,7 @@ def test_a_manifest_reads_as_it_is_written(tmp_path: Path) -> None:
         ('context_window = "size"', 'context_window = "sees"', "NUMBER"),
         ('VISION = "sees"', 'VISION = "size"', "SWITCH"),
         ('VISION = "sees"', 'SIGHT = "sees"', "SIGHT"),
+        ('context_window = "size"', 'properties = { key = "nothing" }', "no public field"),
         ('type = "SECRET"', 'type = "SECRET"\ndefault = "sk-1"', "a secret has no default"),
         ('[[models]]\nname = "one"\ntype = "LLM"', '[[models]]\nname = "one"\ntype = "TTS"', "model_types"),
         ("max_output_tokens = 200", "max_output_tokens = 0", "max_output_tokens"),
@@ -225,15 +226,16 @@ def test_a_shipped_manifest_says_what_a_person_needs(manifest: Manifest) -> None
     assert manifest.icon_url is None or manifest.icon_url.startswith("/")
     assert all(field.label for field in fields)
     assert all(field.help is None or len(field.help) > 10 for field in fields)
-    assert all(card.label and card.parameter_rules for card in manifest.models)
-    for card in manifest.models:
+    assert all(card.label for card in manifest.models)
+    for card in (card for card in manifest.models if card.type is ModelType.LLM):
+        assert card.parameter_rules
         assert card.context_window is not None
         assert card.max_output_tokens is not None
         assert card.max_output_tokens <= card.context_window
 
 
 def test_reasoning_models_of_openai_take_no_temperature() -> None:
-    cards = shipped("openai").models
+    cards = [card for card in shipped("openai").models if card.type is ModelType.LLM]
     reasoning = [card for card in cards if ModelFeature.REASONING in card.features]
 
     assert len(cards) > 12

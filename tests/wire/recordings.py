@@ -30,7 +30,7 @@ from core.model_types.llm import (
     UsagePiece,
 )
 
-_KINDS: dict[str, set[ErrorCode]] = {
+KINDS: dict[str, set[ErrorCode]] = {
     "auth_invalid": {UpstreamAuthentication.code},
     "not_found_model": {UpstreamModelNotFound.code},
     "bad_request": {UpstreamBadRequest.code, ContextLengthExceeded.code},
@@ -216,7 +216,7 @@ def differences(outcome: Outcome, expected: dict[str, Any]) -> list[str]:
     )
     found = [f"{name} is {got!r}, not {wanted!r}" for name, got, wanted in pairs if got != wanted]
     error = expected["error"]
-    codes = _KINDS[error["kind"]] if error else {None}
+    codes = KINDS[error["kind"]] if error else {None}
     if outcome.error not in codes:
         found.append(f"error is {outcome.error}, not {error}")
     return found

@@ -1,11 +1,12 @@
 """The OpenAI chat completions dialect, spoken by OpenAI and by nearly every other server with quirks of its own."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from core.errors import UpstreamProtocol
 from core.model_types.llm import ChatRequest, Piece
 from core.provider import Call, Values
+from core.wire.asking import WEB_PAGE
 from core.wire.dialects.openai_chat.answer import StreamDecoder, decode_answer
 from core.wire.dialects.openai_chat.endpoint import (
     Endpoint,
@@ -33,16 +34,12 @@ __all__ = [
 
 _REMEMBERED_SERVERS = 1024
 _STREAM_TYPES = frozenset({"text/event-stream", "text/plain", "application/octet-stream", ""})
-_WEB_PAGE = (
-    "The provider's server answered with a web page (HTML), not with an answer of a model. Check the base URL; it "
-    "usually ends in /v1."
-)
 
 
 class OpenAIChat:
     """The language models of a provider that speaks this dialect."""
 
-    def __init__(self, http: Http, endpoint_of: Callable[[Values], Endpoint], quirks: Quirks) -> None:
+    def __init__(self, http: Http, endpoint_of: Callable[[Values], Awaitable[Endpoint]], quirks: Quirks) -> None:
         self._http = http
         self._endpoint_of = endpoint_of
         self._quirks = quirks
@@ -50,7 +47,7 @@ class OpenAIChat:
 
     async def stream(self, call: Call, request: ChatRequest) -> AsyncGenerator[Sequence[Piece], None]:
         """Yield the pieces of each network read; closing it closes the connection. See `LanguageModels`."""
-        endpoint = self._endpoint_of(call.values)
+        endpoint = await self._endpoint_of(call.values)
         async with self._streamed(endpoint, call, request) as answer:
             if not _is_stream(answer):
                 yield await _unstreamed(answer, endpoint)
@@ -67,9 +64,11 @@ class OpenAIChat:
 
     async def complete(self, call: Call, request: ChatRequest) -> Sequence[Piece]:
         """Return all pieces of an answer that is not streamed. See `LanguageModels`."""
-        endpoint = self._endpoint_of(call.values)
+        endpoint = await self._endpoint_of(call.values)
         body = encode_request(request, model=endpoint.model or call.model, quirks=self._quirks, stream=False)
-        reply = await self._http.request("POST", _url(endpoint), headers=_headers(endpoint), body=body)
+        reply = await self._http.request(
+            "POST", endpoint.url("chat/completions"), headers=_headers(endpoint), body=body
+        )
         if not 200 <= reply.status < 300:
             raise failure(reply.status, reply.headers, reply.body, secrets=endpoint.secrets)
         return _decode_whole(reply.body, endpoint)
@@ -82,7 +81,9 @@ class OpenAIChat:
         asks = asks and endpoint.base_url not in self._without_stream_options
         while True:
             body = encode_request(request, model=model, quirks=self._quirks, stream=True, stream_options=asks)
-            async with self._http.stream("POST", _url(endpoint), headers=_headers(endpoint), body=body) as answer:
+            async with self._http.stream(
+                "POST", endpoint.url("chat/completions"), headers=_headers(endpoint), body=body
+            ) as answer:
                 if 200 <= answer.status < 300:
                     yield answer
                     return
@@ -96,10 +97,6 @@ class OpenAIChat:
         self._without_stream_options[base_url] = None
         if len(self._without_stream_options) > _REMEMBERED_SERVERS:
             del self._without_stream_options[next(iter(self._without_stream_options))]
-
-
-def _url(endpoint: Endpoint) -> str:
-    return f"{endpoint.base_url}/chat/completions"
 
 
 def _headers(endpoint: Endpoint) -> dict[str, str]:
@@ -124,7 +121,7 @@ def _is_stream(answer: Answer) -> bool:
     if kind in _STREAM_TYPES:
         return True
     if kind in {"text/html", "application/xhtml+xml"}:
-        raise UpstreamProtocol(_WEB_PAGE)
+        raise UpstreamProtocol(WEB_PAGE)
     if kind == "application/json" or kind.endswith("+json"):
         return False
     raise UpstreamProtocol(f"The provider's server answered with {kind[:80]!r}, not with a stream of events.")
@@ -137,5 +134,5 @@ async def _unstreamed(answer: Answer, endpoint: Endpoint) -> Sequence[Piece]:
 
 def _decode_whole(body: bytes, endpoint: Endpoint) -> Sequence[Piece]:
     if looks_like_html(body[:2048].decode("utf-8", "replace")):
-        raise UpstreamProtocol(_WEB_PAGE)
+        raise UpstreamProtocol(WEB_PAGE)
     return decode_answer(body, secrets=endpoint.secrets)

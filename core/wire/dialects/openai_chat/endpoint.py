@@ -31,6 +31,10 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     `stream_options`: it takes `stream_options.include_usage`.
     `obfuscation`: it pads streams unless told not to.
     `done_required`: its streams are whole only with `[DONE]`; else a finish reason is enough.
+    `max_texts`: how many texts one request to embed takes.
+    `base64_vectors`: it sends vectors in base64 when asked to, at a quarter of the size.
+    `dimensions_parameter`, `purpose_parameter`, `top_n_parameter`: the names that these have there; None: it has none.
+    `rerank_path`: where it reranks, below the base URL.
     """
 
     base_url: str | None = None
@@ -39,6 +43,12 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     stream_options: bool = True
     obfuscation: bool = False
     done_required: bool = False
+    max_texts: int = 256
+    base64_vectors: bool = False
+    dimensions_parameter: str = "dimensions"
+    purpose_parameter: str | None = None
+    rerank_path: str = "rerank"
+    top_n_parameter: str = "top_n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +60,11 @@ class Endpoint:
     secrets: tuple[str, ...] = field(repr=False)
     model: str | None = None
     stream_options: bool = True
+    query: str = ""
+
+    def url(self, path: str) -> str:
+        """Return the address of an operation below the base URL."""
+        return f"{self.base_url}/{path}{self.query}"
 
 
 def text_of(values: Values, name: str) -> str:

@@ -18,9 +18,9 @@ from core.model_types.llm import (
     ToolCall,
     ToolChoice,
 )
+from core.wire.asking import passed_on
 from core.wire.dialects.openai_chat.endpoint import Quirks
 
-_RESERVED_OPTIONS = ("messages", "model", "stream")
 _AUDIO_FORMATS = {
     "audio/wav": "wav",
     "audio/x-wav": "wav",
@@ -55,7 +55,7 @@ def encode_request(
         body["stop"] = list(request.stop)
     if request.end_user is not None:
         body[quirks.end_user_parameter] = request.end_user
-    body.update(_options(request.provider_options))
+    body.update(passed_on(request.provider_options, "messages", "model", "stream"))
     if stream:
         body["stream"] = True
         if stream_options:
@@ -72,13 +72,6 @@ def _stream_options(quirks: Quirks) -> dict[str, bool]:
 def _asked_stream_options(body: Mapping[str, Any]) -> dict[str, Any]:
     asked = body.get("stream_options")
     return asked if isinstance(asked, dict) else {}
-
-
-def _options(options: Mapping[str, Any]) -> Mapping[str, Any]:
-    for name in _RESERVED_OPTIONS:
-        if name in options:
-            raise InvalidInput(f"providerOptions may not set {name!r}.", path=("providerOptions", name))
-    return options
 
 
 def _parameters(parameters: Mapping[str, Any], quirks: Quirks) -> dict[str, Any]:

@@ -1,0 +1,425 @@
+"""The use cases of the five model types besides language models: resolve, admit, try, settle, one way for all."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Generic, Protocol, TypeVar
+from uuid import UUID
+
+import msgspec
+
+from core.access import Viewer
+from core.admission import admit, configuration_for
+from core.app import App
+from core.capabilities import check_embedding, check_moderation, check_rerank, check_speech, check_transcription
+from core.configuration import Configuration
+from core.deadline import timeout_text
+from core.entities import Invocation
+from core.errors import Cancelled, ModelyardError, Problem, UpstreamTimeout
+from core.media import fetch_audio
+from core.model_types import ModelType, Usage, moderation, rerank, speech2text, text_embedding, tts
+from core.model_types.llm import Media
+from core.model_types.moderation import ModerationRequest, Verdict
+from core.model_types.rerank import Ranking, RerankRequest
+from core.model_types.speech2text import Transcript, TranscriptionRequest
+from core.model_types.text_embedding import EmbeddingRequest, Embeddings
+from core.model_types.tts import SpeechChunk, SpeechEvent, SpeechFailed, SpeechFinished, SpeechRequest, SpeechStarted
+from core.owner import Owner
+from core.plan import ModelReference, Step, question, steps_of, unserved
+from core.provider import Call, EmbeddingModels, ModelCard, Provider
+from core.stream import Reader
+
+T = TypeVar("T")
+A = TypeVar("A")
+R_co = TypeVar("R_co", covariant=True)
+
+BATCHES_AT_ONCE = 4
+"""How many requests of one embedding are under way together."""
+
+CHUNK_BYTES = 48 * 1024
+"""The most bytes of sound in one event; divisible by 3, so that chunks in base64 need no padding."""
+
+CHUNKS_AHEAD = 16
+"""How many chunks wait for a slow reader before the provider is read no further."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What every caller says besides the request itself; `model` None is the workspace's default of the type."""
+
+    workspace_id: UUID | None = None
+    model: ModelReference | None = None
+    credential_id: UUID | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome(Generic[T]):
+    """How an admitted call ended: with a result, or with a problem."""
+
+    invocation_id: UUID
+    result: T | None
+    problem: Problem | None
+
+
+async def embed(app: App, viewer: Viewer, asked: Asked, request: EmbeddingRequest) -> Outcome[Embeddings]:
+    """Embed texts, in as many requests as the provider needs for them. A refusal is raised, here and below."""
+    plan = await _plan(app, viewer, asked, ModelType.TEXT_EMBEDDING)
+    adapter = plan.adapter(plan.provider.text_embedding)
+    check_embedding(request, plan.card)
+    return await _call(app, viewer, asked, plan, _Embedding(adapter, request), request.end_user)
+
+
+async def rerank_documents(app: App, viewer: Viewer, asked: Asked, request: RerankRequest) -> Outcome[Ranking]:
+    """Order documents by how well they answer a query, the best first."""
+    plan = await _plan(app, viewer, asked, ModelType.RERANK)
+    adapter = plan.adapter(plan.provider.rerank)
+    check_rerank(request, plan.card)
+
+    async def attempt(call: Call) -> Ranking:
+        ranking = await adapter.rerank(call, request)
+        return msgspec.structs.replace(ranking, hits=rerank.best(request, ranking.hits))
+
+    work = _Single(attempt, lambda found: found.usage or rerank.estimate_usage(request))
+    return await _call(app, viewer, asked, plan, work, request.end_user)
+
+
+async def transcribe(
+    app: App, viewer: Viewer, asked: Asked, audio: Media, request: Callable[[speech2text.Audio], TranscriptionRequest]
+) -> Outcome[Transcript]:
+    """Write down a recording, which is fetched first where it is given by its address."""
+    plan = await _plan(app, viewer, asked, ModelType.SPEECH2TEXT)
+    adapter = plan.adapter(plan.provider.speech2text)
+    given = request(await fetch_audio(app.http, audio))
+    check_transcription(given, plan.card)
+    work = _Single(
+        partial(adapter.transcribe, request=given),
+        lambda found: found.usage or speech2text.estimate_usage(given, found.text),
+    )
+    return await _call(app, viewer, asked, plan, work, given.end_user)
+
+
+async def moderate(app: App, viewer: Viewer, asked: Asked, request: ModerationRequest) -> Outcome[Verdict]:
+    """Judge whether a text is harmful."""
+    plan = await _plan(app, viewer, asked, ModelType.MODERATION)
+    adapter = plan.adapter(plan.provider.moderation)
+    check_moderation(request, plan.card)
+    work = _Single(
+        partial(adapter.moderate, request=request), lambda found: found.usage or moderation.estimate_usage(request)
+    )
+    return await _call(app, viewer, asked, plan, work, request.end_user)
+
+
+async def speak(app: App, viewer: Viewer, asked: Asked, request: SpeechRequest) -> AsyncGenerator[SpeechEvent, None]:
+    """Yield the events of speech as it is made; leaving ends the call. A refusal is one SpeechFailed."""
+    try:
+        plan = await _plan(app, viewer, asked, ModelType.TTS)
+        adapter = plan.adapter(plan.provider.tts)
+        request = check_speech(request, plan.card)
+        invocation = await _admit(app, viewer, asked, plan, request.end_user)
+    except ModelyardError as refusal:
+        yield SpeechFailed(invocation_id=None, sequence=0, error=Problem.of(refusal))
+        return
+    line = _Line(invocation)
+    owner = _SpeechOwner(app, invocation, plan.steps, line, adapter.speak, request)
+    owned = owner.owned = app.running.start(line, owner.run(), 0)
+    try:
+        async with aclosing(line.events()) as events:
+            async for event in events:
+                yield event
+    finally:
+        owned.cancel(Cancelled("The reader of the speech has left."))
+
+
+# ---- one path for all
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """What a call will try, once it is known that the configuration allows it."""
+
+    configuration: Configuration
+    steps: Sequence[Step]
+
+    @property
+    def provider(self) -> Provider:
+        """Return the provider of every attempt: one model is tried, with one credential after the other."""
+        return self.steps[0].provider
+
+    @property
+    def card(self) -> ModelCard:
+        """Return what is known of the model."""
+        return self.steps[0].card
+
+    def adapter(self, found: A | None) -> A:
+        """Return the provider's adapter of the type.
+
+        Raises:
+            InvalidInput: it has none.
+        """
+        if found is None:
+            raise unserved(self.steps[0].key)
+        return found
+
+
+async def _plan(app: App, viewer: Viewer, asked: Asked, model_type: ModelType) -> _Plan:
+    configuration = await configuration_for(app, viewer, asked.workspace_id)
+    wanted = question(viewer, configuration.workspace_id, model_type, asked.model, asked.credential_id)
+    return _Plan(configuration=configuration, steps=steps_of(app.catalog, configuration, wanted))
+
+
+async def _admit(app: App, viewer: Viewer, asked: Asked, plan: _Plan, end_user: str | None) -> Invocation:
+    workspace_id = plan.configuration.workspace_id
+    return await admit(app, viewer, workspace_id, plan.steps[0], end_user=end_user, tags=asked.tags)
+
+
+async def _call(
+    app: App, viewer: Viewer, asked: Asked, plan: _Plan, work: "_Work[T]", end_user: str | None
+) -> Outcome[T]:
+    """Admit the call and wait for its end; whoever leaves before leaves it running for the grace time."""
+    invocation = await _admit(app, viewer, asked, plan, end_user)
+    wait: _Wait[T] = _Wait(invocation)
+    owner = _WholeOwner(app, invocation, plan.steps, wait, work)
+    owner.owned = app.running.start(wait, owner.run(), app.settings.grace_seconds)
+    try:
+        return await wait.finished()
+    finally:
+        wait.leave()
+
+
+class _Followed:
+    """A call that nobody joins later: whose it is, and when it has ended."""
+
+    readers: Sequence[Reader] = ()
+
+    def __init__(self, invocation: Invocation) -> None:
+        self.invocation_id = invocation.id
+        self.workspace_id = invocation.workspace_id
+        self.token_id = invocation.token_id
+        self.on_joined: Callable[[], None] | None = None
+        self.on_abandoned: Callable[[], None] | None = None
+
+
+class _Wait(_Followed, Generic[T]):
+    """A call whose result comes whole."""
+
+    def __init__(self, invocation: Invocation) -> None:
+        super().__init__(invocation)
+        self.outcome: asyncio.Future[Outcome[T]] = asyncio.get_running_loop().create_future()
+
+    @property
+    def ended(self) -> bool:
+        """Tell whether the outcome is there."""
+        return self.outcome.done()
+
+    async def finished(self) -> Outcome[T]:
+        """Wait for the outcome."""
+        return await asyncio.shield(self.outcome)
+
+    def leave(self) -> None:
+        """Wait no longer."""
+        if not self.ended and self.on_abandoned is not None:
+            self.on_abandoned()
+
+
+class _Work(Protocol[R_co]):
+    """What one type does in an attempt, and what all attempts together have used."""
+
+    async def attempt(self, call: Call) -> R_co: ...
+    def usage(self) -> Usage | None: ...
+
+
+class _Single(Generic[T]):
+    """One request, one answer."""
+
+    def __init__(self, attempt: Callable[[Call], Awaitable[T]], used: Callable[[T], Usage]) -> None:
+        self._attempt = attempt
+        self._used = used
+        self._found: T | None = None
+
+    async def attempt(self, call: Call) -> T:
+        """Ask once."""
+        self._found = await self._attempt(call)
+        return self._found
+
+    def usage(self) -> Usage | None:
+        """Return what the answer used."""
+        return self._used(self._found) if self._found is not None else None
+
+
+class _Embedding:
+    """Texts in batches as large as the model takes; what one attempt has got, the next does not ask for again."""
+
+    def __init__(self, adapter: EmbeddingModels, request: EmbeddingRequest) -> None:
+        self._adapter = adapter
+        self._request = request
+        self._found: dict[int, Embeddings] = {}
+
+    async def attempt(self, call: Call) -> Embeddings:
+        """Ask for all batches that are missing, a few at once."""
+        texts, size = self._request.texts, _whole(call.card.properties.get("max_texts")) or self._adapter.max_texts
+        waiting = [start for start in range(0, len(texts), size) if start not in self._found]
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(BATCHES_AT_ONCE, len(waiting))):
+                    group.create_task(self._ask(call, waiting, size))
+        except BaseExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+        batches = [self._found[start] for start in sorted(self._found)]
+        return Embeddings(vectors=tuple(vector for batch in batches for vector in batch.vectors), usage=self.usage())
+
+    def usage(self) -> Usage | None:
+        """Return what the batches have used that were answered."""
+        if not self._found:
+            return None
+        counted = [batch.usage for batch in self._found.values()]
+        usages = [usage for usage in counted if usage is not None]
+        return Usage(
+            input_tokens=sum(usage.input_tokens for usage in usages),
+            requests=len(counted),
+            estimated=any(usage.estimated for usage in usages),
+        )
+
+    async def _ask(self, call: Call, waiting: list[int], size: int) -> None:
+        while waiting:
+            start = waiting.pop(0)
+            request = msgspec.structs.replace(self._request, texts=self._request.texts[start : start + size])
+            found = await self._adapter.embed(call, request)
+            usage = found.usage or text_embedding.estimate_usage(request)
+            self._found[start] = msgspec.structs.replace(found, usage=usage)
+
+
+class _WholeOwner(Owner[Step], Generic[T]):
+    """Runs one call whose result comes whole."""
+
+    def __init__(self, app: App, invocation: Invocation, steps: Sequence[Step], wait: _Wait[T], work: _Work[T]) -> None:
+        super().__init__(app, invocation, steps)
+        self._wait = wait
+        self._work = work
+        self._result: T | None = None
+
+    async def _try(self, step: Step) -> None:
+        call = await _opened(self._app, step)
+        try:
+            async with asyncio.timeout(self._app.settings.call_seconds):
+                self._result = await self._work.attempt(call)
+        except TimeoutError:
+            raise UpstreamTimeout(timeout_text(step.key.provider, spoke=False, total=True)) from None
+
+    def _usage(self) -> Usage | None:
+        return self._work.usage()
+
+    async def _end(self, error: ModelyardError | None, record: Invocation) -> None:
+        problem = Problem.of(error) if error is not None else None
+        result = self._result if error is None else None
+        self._wait.outcome.set_result(Outcome(invocation_id=record.id, result=result, problem=problem))
+
+
+class _Line(_Followed):
+    """The events of speech on their way to their one reader, who is waited for when they are slow."""
+
+    def __init__(self, invocation: Invocation) -> None:
+        super().__init__(invocation)
+        self._id = str(invocation.id)
+        self._room = asyncio.Semaphore(CHUNKS_AHEAD)
+        self._queue: asyncio.Queue[SpeechEvent] = asyncio.Queue()
+        self._end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.next_sequence = 1
+        started = SpeechStarted(invocation_id=self._id, sequence=0, model=invocation.model)
+        self._queue.put_nowait(started)
+
+    @property
+    def ended(self) -> bool:
+        """Tell whether the terminal event is there."""
+        return self._end.done()
+
+    async def finished(self) -> None:
+        """Wait for the terminal event."""
+        await asyncio.shield(self._end)
+
+    async def put(self, audio: bytes, mime_type: str) -> None:
+        """Add a chunk, once there is room for it."""
+        await self._room.acquire()
+        chunk = SpeechChunk(invocation_id=self._id, sequence=self.next_sequence, audio=audio, mime_type=mime_type)
+        self.next_sequence += 1
+        self._queue.put_nowait(chunk)
+
+    def end(self, event: SpeechFinished | SpeechFailed) -> None:
+        """Add the terminal event."""
+        self._queue.put_nowait(event)
+        self._end.set_result(None)
+
+    async def events(self) -> AsyncGenerator[SpeechEvent, None]:
+        """Yield the events, the terminal one last."""
+        while True:
+            event = await self._queue.get()
+            yield event
+            if isinstance(event, SpeechFinished | SpeechFailed):
+                return
+            if isinstance(event, SpeechChunk):
+                self._room.release()
+
+
+class _SpeechOwner(Owner[Step]):
+    """Runs one call that speaks."""
+
+    def __init__(
+        self,
+        app: App,
+        invocation: Invocation,
+        steps: Sequence[Step],
+        line: _Line,
+        speak: Callable[[Call, SpeechRequest], AsyncGenerator[bytes, None]],
+        request: SpeechRequest,
+    ) -> None:
+        super().__init__(app, invocation, steps)
+        self._line = line
+        self._speak = speak
+        self._request = request
+
+    async def _try(self, step: Step) -> None:
+        call = await _opened(self._app, step)
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self._app.settings.call_seconds
+        wait, spoke = self._app.settings.first_byte_seconds, False
+        mime_type = tts.mime_type_of(self._request.format or "")
+        async with aclosing(self._speak(call, self._request)) as sound:
+            while True:
+                try:
+                    async with asyncio.timeout_at(min(end, loop.time() + wait)):
+                        data = await anext(sound, None)
+                except TimeoutError:
+                    total = loop.time() >= end
+                    raise UpstreamTimeout(timeout_text(step.key.provider, spoke=spoke, total=total)) from None
+                if data is None:
+                    return
+                wait, spoke = self._app.settings.idle_seconds, True
+                for start in range(0, len(data), CHUNK_BYTES):
+                    self._spoke()
+                    try:
+                        async with asyncio.timeout_at(end):
+                            await self._line.put(data[start : start + CHUNK_BYTES], mime_type)
+                    except TimeoutError:
+                        raise UpstreamTimeout(timeout_text(step.key.provider, spoke=True, total=True)) from None
+
+    def _usage(self) -> Usage | None:
+        return tts.usage_of(self._request) if self._first_delta is not None else None
+
+    async def _end(self, error: ModelyardError | None, record: Invocation) -> None:
+        sequence = self._line.next_sequence
+        if error is not None:
+            self._line.end(SpeechFailed(invocation_id=self._id, sequence=sequence, error=Problem.of(error)))
+            return
+        assert record.usage is not None
+        self._line.end(SpeechFinished(invocation_id=self._id, sequence=sequence, usage=record.usage, cost=record.cost))
+
+
+async def _opened(app: App, step: Step) -> Call:
+    values = await app.vault.open(step.credential) if step.credential is not None else {}
+    return Call(model=step.model, card=step.card, values=values)
+
+
+def _whole(value: object) -> int | None:
+    return value if isinstance(value, int) and value > 0 else None

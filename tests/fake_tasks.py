@@ -1,0 +1,124 @@
+"""What the fake provider answers besides completions: vectors, rankings, words, sound and verdicts, in each dialect.
+
+All answers follow from the request, so that a test knows them: a text's vector is its length and its first letters, a
+document's score is 1 / (1 + the difference of its length to the query's), sound is the text's own bytes.
+"""
+
+import base64
+import json
+from array import array
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+
+class Asked(Protocol):
+    """What is looked at of a request."""
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+    @property
+    def body(self) -> bytes: ...
+    @property
+    def json(self) -> Any: ...
+
+
+SIZE = 4
+
+
+def vector(text: str, size: int = SIZE) -> list[float]:
+    """Return the vector of a text, of numbers that 32 bits hold exactly."""
+    numbers = [float(len(text)), *(ord(letter) / 8 for letter in text)]
+    return (numbers + [0.0] * size)[:size]
+
+
+def score(query: str, document: str) -> float:
+    """Return how well a document answers."""
+    return 1 / (1 + abs(len(query) - len(document)))
+
+
+def answer(request: Asked, *, usage: bool) -> tuple[bytes, str] | None:
+    """Return body and content type for a path that is no completion and no list; None for others."""
+    path = request.path.partition("?")[0]
+    for ending, answering in _ANSWERS.items():
+        if path.endswith(ending):
+            return json.dumps(answering(request, usage)).encode(), "application/json"
+    return None
+
+
+def sound(request: Asked) -> tuple[bytes, str] | None:
+    """Return the sound for a path that streams it, and its type; None for others."""
+    path = request.path.partition("?")[0]
+    if path.endswith("/audio/speech"):
+        return f"<{request.json['voice']}>{request.json['input']}".encode(), "audio/mpeg"
+    return None
+
+
+def form(request: Asked) -> dict[str, Any]:
+    """Return the fields of a multipart body; a file is (filename, content type, content)."""
+    _, _, boundary = request.headers["content-type"].partition("boundary=")
+    fields: dict[str, Any] = {}
+    for part in request.body.split(f"--{boundary}".encode())[1:-1]:
+        head, _, content = part.removeprefix(b"\r\n").removesuffix(b"\r\n").partition(b"\r\n\r\n")
+        lines = head.decode().split("\r\n")
+        said = dict(piece.strip().split("=", 1) for piece in lines[0].split(";")[1:])
+        name = said["name"].strip('"')
+        if "filename" in said:
+            fields[name] = (said["filename"].strip('"'), lines[1].partition(": ")[2], content)
+        else:
+            fields[name] = content.decode()
+    return fields
+
+
+def _embeddings(request: Asked, usage: bool) -> dict[str, Any]:
+    asked = request.json
+    size = asked.get("dimensions") or asked.get("output_dimension") or SIZE
+    vectors: Sequence[Any] = [vector(text, size) for text in asked["input"]]
+    if asked.get("encoding_format") == "base64":
+        vectors = [base64.b64encode(array("f", one).tobytes()).decode() for one in vectors]
+    data = [{"object": "embedding", "index": number, "embedding": one} for number, one in enumerate(vectors)]
+    found: dict[str, Any] = {"object": "list", "model": asked["model"], "data": data[::-1]}
+    if usage:
+        tokens = sum(len(text) for text in asked["input"])
+        found["usage"] = {"prompt_tokens": tokens, "total_tokens": tokens}
+    return found
+
+
+def _rerank(request: Asked, usage: bool) -> Any:
+    asked = request.json
+    if "texts" in asked:
+        return [{"index": number, "score": score(asked["query"], text)} for number, text in enumerate(asked["texts"])]
+    scores = [score(asked["query"], text) for text in asked["documents"]]
+    ranked = sorted(range(len(scores)), key=lambda number: -scores[number])[: asked.get("top_n")]
+    found: dict[str, Any] = {"results": [{"index": one, "relevance_score": scores[one]} for one in ranked]}
+    if usage:
+        found["usage"] = {"total_tokens": 21}
+    return found
+
+
+def _transcription(request: Asked, usage: bool) -> dict[str, Any]:
+    fields = form(request)
+    filename, _, content = fields["file"]
+    found: dict[str, Any] = {"text": f"{filename}: {len(content)} bytes"}
+    if usage:
+        found["usage"] = {"type": "duration", "seconds": 3}
+    return found
+
+
+def _moderation(request: Asked, usage: bool) -> dict[str, Any]:
+    flagged = "hate" in request.json["input"]
+    result = {
+        "flagged": flagged,
+        "categories": {"hate": flagged, "violence": False, "illicit": None},
+        "category_scores": {"hate": 0.9 if flagged else 0.01, "violence": 0.001},
+    }
+    return {"id": "modr-fake", "model": request.json["model"], "results": [result]}
+
+
+_ANSWERS: Mapping[str, Callable[[Asked, bool], Any]] = {
+    "/embeddings": _embeddings,
+    "/rerank": _rerank,
+    "/audio/transcriptions": _transcription,
+    "/moderations": _moderation,
+}
