@@ -4,6 +4,7 @@
 one to the schema adds a line here; the failing test says which.
 """
 
+import base64
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -178,6 +179,7 @@ class Place:
 
 ECHO = {"provider": "echo", "name": "echo"}
 HELLO = [{"role": "USER", "text": "hello there"}]
+WAV = base64.b64encode(b"RIFF\0\0\0\0WAVEfmt ").decode()
 
 
 async def _credential(world: World, place: Place) -> str:
@@ -309,6 +311,10 @@ class Operation:
         return "NOT_FOUND" if principal == "stranger" else "FORBIDDEN"
 
 
+def _asked(place: Place, kind: str, **given: Any) -> dict[str, Any]:
+    return {"workspaceId": place["Workspace"], "model": {"provider": "echo", "name": f"echo-{kind}"}, **given}
+
+
 def _all(code: str, *principals: str) -> dict[str, str]:
     return dict.fromkeys(principals, code)
 
@@ -411,6 +417,13 @@ MUTATIONS: Mapping[str, Operation] = {
     "complete": Operation(
         given=lambda place: {"workspaceId": place["Workspace"], "model": ECHO, "messages": HELLO}, needs="MODEL_INVOKE"
     ),
+    "embed": Operation(given=lambda place: _asked(place, "embedding", texts=["a"]), needs="MODEL_INVOKE"),
+    "rerank": Operation(given=lambda place: _asked(place, "rerank", query="a", documents=["b"]), needs="MODEL_INVOKE"),
+    "transcribe": Operation(
+        given=lambda place: _asked(place, "transcription", audio={"base64": WAV, "mimeType": "audio/wav"}),
+        needs="MODEL_INVOKE",
+    ),
+    "moderate": Operation(given=lambda place: _asked(place, "moderation", text="a"), needs="MODEL_INVOKE"),
     "cancelInvocation": Operation(
         given=lambda place: {"id": place["Invocation"]},
         needs="WORKSPACE_MANAGE",
@@ -419,7 +432,7 @@ MUTATIONS: Mapping[str, Operation] = {
 }
 """Every mutation. Its input names the samples of a place where it takes ids, the optional ones too."""
 
-CALLS = {"complete", "cancelInvocation"}
+CALLS = {"complete", "embed", "rerank", "transcribe", "moderate", "cancelInvocation"}
 """Mutations that change nothing that is configured: invocations tell of them, not the audit log."""
 
 SUBSCRIPTIONS: Mapping[str, Operation] = {
@@ -427,6 +440,7 @@ SUBSCRIPTIONS: Mapping[str, Operation] = {
         given=lambda place: {"input": {"workspaceId": place["Workspace"], "model": ECHO, "messages": HELLO}},
         needs="MODEL_INVOKE",
     ),
+    "speech": Operation(given=lambda place: {"input": _asked(place, "speech", text="a")}, needs="MODEL_INVOKE"),
     "completionEvents": Operation(
         given=lambda place: {"invocationId": place["Invocation"]},
         needs=None,
