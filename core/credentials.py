@@ -157,8 +157,10 @@ async def activate_credential(
         NotFound: there is no such credential of the viewer's.
         Conflict: its custom model was removed.
     """
+    async with app.storage.read() as tx:
+        credential = await _located(tx, viewer, workspace_id, credential_id)
+    await _stored(app, credential)  # its key is at hand then, and the transaction needs no second connection for it
     async with app.storage.transaction() as tx:
-        await _located(tx, viewer, workspace_id, credential_id)
         await tx.workspaces.touch(workspace_id)
         before = await tx.configuration(workspace_id)
         credential = _present(before, credential_id)

@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 DEFINITE = (UpstreamAuthentication, UpstreamPermission, UpstreamModelNotFound, UpstreamBadRequest, InvalidInput)
 """What a provider says when the credential itself is wrong; anything else leaves it undecided."""
 
+_REFUSALS = frozenset(refusal.code for refusal in DEFINITE)
 _NOT_PUBLIC = (FormFieldType.SECRET, FormFieldType.URL)
 
 
@@ -93,10 +94,8 @@ async def validate(app: App, workspace_id: UUID, credential_id: UUID, version: i
         credential = await tx.credentials.get(workspace_id, credential_id)
     if credential is None or credential.version != version:
         return
-    before = credential.status
-    if before is CredentialStatus.VALIDATING:  # by a process that died, or at the same time
-        before = CredentialStatus.UNVERIFIED
-    await _set_status(app, credential, CredentialStatus.VALIDATING, None, credential.validated_at)
+    before = _settled(credential)
+    await _set_status(app, credential, CredentialStatus.VALIDATING, credential.problem, credential.validated_at)
     try:
         answer, problem = await _ask(app, credential)
     except BaseException:
@@ -146,6 +145,16 @@ def _card(manifest: Manifest, key: ModelKey | None, values: Values) -> ModelCard
     return manifest.model(key.name, key.type) or custom_card(
         manifest, key.name, key.type, public_values(manifest, values)
     )
+
+
+def _settled(credential: Credential) -> CredentialStatus:
+    """Return the status that the last answer gave a credential, whoever is asking now or died while they asked."""
+    if credential.status is not CredentialStatus.VALIDATING:
+        return credential.status
+    if credential.validated_at is None:
+        return CredentialStatus.UNVERIFIED
+    is_refused = credential.problem is not None and credential.problem.code in _REFUSALS
+    return CredentialStatus.INVALID if is_refused else CredentialStatus.VALID
 
 
 async def _ask(app: App, credential: Credential) -> tuple[CredentialStatus | None, Problem | None]:

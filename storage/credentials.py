@@ -163,9 +163,14 @@ class SqlCredentials:
         validated_at: datetime | None,
     ) -> bool:
         """Set the status if the credential still has this version, raising the configuration's version; tell if so."""
+        of_version = (*_named(workspace_id, credential_id), credentials.c.version == version)
+        if await self._connection.row(select(credentials.c.id).where(*of_version)) is None:
+            return False
+        # The workspace first, as in every other change: two that lock in different orders would wait for each other.
+        await self._workspaces.touch(workspace_id)
         changed = await self._connection.run(
             update(credentials)
-            .where(*_named(workspace_id, credential_id), credentials.c.version == version)
+            .where(*of_version)
             .values(
                 status=status.value,
                 problem=problem,
@@ -173,8 +178,6 @@ class SqlCredentials:
                 updated_at=self._connection.now(),
             )
         )
-        if changed:
-            await self._workspaces.touch(workspace_id)
         return changed > 0
 
     async def delete(self, workspace_id: UUID, credential_id: UUID) -> bool:

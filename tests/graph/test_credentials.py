@@ -252,6 +252,22 @@ async def test_only_a_definite_refusal_makes_a_credential_invalid(
     assert met["version"] == again["version"] == 1, "the status is nobody's change"
 
 
+@pytest.mark.parametrize(("first", "status"), [("text", "VALID"), ("unauthorized", "INVALID")])
+async def test_validations_at_once_that_learn_nothing_leave_the_status(
+    world: World, provider: FakeProvider, first: str, status: str
+) -> None:
+    made = await add(world, provider)
+    provider.answers(first)
+    await world.change("owner", VALIDATE, id=made["id"])
+    provider.answers("server_error")
+
+    met = await asyncio.gather(*(world.change("owner", VALIDATE, id=made["id"]) for _ in range(5)))
+    after = (await world.data("owner", READ, id=made["id"]))["node"]
+
+    assert {payload["credential"]["id"] for payload in met} == {made["id"]}
+    assert (after["status"], after["problem"]["code"]) == (status, "UPSTREAM_UNAVAILABLE")
+
+
 async def test_a_call_that_the_provider_does_not_authenticate_has_its_credential_validated(
     world: World, provider: FakeProvider
 ) -> None:

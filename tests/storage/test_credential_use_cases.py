@@ -14,6 +14,7 @@ from core.credentials import (
     set_preferred_type,
     update_credential,
 )
+from core.entities import Credential, CredentialStatus
 from core.errors import AlreadyExists, Conflict, ModelyardError
 from core.model_types import ModelType
 from core.model_types.llm import ProviderType
@@ -75,6 +76,41 @@ async def test_updates_at_once_of_one_version_leave_one(app: App) -> None:
     assert configuration.credentials[made.id].version == 1 + len(won)
     opened = await app.vault.open(configuration.credentials[made.id])
     assert opened["prefix"] in {f"n{number}" for number in range(10)}
+
+
+async def test_activations_at_once_leave_one_active(app: App) -> None:
+    tenant = await rows.tenant(app)
+    viewer = await viewer_of(app, tenant)
+    made = [(await create_credential(app, viewer, echo()))[1] for _ in range(5)]
+
+    await asyncio.gather(*(activate_credential(app, viewer, tenant.id, one.id) for one in made * 4))
+
+    configuration = await app.configurations.get(tenant.id)
+    assert configuration.provider("echo").active_credential_id in {one.id for one in made}
+    assert set(configuration.providers) == {"echo"}
+
+
+async def test_changes_and_validations_at_once_do_not_wait_for_each_other(app: App) -> None:
+    tenant = await rows.tenant(app)
+    viewer = await viewer_of(app, tenant)
+    made = [(await create_credential(app, viewer, echo()))[1] for _ in range(10)]
+
+    async def rename(credential: Credential) -> None:
+        change = CredentialUpdate(name=f"{credential.name} renamed", is_renamed=True)
+        await update_credential(app, viewer, tenant.id, credential.id, change)
+
+    async def set_status(credential: Credential) -> None:
+        is_set = True
+        while is_set:
+            async with app.storage.transaction() as tx:
+                is_set = await tx.credentials.set_status(
+                    tenant.id, credential.id, version=1, status=CredentialStatus.VALID, problem=None, validated_at=None
+                )
+
+    await asyncio.gather(*(work(one) for one in made for work in (set_status, rename)))
+
+    configuration = await app.configurations.get(tenant.id)
+    assert {one.version for one in configuration.credentials.values()} == {2}
 
 
 async def test_a_change_is_effective_with_the_next_call_of_another_process(app: App) -> None:
