@@ -7,6 +7,7 @@ from uuid import UUID
 
 from core.access import Permission, Viewer, require, workspace_of
 from core.app import App
+from core.audit import changes
 from core.configuration import Configuration
 from core.entities import Credential, CredentialStatus, ModelRow, ModelSource
 from core.errors import AlreadyExists, Conflict, CredentialUnreadable, InvalidInput, ModelNotFound, NotFound
@@ -80,6 +81,7 @@ async def create_credential(app: App, viewer: Viewer, new: NewCredential) -> tup
             action="credential.create",
             subject=f"Credential:{credential.id}",
             summary=f"Created the credential {credential.name!r} of {credential.provider}",
+            changes=changes(name=(None, credential.name)),
         )
         after = await tx.configuration(workspace_id)
         tell_differences(tx, before, after)
@@ -174,6 +176,7 @@ async def activate_credential(
             action="credential.activate",
             subject=f"Credential:{credential.id}",
             summary=f"Made the credential {credential.name!r} of {credential.provider} the active one",
+            changes=changes(activeCredential=(_active_name(before, credential), credential.name)),
         )
         after = await tx.configuration(workspace_id)
         tell_differences(tx, before, after)
@@ -191,6 +194,8 @@ async def validate_credential(
     async with app.storage.read() as tx:
         credential = await _located(tx, viewer, workspace_id, credential_id)
     await validate(app, workspace_id, credential_id, credential.version)
+    configuration = await app.configurations.get(workspace_id)
+    validated = _present(configuration, credential_id)
     async with app.storage.transaction() as tx:
         await tx.audit.add(
             workspace_id=workspace_id,
@@ -198,9 +203,9 @@ async def validate_credential(
             action="credential.validate",
             subject=f"Credential:{credential.id}",
             summary=f"Had the credential {credential.name!r} of {credential.provider} validated",
+            changes=changes(status=(credential.status, validated.status)),
         )
-    configuration = await app.configurations.get(workspace_id)
-    return configuration, _present(configuration, credential_id)
+    return configuration, validated
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,6 +238,7 @@ async def delete_credential(app: App, viewer: Viewer, workspace_id: UUID, creden
             action="credential.delete",
             subject=f"Credential:{credential.id}",
             summary=f"Deleted the credential {credential.name!r} of {credential.provider}",
+            changes=changes(name=(credential.name, None)),
         )
         after = await tx.configuration(workspace_id)
         tell_differences(tx, before, after)
@@ -354,6 +360,17 @@ async def _located(tx: Transaction, viewer: Viewer, workspace_id: UUID, credenti
         raise _unknown()
     require(viewer, workspace_id, Permission.CREDENTIAL_MANAGE)
     return found
+
+
+def _active_name(configuration: Configuration, sibling: Credential) -> str | None:
+    """Return the name of the credential that serves what this one could serve."""
+    if sibling.model is None:
+        active_id = configuration.provider(sibling.provider).active_credential_id
+    else:
+        row = configuration.models.get(sibling.model)
+        active_id = row.active_credential_id if row is not None else None
+    active = configuration.credentials.get(active_id) if active_id is not None else None
+    return active.name if active is not None else None
 
 
 def _present(configuration: Configuration, credential_id: UUID) -> Credential:

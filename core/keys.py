@@ -5,6 +5,7 @@ from uuid import UUID
 
 from core.access import Permission, Viewer, require
 from core.app import App
+from core.audit import changes
 from core.entities import Credential, Workspace
 from core.errors import CredentialUnreadable, NotFound
 from core.jobs import RotateWorkspaceKey
@@ -32,6 +33,7 @@ async def rotate_workspace_key(app: App, viewer: Viewer, workspace_id: UUID) -> 
         await tx.workspaces.touch(workspace_id)
         running = (await tx.keys.rotations([workspace_id])).get(workspace_id)
         if running is None or running.finished_at is not None:
+            before = (await tx.workspaces.get_many([workspace_id]))[workspace_id].key_version
             await tx.keys.begin_rotation(workspace_id)
             await tx.audit.add(
                 workspace_id=workspace_id,
@@ -39,6 +41,7 @@ async def rotate_workspace_key(app: App, viewer: Viewer, workspace_id: UUID) -> 
                 action="workspace.rotate_key",
                 subject=f"Workspace:{workspace_id}",
                 summary="Began to seal the credentials by a new key",
+                changes=changes(keyVersion=(before, before + 1)),
             )
         await tx.outbox.add(RotateWorkspaceKey(workspace_id=workspace_id))
         found = (await tx.workspaces.get_many([workspace_id])).get(workspace_id)

@@ -160,6 +160,7 @@ async def add_model(app: App, viewer: Viewer, new: NewModel) -> tuple[Configurat
             action="model.add",
             subject=_subject(key),
             summary=f"Added the model {key.name!r} of {key.provider} with the credential {credential.name!r}",
+            changes=changes(name=(None, key.name), label=(None, row.label)),
         )
         after = await tx.configuration(workspace_id)
         tell_differences(tx, before, after)
@@ -219,6 +220,7 @@ async def remove_model(app: App, viewer: Viewer, workspace_id: UUID, key: ModelK
             action="model.remove",
             subject=_subject(key),
             summary=f"Removed the model {key.name!r} of {key.provider}; its credentials are kept",
+            changes=changes(name=(key.name, None)),
         )
         after = await tx.configuration(workspace_id)
         tell_differences(tx, before, after)
