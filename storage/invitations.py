@@ -3,7 +3,19 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Column, ForeignKey, LargeBinary, Row, String, Table, UniqueConstraint, Uuid, select, update
+from sqlalchemy import (
+    Column,
+    ForeignKey,
+    LargeBinary,
+    Row,
+    String,
+    Table,
+    UniqueConstraint,
+    Uuid,
+    delete,
+    select,
+    update,
+)
 
 from core.access import Role
 from core.entities import Invitation
@@ -89,6 +101,11 @@ class SqlInvitations:
         """Return an invitation, used or expired ones too."""
         row = await self._connection.row(select(invitations).where(invitations.c.hash == secret_hash))
         return None if row is None else _invitation(row)
+
+
+async def prune(connection: Connection, before: datetime) -> int:
+    """Delete invitations that were over before a time, used or not; return how many."""
+    return await connection.run(delete(invitations).where(invitations.c.expires_at < before))
 
 
 def _invitation(row: Row[Any]) -> Invitation:

@@ -1,12 +1,13 @@
-"""Deletes what is past its time: invocations by the retention setting, finished jobs, and dead processes."""
+"""Deletes what is past its time: invocations (by setting), invitations, finished jobs, dead processes."""
 
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
-from storage import invocations, outbox, processes
+from storage import invitations, invocations, outbox, processes
 from storage.connection import Connection
 from storage.resources import Resources
 
+KEEP_INVITATIONS = timedelta(days=30)
 KEEP_JOBS = timedelta(days=7)
 KEEP_PROCESSES = timedelta(days=1)
 _GROUP = 1000
@@ -19,6 +20,7 @@ async def prune(resources: Resources) -> int:
     pruned = await _in_groups(resources, lambda found: invocations.prune(found, past, limit=_GROUP))
     pruned += await _in_groups(resources, lambda found: outbox.prune_finished(found, now - KEEP_JOBS, limit=_GROUP))
     async with resources.storage.connect() as connection:
+        pruned += await invitations.prune(connection, now - KEEP_INVITATIONS)
         return pruned + await processes.forget_dead(connection, now - KEEP_PROCESSES)
 
 

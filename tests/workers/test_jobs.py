@@ -8,12 +8,14 @@ import pytest
 from redis.asyncio import Redis
 from sqlalchemy import func, select, update
 
+from core.access import Role
 from core.app import App
 from core.entities import CredentialStatus, InvocationStatus
 from core.errors import ErrorCode
 from core.ids import uuid7
 from core.jobs import JOBS, ValidateCredential
-from core.secret import Secret
+from core.members import NewMember, add_member
+from core.secret import Secret, hash_secret
 from storage import leases, processes
 from storage.invocations import attempts, invocations
 from storage.outbox import DONE, RUNNING, outbox
@@ -21,6 +23,7 @@ from storage.processes import Counts
 from storage.redis import absolute
 from storage.resources import Resources, open_resources
 from storage.transaction import SqlTransaction
+from tests import make
 from tests.conftest import MovableClock
 from tests.storage import rows
 from workers.main import WorkerSettings, make_worker
@@ -185,6 +188,30 @@ async def test_calls_of_a_dead_process_are_ended_and_those_of_a_living_one_left(
         assert (swept.error.code, swept.error.retryable) == (ErrorCode.SERVER_UNAVAILABLE, True)
         assert swept.ended_at is not None
     assert await app.invocations.settle(rows.invocation(app, tenant, id=theirs.id)) is False
+
+
+async def test_prune_deletes_invitations_a_month_after_their_end(
+    app: App, resources: Resources, clock: MovableClock
+) -> None:
+    tenant = await rows.tenant(app)
+    viewer = make.viewer(workspace=tenant.id, account_id=tenant.account.id)
+    secret = await add_member(
+        app, viewer, NewMember(workspace_id=tenant.id, email="a@test", name=None, role=Role.MEMBER)
+    )
+
+    clock.advance(37 * 86_400 - 1)
+    kept = await _is_kept(app, secret)
+    await prune(resources)
+    still = await _is_kept(app, secret)
+    clock.advance(2)
+    await prune(resources)
+
+    assert (kept, still, await _is_kept(app, secret)) == (True, True, False)
+
+
+async def _is_kept(app: App, secret: Secret) -> bool:
+    async with app.storage.read() as tx:
+        return await tx.invitations.by_hash(hash_secret(secret.reveal())) is not None
 
 
 async def test_prune_deletes_what_is_past_its_time_and_nothing_that_runs(
