@@ -141,6 +141,7 @@ class CompletionOwner(Owner[CompletionStep]):
                 answer.finish = piece.reason
             elif isinstance(piece, ContinuationPiece):
                 answer.continuation = piece.continuation
+                answer.size += len(piece.continuation)
         if answer.size > MAX_ANSWER or self._stream.journal.size > MAX_LOGGED:
             raise UpstreamProtocol("The answer is longer than 7 MiB and was cut off.")
         if events:

@@ -14,6 +14,7 @@ import strawberry
 
 from core.access import Permission, workspace_of
 from core.completion import complete, rejoin, stream_completion
+from core.continuation import check_continuation
 from core.errors import InvalidInput, ModelyardError, Problem
 from core.model_types import llm
 from core.model_types.llm import FinishReason, MediaKind, Role, ToolChoiceMode
@@ -182,6 +183,8 @@ class MessageInput:
             raise InvalidInput(f"A message has at most {MAX_TOOL_CALLS} tool calls.", path=(*path, "toolCalls"))
         for number, call in enumerate(self.tool_calls or ()):
             _check_tool_name(call.name, (*path, "toolCalls", str(number), "name"))
+        if self.continuation is not None:
+            check_continuation(self.continuation, (*path, "continuation"))
 
 
 @input_type

@@ -5,15 +5,13 @@ import msgspec
 from core.errors import UpstreamAuthentication
 from core.model_types import ModelKey
 from core.provider import Manifest, ModelCard, Provider, Values
+from core.wire.credential import bearer, checked_header, text_of
 from core.wire.dialects.openai_audio import OpenAISpeech, OpenAITranscriptions
 from core.wire.dialects.openai_chat import (
     Endpoint,
     OpenAIChat,
     Quirks,
-    bearer,
     check_models,
-    checked_header,
-    text_of,
 )
 from core.wire.dialects.openai_embeddings import OpenAIEmbeddings
 from core.wire.dialects.openai_moderations import OpenAIModerations

@@ -393,6 +393,15 @@ _DURATION = re.compile(
 _UNIT_SECONDS = {"days": 86400.0, "hours": 3600.0, "minutes": 60.0, "seconds": 1.0, "millis": 0.001}
 _EPOCH_FROM = 1_000_000_000.0
 
+# Headers of what is left of a limit, and of when it is full again.
+_LIMITS = (
+    *((f"x-ratelimit-remaining{of}", f"x-ratelimit-reset{of}") for of in ("-requests", "-tokens", "")),
+    *(
+        (f"anthropic-ratelimit-{of}-remaining", f"anthropic-ratelimit-{of}-reset")
+        for of in ("requests", "tokens", "input-tokens", "output-tokens")
+    ),
+)
+
 
 def retry_after_of(headers: Mapping[str, str], now: float | None = None) -> float | None:
     """Return for how many seconds a provider asks to be left alone, from whatever header says so."""
@@ -403,11 +412,9 @@ def retry_after_of(headers: Mapping[str, str], now: float | None = None) -> floa
     wait = parse_wait(headers.get("retry-after", ""), here)
     if wait is not None:
         return wait
-    resets = {
-        name: parse_wait(headers.get(f"x-ratelimit-reset{name}", ""), here) for name in ("-requests", "-tokens", "")
-    }
-    used_up = [name for name in resets if headers.get(f"x-ratelimit-remaining{name}") == "0"]
-    waits = [wait for name in (used_up or resets) if (wait := resets[name]) is not None]
+    resets = {left: parse_wait(headers.get(reset, ""), here) for left, reset in _LIMITS}
+    used_up = [left for left in resets if headers.get(left) == "0"]
+    waits = [wait for left in (used_up or resets) if (wait := resets[left]) is not None]
     return max(waits, default=None)
 
 

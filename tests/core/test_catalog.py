@@ -56,7 +56,7 @@ async def test_echo_is_there_only_when_it_is_admitted() -> None:
     async with Http.open(egress=Egress(())) as http:
         without, with_echo = discover(http, echo=False), discover(http, echo=True)
 
-    assert _names(without) >= {"openai", "openai_compatible"}
+    assert _names(without) >= {"openai", "openai_compatible", "anthropic"}
     assert _names(with_echo) - _names(without) == {"echo"}
     assert without.canonical("echo") is None
 

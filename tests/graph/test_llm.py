@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from core.continuation import Layout
 from core.errors import InvalidInput
 from core.model_types import llm
 from core.model_types.llm import MediaKind, Role, ToolChoiceMode
@@ -23,6 +24,9 @@ from graph.values import ModelReferenceInput, TagInput
 
 HELLO = MessageInput(role=Role.USER, text="hello")
 TOOL = ToolInput(name="look_up", parameters={"type": "object"})
+KEPT = Layout()
+KEPT.block({"signature": "abc"})
+SIGNED = KEPT.sealed("anthropic")
 PIXEL = base64.b64encode(b"pixel").decode()
 
 
@@ -58,14 +62,14 @@ def test_a_conversation_with_tools_keeps_what_belongs_together() -> None:
     call = ToolCallInput(id="1", name="look_up", arguments='{"a":')
     messages = [
         HELLO,
-        MessageInput(role=Role.ASSISTANT, tool_calls=[call], continuation="signed"),
+        MessageInput(role=Role.ASSISTANT, tool_calls=[call], continuation=SIGNED),
         MessageInput(role=Role.TOOL, text="found", tool_call_id="1"),
     ]
 
     request = chat(messages=messages, tools=[TOOL], tool_choice=ToolChoiceInput(tool="look_up"))
 
     assert request.messages[1].tool_calls == (llm.ToolCall(id="1", name="look_up", arguments='{"a":'),)
-    assert request.messages[1].continuation == "signed"
+    assert request.messages[1].continuation == SIGNED
     assert request.messages[2].tool_call_id == "1"
     assert request.tools == (llm.Tool(name="look_up", parameters={"type": "object"}),)
     assert request.tool_choice == llm.ToolChoice(tool="look_up")
@@ -125,7 +129,8 @@ CALL = ToolCallInput(id="1", name="look_up", arguments="{}")
         (said(text="a", tool_call_id="1"), ("messages", "0", "toolCallId")),
         (said(role=Role.TOOL, text="a"), ("messages", "0", "toolCallId")),
         (said(text="a", tool_calls=[CALL]), ("messages", "0", "toolCalls")),
-        (said(text="a", continuation="x"), ("messages", "0", "continuation")),
+        (said(text="a", continuation=SIGNED), ("messages", "0", "continuation")),
+        (said(role=Role.ASSISTANT, text="a", continuation="signed"), ("messages", "0", "continuation")),
         (said(role=Role.ASSISTANT, tool_calls=[ToolCallInput(id="1", name="no good", arguments="")]),
          ("messages", "0", "toolCalls", "0", "name")),
         (media(), IMAGE),

@@ -242,11 +242,13 @@ def _counts(usage: Usage | None) -> dict[str, int] | None:
     }
 
 
-_NO_MODELS = b'HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 12\r\n\r\n{"data": []}'
+_NO_MODELS = (
+    b'HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 26\r\n\r\n{"data": [], "models": []}'
+)
 
 
 class Replay:
-    """A server that answers each recording at `/<name>/v1/...`, byte for byte, in pieces of `piece_bytes` (0: whole).
+    """A server that answers each recording below `/<name>/`, byte for byte, in pieces of `piece_bytes` (0: whole).
 
     To GET it answers an empty list of models, so that credentials for it are valid.
     """
@@ -258,7 +260,7 @@ class Replay:
 
     def base_url(self, recording: Recording) -> str:
         """Return the base URL under which the recording answers."""
-        return f"http://127.0.0.1:{self._port}/{recording.name}/v1"
+        return f"http://127.0.0.1:{self._port}/{recording.name}"
 
     @classmethod
     @asynccontextmanager
@@ -280,7 +282,7 @@ class Replay:
                 if method == "GET":
                     writer.write(_NO_MODELS)
                     continue
-                await self._answer(self._recordings[path.strip("/").rpartition("/v1/")[0]], writer)
+                await self._answer(self._recordings["/".join(path.split("/")[1:3])], writer)
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:

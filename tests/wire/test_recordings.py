@@ -3,36 +3,28 @@
 import os
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from pathlib import Path
 
 import pytest
 
+from core.catalog import discover
 from core.errors import ModelyardError
 from core.model_types import ModelType
 from core.model_types.llm import ChatRequest, Message, Piece, Role, Text
-from core.provider import Call, Manifest, ModelCard
-from core.providers import openai_compatible
-from core.wire.dialects.openai_chat.answer import StreamDecoder
+from core.provider import Call, ModelCard
+from core.secret import Secret
 from core.wire.egress import Egress
 from core.wire.http import Http
-from tests.wire.recordings import Outcome, Recording, Replay, differences, load, outcome_of
+from tests.wire.dialects import recordings, spoken
+from tests.wire.recordings import Outcome, Recording, Replay, differences, outcome_of
 
 FOLDER = os.environ.get("MODELYARD_RECORDINGS", "")
-RECORDINGS = load(Path(FOLDER), ("openai-chat", "openai-compatible")) if FOLDER else []
+RECORDINGS = recordings(FOLDER)
 
 pytestmark = pytest.mark.skipif(not FOLDER, reason="MODELYARD_RECORDINGS names no folder of recorded answers")
 
 STREAMS = [recording for recording in RECORDINGS if recording.streaming and recording.status == 200]
 each = pytest.mark.parametrize("recording", RECORDINGS, ids=lambda recording: recording.name)
 REQUEST = ChatRequest(messages=(Message(role=Role.USER, content=(Text("hi"),)),))
-MANIFEST = Manifest(
-    name="openai_compatible",
-    label="",
-    description="",
-    model_types=(),
-    methods=frozenset(),
-    dialect="openai_chat",
-)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +40,7 @@ async def http() -> AsyncIterator[Http]:
 
 
 def test_the_folder_holds_recordings() -> None:
-    assert len(RECORDINGS) >= 40
+    assert len(RECORDINGS) >= 60
 
 
 @each
@@ -58,7 +50,7 @@ async def test_a_recording_decodes_over_http(
 ) -> None:
     replay.piece_bytes = piece_bytes
 
-    outcome = await _ask(http, recording, replay.base_url(recording))
+    outcome = await _ask(http, recording, replay)
 
     assert differences(outcome, recording.expected) == []
 
@@ -66,7 +58,7 @@ async def test_a_recording_decodes_over_http(
 @pytest.mark.parametrize("recording", STREAMS, ids=lambda recording: recording.name)
 @pytest.mark.parametrize("piece_bytes", [1, 7, 1000, 10**9])
 def test_a_streamed_recording_decodes_however_it_is_cut(recording: Recording, piece_bytes: int) -> None:
-    decoder = StreamDecoder()
+    decoder = spoken(recording).decoder()
     pieces: list[Piece] = []
 
     for start in range(0, len(recording.body), piece_bytes):
@@ -80,11 +72,13 @@ def test_a_streamed_recording_decodes_however_it_is_cut(recording: Recording, pi
     assert differences(outcome, recording.expected) == []
 
 
-async def _ask(http: Http, recording: Recording, base_url: str) -> Outcome:
-    provider = openai_compatible.build(MANIFEST, http)
+async def _ask(http: Http, recording: Recording, replay: Replay) -> Outcome:
+    speaks = spoken(recording)
+    provider = discover(http, echo=False).providers[speaks.provider]
     assert provider.llm is not None
     card = ModelCard(name="m", label="m", type=ModelType.LLM)
-    call = Call(model="m", card=card, values={"base_url": base_url})
+    base_url = replay.base_url(recording) + speaks.ending
+    call = Call(model="m", card=card, values={"api_key": Secret("sk-test"), "base_url": base_url, **speaks.values})
     pieces: list[Piece] = []
     try:
         if recording.streaming:

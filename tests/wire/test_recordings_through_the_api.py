@@ -10,6 +10,7 @@ import pytest
 
 from tests.conftest import settings_for
 from tests.product import Product, chat, model, running
+from tests.wire.dialects import recordings, spoken
 from tests.wire.recordings import (
     MUTATION,
     SUBSCRIPTION,
@@ -17,13 +18,12 @@ from tests.wire.recordings import (
     Recording,
     Replay,
     differences,
-    load,
     outcome_of_events,
     outcome_of_payload,
 )
 
 FOLDER = os.environ.get("MODELYARD_RECORDINGS", "")
-RECORDINGS = load(Path(FOLDER), ("openai-chat", "openai-compatible")) if FOLDER else []
+RECORDINGS = recordings(FOLDER)
 
 pytestmark = pytest.mark.skipif(not FOLDER, reason="MODELYARD_RECORDINGS names no folder of recorded answers")
 
@@ -44,7 +44,9 @@ async def product(
     settings = settings_for(f"sqlite+aiosqlite:///{path}", redis_url, folder, EGRESS_ALLOW="127.0.0.0/8:*")
     async with running(settings) as started:
         for recording in RECORDINGS:
-            await started.add_model(recording.name, replay.base_url(recording))
+            speaks = spoken(recording)
+            base_url = replay.base_url(recording) + speaks.ending
+            await started.add_model(recording.name, base_url, provider=speaks.provider, **speaks.values)
         yield started
 
 
@@ -61,7 +63,7 @@ async def test_a_recording_comes_through_as_it_is(
 
 
 async def subscribe(product: Product, recording: Recording) -> Outcome:
-    given = {"input": chat(model=model(recording.name))}
+    given = {"input": chat(model=named(recording))}
     async with product.socket() as ws, asyncio.timeout(20):
         payload = {"query": SUBSCRIPTION, "variables": given}
         await ws.send(json.dumps({"id": "1", "type": "subscribe", "payload": payload}))
@@ -74,5 +76,9 @@ async def subscribe(product: Product, recording: Recording) -> Outcome:
 
 
 async def complete(product: Product, recording: Recording) -> Outcome:
-    data = await product.data(MUTATION, input=chat(model=model(recording.name)))
+    data = await product.data(MUTATION, input=chat(model=named(recording)))
     return outcome_of_payload(data["complete"])
+
+
+def named(recording: Recording) -> dict[str, str]:
+    return model(recording.name, spoken(recording).provider)

@@ -279,6 +279,15 @@ def test_a_wait_is_read_in_every_syntax(text: str, seconds: float | None) -> Non
             0.012,
         ),
         ({"x-ratelimit-reset-tokens": "500"}, 500.0),
+        (
+            {
+                "anthropic-ratelimit-requests-reset": "2026-09-21T14:14:00Z",
+                "anthropic-ratelimit-input-tokens-remaining": "0",
+                "anthropic-ratelimit-input-tokens-reset": "2026-09-21T14:13:40Z",
+                "date": "Mon, 21 Sep 2026 14:13:00 GMT",
+            },
+            40.0,
+        ),
         ({"x-ratelimit-reset": "1790000009000"}, 9.0),
         ({}, None),
     ],

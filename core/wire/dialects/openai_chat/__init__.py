@@ -8,29 +8,12 @@ from core.model_types.llm import ChatRequest, Piece
 from core.provider import Call, Values
 from core.wire.asking import WEB_PAGE
 from core.wire.dialects.openai_chat.answer import StreamDecoder, decode_answer
-from core.wire.dialects.openai_chat.endpoint import (
-    Endpoint,
-    Quirks,
-    bearer,
-    check_models,
-    checked_header,
-    extra_headers,
-    text_of,
-)
+from core.wire.dialects.openai_chat.endpoint import Endpoint, Quirks, check_models
 from core.wire.dialects.openai_chat.request import encode_request
 from core.wire.failures import failure, looks_like_html
 from core.wire.http import ANSWER_LIMIT, Answer, Http
 
-__all__ = [
-    "Endpoint",
-    "OpenAIChat",
-    "Quirks",
-    "bearer",
-    "check_models",
-    "checked_header",
-    "extra_headers",
-    "text_of",
-]
+__all__ = ["Endpoint", "OpenAIChat", "Quirks", "check_models"]
 
 _REMEMBERED_SERVERS = 1024
 _STREAM_TYPES = frozenset({"text/event-stream", "text/plain", "application/octet-stream", ""})

@@ -7,17 +7,14 @@ from dataclasses import dataclass, field
 import msgspec
 
 from core.errors import (
-    InvalidInput,
     UpstreamAuthentication,
     UpstreamBadRequest,
     UpstreamError,
     UpstreamPermission,
     UpstreamProtocol,
 )
-from core.provider import Values
-from core.secret import Secret
 from core.wire.failures import failure, looks_like_html
-from core.wire.http import Http, Reply, check_header
+from core.wire.http import Http, Reply
 
 _VERSIONED = re.compile(r"/v\d+[a-z0-9]*$")
 
@@ -65,75 +62,6 @@ class Endpoint:
     def url(self, path: str) -> str:
         """Return the address of an operation below the base URL."""
         return f"{self.base_url}/{path}{self.query}"
-
-
-def text_of(values: Values, name: str) -> str:
-    """Return a field's value in clear without blanks around it; "" where it has none."""
-    value = values.get(name, "")
-    return (value.reveal() if isinstance(value, Secret) else value).strip()
-
-
-def bearer(key: str) -> dict[str, str]:
-    """Return the header that carries a key; none for an empty key.
-
-    Raises:
-        UpstreamAuthentication: no header can carry it.
-    """
-    key = key.removeprefix("Bearer ").strip()
-    if not key:
-        return {}
-    try:
-        check_header("authorization", key)
-    except ValueError:
-        raise UpstreamAuthentication(
-            "The key holds line breaks or characters that no key has; enter it again as the provider shows it."
-        ) from None
-    return {"authorization": f"Bearer {key}"}
-
-
-def checked_header(field: str, name: str, value: str) -> str:
-    """Return the value of a form field as a header takes it.
-
-    Raises:
-        InvalidInput: no header can carry it.
-    """
-    try:
-        check_header(name, value)
-    except ValueError as error:
-        raise InvalidInput(f"The field cannot be sent: {error}.", path=(field,)) from None
-    return value
-
-
-def extra_headers(text: str) -> dict[str, str]:
-    """Return the headers of a field that holds one `Name: value` a line, or a JSON object of them.
-
-    Raises:
-        InvalidInput: it is neither, or holds a header that may not be set.
-    """
-    try:
-        headers = _header_object(text) if text.startswith("{") else _header_lines(text)
-        for name, value in headers.items():
-            check_header(name, value)
-    except ValueError as error:
-        raise InvalidInput(f"The extra headers cannot be used: {error}.", path=("extra_headers",)) from None
-    return headers
-
-
-def _header_object(text: str) -> dict[str, str]:
-    try:
-        return msgspec.json.decode(text.encode(), type=dict[str, str])
-    except msgspec.MsgspecError:
-        raise ValueError("they are not a JSON object of texts") from None
-
-
-def _header_lines(text: str) -> dict[str, str]:
-    headers: dict[str, str] = {}
-    for line in filter(None, (line.strip() for line in text.splitlines())):
-        name, colon, value = line.partition(":")
-        if not colon:
-            raise ValueError("each line must be of the form `Name: value`")
-        headers[name.strip()] = value.strip()
-    return headers
 
 
 async def check_models(http: Http, endpoint: Endpoint) -> None:

@@ -1,0 +1,1 @@
+"""What holds for every one of a kind: every provider in every scenario."""

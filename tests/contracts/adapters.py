@@ -1,0 +1,82 @@
+"""The providers whose dialects the fake provider speaks, and how they are called."""
+
+from collections.abc import Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field
+
+from core.catalog import discover
+from core.errors import ModelyardError
+from core.manifest_files import custom_card
+from core.model_types import ModelType
+from core.model_types.llm import ChatRequest, Message, Piece, Role, Text
+from core.provider import Call, Provider, Value
+from core.secret import Secret
+from core.wire.http import Http
+from tests.fake_provider import FakeProvider
+from tests.wire.recordings import Outcome, outcome_of
+
+KEY = "sk-test-0123456789abcdefghij"
+REQUEST = ChatRequest(messages=(Message(role=Role.USER, content=(Text("hi"),)),))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adapter:
+    """A provider, where its API begins on the server, and more values of its credential."""
+
+    provider: str
+    base_path: str = ""
+    values: Mapping[str, Value] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return self.provider
+
+    def build(self, http: Http) -> Provider:
+        """Return the provider that ships."""
+        return discover(http, echo=False).providers[self.provider]
+
+    def call(self, server: FakeProvider, model: str = "m", key: str = KEY) -> Call:
+        """Return a call of a custom model."""
+        return self.call_at(f"{server.root}{self.base_path}", model, key)
+
+    def call_at(self, base_url: str, model: str = "m", key: str = KEY) -> Call:
+        """Return a call of a custom model somewhere else."""
+        manifest = _MANIFESTS[self.provider]
+        values = {"base_url": base_url, "api_key": Secret(key), **self.values}
+        return Call(model=model, card=custom_card(manifest, model, ModelType.LLM, {}), values=values)
+
+
+NOBODY: Http = None  # type: ignore[assignment]
+_MANIFESTS = {name: one.manifest for name, one in discover(NOBODY, echo=False).providers.items()}
+
+ADAPTERS = (
+    Adapter(provider="openai", base_path="/v1"),
+    Adapter(provider="openai_compatible", base_path="/v1"),
+    Adapter(provider="anthropic"),
+)
+
+
+async def streamed(
+    provider: Provider, call: Call, request: ChatRequest = REQUEST
+) -> tuple[Outcome, ModelyardError | None]:
+    """Return what a stream gave, and how it failed."""
+    assert provider.llm is not None
+    pieces: list[Piece] = []
+    try:
+        async with aclosing(provider.llm.stream(call, request)) as batches:
+            async for batch in batches:
+                assert batch, "no batch is empty"
+                pieces += batch
+    except ModelyardError as error:
+        return outcome_of(pieces, error.code), error
+    return outcome_of(pieces), None
+
+
+async def completed(
+    provider: Provider, call: Call, request: ChatRequest = REQUEST
+) -> tuple[Outcome, ModelyardError | None]:
+    """Return what a whole answer gave, and how it failed."""
+    assert provider.llm is not None
+    try:
+        return outcome_of(await provider.llm.complete(call, request)), None
+    except ModelyardError as error:
+        return outcome_of([], error.code), error

@@ -1,0 +1,23 @@
+"""The dialects of the fake provider, one module each."""
+
+from collections.abc import Callable
+
+from tests.fake_dialects import anthropic, openai_chat
+from tests.fake_dialects.base import Dialect, Request
+
+DIALECTS: tuple[tuple[Callable[[Request], bool], Dialect], ...] = (
+    (lambda request: "anthropic-version" in request.headers, anthropic),
+    (lambda request: True, openai_chat),
+)
+
+CALLS = ("/chat/completions", "/v1/messages")
+
+
+def dialect_of(request: Request) -> Dialect:
+    """Return what speaks the dialect that a request is in."""
+    return next(dialect for fits, dialect in DIALECTS if fits(request))
+
+
+def is_call(request: Request) -> bool:
+    """Tell whether a request asks for a completion."""
+    return request.path.partition("?")[0].endswith(CALLS)
