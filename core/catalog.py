@@ -7,12 +7,13 @@ import msgspec
 
 from core.manifest_files import ManifestError, read_manifests
 from core.provider import Manifest, Provider
-from core.providers import anthropic, echo, openai, openai_compatible
+from core.providers import anthropic, echo, gemini, openai, openai_compatible
 from core.wire.http import Http
 
 Builder = Callable[[Manifest, Http], Provider]
 BUILDERS: Mapping[str, Builder] = {
     "anthropic": anthropic.build,
+    "gemini": gemini.build,
     "openai": openai.build,
     "openai_compatible": openai_compatible.build,
     "echo": echo.build,

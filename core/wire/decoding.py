@@ -92,6 +92,14 @@ class Reader(ABC):
             msgspec.MsgspecError: it cannot be read.
         """
 
+    def end(self) -> None:
+        """Take the end of the bytes.
+
+        Raises:
+            ModelyardError: the answer was not complete.
+        """
+        raise UpstreamProtocol(TRUNCATED)
+
 
 class StreamDecoder:
     """Decodes the bytes of one streamed answer.
@@ -120,8 +128,11 @@ class StreamDecoder:
         """Return the last pieces when the bytes are at their end."""
         pieces = self._read(self._frames.end, TRUNCATED)
         if self.failure is None and not self._reader.complete:
-            self.failure = UpstreamProtocol(TRUNCATED)
-        return pieces
+            try:
+                self._reader.end()
+            except ModelyardError as error:
+                self.failure = error
+        return [*pieces, *self._reader.pieces.take()]
 
     def _read(self, cut: Callable[[], list[bytes]], problem: str) -> list[Piece]:
         reader = self._reader

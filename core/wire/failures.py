@@ -96,7 +96,9 @@ _CODES: tuple[tuple[type[ModelyardError], frozenset[str]], ...] = (
     ),
     (
         UpstreamPermission,
-        frozenset({"permission_error", "permission_denied", "unsupported_country_region_territory"}),
+        frozenset(
+            {"permission_error", "permission_denied", "failed_precondition", "unsupported_country_region_territory"}
+        ),
     ),
     (
         UpstreamRateLimited,

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from core.wire.conversing import Decoding
-from core.wire.dialects import anthropic
+from core.wire.dialects import anthropic, gemini
 from core.wire.dialects.openai_chat.answer import StreamDecoder
 from tests.wire.recordings import Recording, load
 
@@ -27,6 +27,7 @@ SPOKEN: Mapping[str, Spoken] = {
     "openai-compatible": _CHAT,
     "azure-openai": _CHAT,
     "anthropic-messages": Spoken(provider="anthropic", decoder=lambda: anthropic.answer.stream_decoder("anthropic")),
+    "gemini": Spoken(provider="gemini", decoder=lambda: gemini.answer.stream_decoder("gemini")),
 }
 
 

@@ -1,0 +1,62 @@
+"""Google Gemini: its models by generateContent, with a key of AI Studio."""
+
+import msgspec
+
+from core.errors import UpstreamAuthentication, UpstreamModelNotFound, UpstreamProtocol
+from core.model_types import ModelKey
+from core.provider import Manifest, ModelCard, Provider, Values
+from core.wire.conversing import Server
+from core.wire.credential import base_url, required_key, text_of
+from core.wire.dialects.gemini import GeminiContent
+from core.wire.failures import failure, secrets_of
+from core.wire.http import Http
+
+_VERSION = "v1beta"
+_ENDINGS = ("/v1beta/openai", "/v1beta/models", "/v1/models", "/v1beta", "/v1")
+_SERVICE_ACCOUNT = (
+    "This is the JSON of a service account, which belongs to Vertex AI; enter an API key from aistudio.google.com."
+)
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a manifest may change: where the API is."""
+
+    base_url: str = "https://generativelanguage.googleapis.com"
+
+
+class Gemini(Provider):
+    """The provider at generativelanguage.googleapis.com, or at an address that the credential names."""
+
+    def __init__(self, manifest: Manifest, http: Http) -> None:
+        self.manifest = manifest
+        self._http = http
+        self._options = msgspec.convert(dict(manifest.options), Options)
+        self.llm = GeminiContent(http, self._server, manifest.name)
+
+    async def validate(self, values: Values, model: ModelKey | None, card: ModelCard | None) -> None:
+        """Ask for one model of the list, which costs nothing."""
+        server = self._server(values)
+        reply = await self._http.request("GET", f"{server.base_url}/models?pageSize=1", headers=server.headers)
+        if 200 <= reply.status < 300:
+            if b'"models"' not in reply.body:
+                raise UpstreamProtocol(f"{server.base_url}/models holds no list of models; check the base URL.")
+            return
+        refusal = failure(reply.status, reply.headers, reply.body, secrets=server.secrets)
+        if isinstance(refusal, UpstreamModelNotFound):
+            raise UpstreamProtocol(f"There is no API of Gemini at {server.base_url}; check base URL and version.")
+        raise refusal
+
+    def _server(self, values: Values) -> Server:
+        if text_of(values, "api_key").startswith("{"):
+            raise UpstreamAuthentication(_SERVICE_ACCOUNT, path=("api_key",))
+        version = text_of(values, "api_version") or _VERSION
+        return Server(
+            base_url=f"{base_url(values, self._options.base_url, _ENDINGS)}/{version}",
+            headers={"x-goog-api-key": required_key(values)},
+            secrets=secrets_of(values),
+        )
+
+
+def build(manifest: Manifest, http: Http) -> Provider:
+    """Return the provider that `manifest` describes."""
+    return Gemini(manifest, http)
