@@ -295,9 +295,15 @@ async def _read(reader: asyncio.StreamReader) -> Request:
         body = await _read_chunks(reader)
     else:
         body = await reader.readexactly(int(headers.get("content-length", "0")))
-    is_json = headers.get("content-type", "").startswith("application/json")
-    value = json.loads(body) if body and is_json else None
-    return Request(method=method, path=path, headers=headers, json=value, body=body)
+    return Request(method=method, path=path, headers=headers, json=_json(body), body=body)
+
+
+def _json(body: bytes) -> Any:
+    """Return a body's JSON; None where it is none."""
+    try:
+        return json.loads(body)
+    except ValueError:
+        return None
 
 
 async def _read_chunks(reader: asyncio.StreamReader) -> bytes:
