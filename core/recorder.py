@@ -14,7 +14,7 @@ from core.stream import End, EventStream
 
 log = logging.getLogger(__name__)
 
-GATHER_S = 0.02
+GATHER_S = 0.035
 """How long events are gathered before they are written."""
 
 GROUP = 128

@@ -26,14 +26,15 @@ ALIVE_S = 3.0
 _TIMEOUT_S = 5.0
 _RUNNING_S = 24 * 60 * 60
 _ENTRIES = 64
+_PREFIX = "modelyard:log:"
 
 _APPEND = """
 local said = {}
-for i = 1, #KEYS, 2 do
-  local log, meta, at = KEYS[i], KEYS[i + 1], (i - 1) / 2 * 5 + 3
-  local first, count, lines, ending, head = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
+for _, write in ipairs(cmsgpack.unpack(ARGV[3])) do
+  local log, first, count, lines, ending, head = KEYS[1] .. write[1], write[2], write[3], write[4], write[5], write[6]
+  local meta = log .. ':meta'
   local have = redis.call('HMGET', meta, 'fence', 'count', 'ended')
-  if not have[1] and first == '0' then
+  if not have[1] and first == 0 then
     redis.call('DEL', log)
     redis.call('HSET', meta, 'head', head, 'fence', '1', 'count', '0', 'ended', '0')
     redis.call('EXPIRE', meta, ARGV[1])
@@ -45,7 +46,7 @@ for i = 1, #KEYS, 2 do
     said[#said + 1] = 'T'
   elseif have[3] == '1' then
     said[#said + 1] = 'E' .. have[2]
-  elseif tonumber(first) > tonumber(have[2]) or tonumber(count) <= tonumber(have[2]) then
+  elseif first > tonumber(have[2]) or count <= tonumber(have[2]) then
     said[#said + 1] = have[2]
   else
     if ending == '' then
@@ -79,6 +80,7 @@ return 'TAKEN'
 """
 
 _encode = msgspec.json.Encoder().encode
+_pack = msgspec.msgpack.Encoder().encode
 _decode_end = msgspec.json.Decoder(CompletionFinished | CompletionFailed).decode
 _decode_head = msgspec.json.Decoder(LogHead).decode
 
@@ -93,20 +95,21 @@ class RedisEventLog:
 
     async def append(self, writes: Sequence[LogWrite]) -> Sequence[LogState]:
         """Write each if it follows what is there and nothing has ended it, all in one round trip."""
-        keys: list[str] = []
-        arguments: list[Any] = [_RUNNING_S, int(KEPT_S)]
-        for write in writes:
-            key = _log(write.head.invocation_id)
-            keys += (key, f"{key}:meta")
-            arguments += (
-                write.first,
-                write.first + write.count + (write.end is not None),
-                write.lines,
-                _encode(_spare(write.end)) if write.end is not None else b"",
-                _encode(write.head) if write.first == 0 else b"",
-            )
+        packed = _pack(
+            [
+                (
+                    write.head.invocation_id.hex,
+                    write.first,
+                    write.first + write.count + (write.end is not None),
+                    write.lines.decode(),  # the script's MessagePack knows text, and no bytes
+                    _encode(_spare(write.end)).decode() if write.end is not None else "",
+                    _encode(write.head).decode() if write.first == 0 else "",
+                )
+                for write in writes
+            ]
+        )
         async with _soon():
-            said = await self._append(keys=keys, args=arguments)
+            said = await self._append(keys=[_PREFIX], args=[_RUNNING_S, int(KEPT_S), packed])
         return [_state(word) for word in said.split(b" ")]
 
     async def head(self, invocation_id: UUID) -> LogHead | None:
@@ -162,7 +165,7 @@ async def _soon() -> AsyncIterator[None]:
 
 
 def _log(invocation_id: UUID) -> str:
-    return f"modelyard:log:{invocation_id.hex}"
+    return _PREFIX + invocation_id.hex
 
 
 def _alive(process_id: UUID) -> str:
