@@ -50,11 +50,12 @@ decode_readers = msgspec.json.Decoder(Readers).decode
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class _Tailed:
-    """A completion of another process as it is seen here."""
+    """A completion of another process as it is seen here. `is_over`: its log is known to have an end."""
 
     head: LogHead
     stream: EventStream
     since: float
+    is_over: bool = False
 
 
 class Tailer:
@@ -100,17 +101,12 @@ class Tailer:
                 self._wanted.clear()
                 continue
             try:
-                counts = {one: followed.stream.journal.count for one, followed in self._followed.items()}
-                news = await self._log.read(counts, WAIT_S)
+                await asyncio.sleep(PAUSE_S if await self._read() else 0)
             except ServerUnavailable:
                 await asyncio.sleep(AGAIN_S)
-                continue
-            for invocation_id, entries in news.items():
-                followed = self._followed.get(invocation_id)
-                if followed is not None:
-                    self._take(followed, entries)
-            if news:
-                await asyncio.sleep(PAUSE_S)
+            except Exception:
+                log.exception("the event log could not be followed")
+                await asyncio.sleep(AGAIN_S)
 
     async def tell(self) -> None:
         """Tell owners who reads, at once when that changes and again and again, until cancelled."""
@@ -143,6 +139,16 @@ class Tailer:
         dead = {owner for owner, since in self._missed.items() if now - since >= DEAD_AFTER_S}
         for one in [one for one in self._followed.values() if one.head.owner in dead]:
             await self._take_over(one)
+
+    async def _read(self) -> bool:
+        """Hand on what the logs have to tell; tell whether that was anything."""
+        counts = {one: followed.stream.journal.count for one, followed in self._followed.items()}
+        news = await self._log.read(counts, WAIT_S)
+        for invocation_id, entries in news.items():
+            followed = self._followed.get(invocation_id)
+            if followed is not None:
+                self._take(followed, entries)
+        return bool(news)
 
     def _follow(self, head: LogHead) -> _Tailed:
         stream = EventStream(head.invocation_id, head.workspace_id, head.principal, head.token_id)
@@ -184,7 +190,10 @@ class Tailer:
         except ServerUnavailable:
             return
         log.warning("the owner of the completion %s is dead: %s", head.invocation_id, came.value)
-        if came is Takeover.LOST and not stream.ended:
+        # What its log has is read before its end; but it may end before what was read here already, or be gone.
+        is_read = followed.is_over or came is Takeover.LOST
+        followed.is_over = came in {Takeover.TAKEN, Takeover.ENDED}
+        if is_read and not stream.ended:
             self._end(followed, end, is_taken=True)
 
     async def _tell(self) -> None:

@@ -14,6 +14,8 @@ import pytest
 from redis.asyncio import Redis
 
 from core.completion import logged_output
+from core.ports import Takeover
+from core.recorder import taken_over
 from core.settings import Settings
 from graph import ids
 from storage.redis import absolute
@@ -339,3 +341,51 @@ async def test_the_log_says_what_a_completion_has_produced(
     assert found.produced == 'I will look.get_weather{"city": "Paris"}get_time{"zone": "Europe/Paris"}'
     assert await logged_output(other.app, invocation_of(failed)) is None
     assert await logged_output(other.app, UUID(int=7)) is None
+
+
+async def test_a_log_that_redis_has_lost_is_written_again(
+    product: Product, other: Product, provider: FakeProvider, redis: Redis
+) -> None:
+    await names(product, provider, "slow")
+
+    async with product.socket() as ws:
+        source = completion(ws, chat(model=model("slow")))
+        events = [await anext(source) for _ in range(8)]
+        assert await redis.delete(log_of(events), f"{log_of(events)}:meta") == 2
+        elsewhere = asyncio.create_task(other.rejoin(events[0]["invocationId"], 3))
+        events += [event async for event in source]
+
+    assert await elsewhere == events[4:]
+    assert await other.rejoin(events[0]["invocationId"]) == events
+
+
+async def test_an_owner_that_was_taken_for_dead_ends_its_call(
+    product: Product, other: Product, provider: FakeProvider, redis: Redis
+) -> None:
+    await names(product, provider, "endless")
+
+    async with product.socket() as ws:
+        source = completion(ws, chat(model=model("endless")))
+        events = [await anext(source) for _ in range(3)]
+        await wait_for_log(redis, events)
+        head = await product.app.log.head(invocation_of(events))
+        assert head is not None
+        came = Takeover.ALIVE
+        while came is Takeover.ALIVE:  # it says again and again that it lives
+            await product.app.log.leave(product.app.process_id)
+            came = await other.app.log.take_over(head, taken_over(head.invocation_id, 0))
+        events += [event async for event in source]
+
+    elsewhere = await other.rejoin(events[0]["invocationId"])
+    assert came is Takeover.TAKEN
+    check_sequence(events)
+    check_sequence(elsewhere)
+    assert events[-1]["error"] == elsewhere[-1]["error"]
+    assert events[-1]["error"]["code"] == "SERVER_UNAVAILABLE"
+    await asyncio.to_thread(provider.wait_until_quiet)
+    assert (await settled(product, "FAILED"))["error"]["code"] == "SERVER_UNAVAILABLE"
+
+
+async def wait_for_log(redis: Redis, events: list[Any]) -> None:
+    while not await redis.exists(log_of(events)):
+        await asyncio.sleep(0.01)

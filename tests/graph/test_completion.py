@@ -18,6 +18,7 @@ STREAM = """subscription ($input: CompletionInput!) { completion(input: $input) 
   ... on CompletionFinished { finishReason message { text reasoning toolCalls { name } } used: usage { inputTokens outputTokens totalTokens }
     cost { amount } invocation { id status model { name } duration attempts { error { code } } } }
   ... on CompletionFailed { error { code message path retryable retryAfter } spent: usage { outputTokens } invocation { status } }
+  ... on CompletionInterrupted { reason resumeAfter }
 } }"""
 COMPLETE = """mutation ($input: CompletionInput!) { complete(input: $input) {
   message { text toolCalls { id name arguments } } finishReason invocation { status usage { totalTokens } tags endUser }
