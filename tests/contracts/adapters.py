@@ -52,6 +52,7 @@ ADAPTERS = (
     Adapter(provider="openai", base_path="/v1"),
     Adapter(provider="openai_compatible", base_path="/v1"),
     Adapter(provider="anthropic"),
+    Adapter(provider="gemini"),
 )
 
 

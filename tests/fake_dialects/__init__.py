@@ -2,15 +2,16 @@
 
 from collections.abc import Callable
 
-from tests.fake_dialects import anthropic, openai_chat
+from tests.fake_dialects import anthropic, gemini, openai_chat
 from tests.fake_dialects.base import Dialect, Request
 
 DIALECTS: tuple[tuple[Callable[[Request], bool], Dialect], ...] = (
     (lambda request: "anthropic-version" in request.headers, anthropic),
+    (lambda request: "x-goog-api-key" in request.headers, gemini),
     (lambda request: True, openai_chat),
 )
 
-CALLS = ("/chat/completions", "/v1/messages")
+CALLS = ("/chat/completions", "/v1/messages", ":generateContent", ":streamGenerateContent")
 
 
 def dialect_of(request: Request) -> Dialect:
