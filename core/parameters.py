@@ -89,6 +89,13 @@ TEMPLATES: Mapping[str, ParameterRule] = {
         help="How long the model reasons before it answers.",
         options=("none", "minimal", "low", "medium", "high", "xhigh", "max"),
     ),
+    "reasoning_summary": ParameterRule(
+        name="reasoning_summary",
+        label="Reasoning summary",
+        type=ParameterType.STRING,
+        help="Whether the model sums up its reasoning, which OpenAI gives to verified organizations only.",
+        options=("auto", "concise", "detailed"),
+    ),
 }
 """Rules that a manifest takes by name; it may change any of their values."""
 

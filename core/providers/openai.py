@@ -1,10 +1,13 @@
 """OpenAI: its models of five types, with the account's organization and project."""
 
+from collections.abc import AsyncGenerator, Sequence
+
 import msgspec
 
 from core.errors import UpstreamAuthentication
 from core.model_types import ModelKey
-from core.provider import Manifest, ModelCard, Provider, Values
+from core.model_types.llm import ChatRequest, Piece
+from core.provider import Call, Manifest, ModelCard, Provider, Values
 from core.wire.credential import bearer, checked_header, text_of
 from core.wire.dialects.openai_audio import OpenAISpeech, OpenAITranscriptions
 from core.wire.dialects.openai_chat import (
@@ -15,6 +18,7 @@ from core.wire.dialects.openai_chat import (
 )
 from core.wire.dialects.openai_embeddings import OpenAIEmbeddings
 from core.wire.dialects.openai_moderations import OpenAIModerations
+from core.wire.dialects.openai_responses import OpenAIResponses
 from core.wire.failures import secrets_of
 from core.wire.http import Http
 
@@ -37,7 +41,9 @@ class OpenAI(Provider):
         self.manifest = manifest
         self._http = http
         self._quirks = msgspec.convert({**msgspec.structs.asdict(_QUIRKS), **manifest.options}, Quirks)
-        self.llm = OpenAIChat(http, self._endpoint, self._quirks)
+        self.llm = _LanguageModels(
+            OpenAIChat(http, self._endpoint, self._quirks), OpenAIResponses(http, self._endpoint, manifest.name)
+        )
         self.text_embedding = OpenAIEmbeddings(http, self._endpoint, self._quirks)
         self.speech2text = OpenAITranscriptions(http, self._endpoint)
         self.tts = OpenAISpeech(http, self._endpoint)
@@ -59,6 +65,25 @@ class OpenAI(Provider):
             headers=headers,
             secrets=secrets_of(values),
         )
+
+
+class _LanguageModels:
+    """Both dialects: the property `api` of a model's card says which one it prefers."""
+
+    def __init__(self, chat: OpenAIChat, responses: OpenAIResponses) -> None:
+        self._chat = chat
+        self._responses = responses
+
+    def stream(self, call: Call, request: ChatRequest) -> AsyncGenerator[Sequence[Piece], None]:
+        """Yield the pieces of each network read. See `LanguageModels`."""
+        return self._preferred(call.card).stream(call, request)
+
+    async def complete(self, call: Call, request: ChatRequest) -> Sequence[Piece]:
+        """Return all pieces of an answer that is not streamed. See `LanguageModels`."""
+        return await self._preferred(call.card).complete(call, request)
+
+    def _preferred(self, card: ModelCard) -> OpenAIChat | OpenAIResponses:
+        return self._responses if card.properties.get("api") == "responses" else self._chat
 
 
 def build(manifest: Manifest, http: Http) -> Provider:

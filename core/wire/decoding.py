@@ -1,8 +1,8 @@
 """What all dialects share in decoding: pieces as they gather, and the loop from bytes through events to pieces."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Container, Sequence
+from typing import Any, Protocol, TypeVar
 from uuid import uuid4
 
 import msgspec
@@ -14,6 +14,8 @@ TRUNCATED = "The provider's answer ended before it was complete."
 UNREADABLE = "The provider sent an event that cannot be read."
 EMPTY = "The provider's answer holds no completion."
 NOT_JSON = "The provider's answer is not the JSON of a completion."
+
+T = TypeVar("T")
 
 _UNDECODABLE = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
 
@@ -159,6 +161,27 @@ def read_whole(body: bytes, read: Callable[[bytes], Pieces]) -> Sequence[Piece]:
         return read(body).take()
     except _UNDECODABLE:
         raise UpstreamProtocol(NOT_JSON) from None
+
+
+class _Typed(msgspec.Struct):
+    type: Any = None
+
+
+_decode_typed = msgspec.json.Decoder(_Typed).decode
+
+
+def decode_known(event: bytes, decode: Callable[[bytes], T], types: Container[object]) -> T | None:
+    """Return an event; None for one of a type that is not among `types` and whose fields are of other kinds.
+
+    Raises:
+        msgspec.MsgspecError: it cannot be read.
+    """
+    try:
+        return decode(event)
+    except msgspec.ValidationError:
+        if _decode_typed(event).type in types:
+            raise
+        return None
 
 
 def made_up_id() -> str:

@@ -66,6 +66,7 @@ _CODES: tuple[tuple[type[ModelyardError], frozenset[str]], ...] = (
                 "moderation_blocked",
                 "data_inspection_failed",
                 "prohibited_content",
+                "invalid_prompt",
             }
         ),
     ),

@@ -25,10 +25,10 @@ class Adapter:
 
     provider: str
     base_path: str = ""
-    values: Mapping[str, Value] = field(default_factory=dict)
+    values: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        return self.provider
+        return "-".join([self.provider, *self.values.values()])
 
     def build(self, http: Http) -> Provider:
         """Return the provider that ships."""
@@ -41,8 +41,9 @@ class Adapter:
     def call_at(self, base_url: str, model: str = "m", key: str = KEY) -> Call:
         """Return a call of a custom model somewhere else."""
         manifest = _MANIFESTS[self.provider]
-        values = {"base_url": base_url, "api_key": Secret(key), **self.values}
-        return Call(model=model, card=custom_card(manifest, model, ModelType.LLM, {}), values=values)
+        card = custom_card(manifest, model, ModelType.LLM, self.values)
+        values: dict[str, Value] = {"base_url": base_url, "api_key": Secret(key), **self.values}
+        return Call(model=model, card=card, values=values)
 
 
 NOBODY: Http = None  # type: ignore[assignment]
@@ -50,6 +51,7 @@ _MANIFESTS = {name: one.manifest for name, one in discover(NOBODY, echo=False).p
 
 ADAPTERS = (
     Adapter(provider="openai", base_path="/v1"),
+    Adapter(provider="openai", base_path="/v1", values={"api": "responses"}),
     Adapter(provider="openai_compatible", base_path="/v1"),
     Adapter(provider="anthropic"),
     Adapter(provider="gemini"),

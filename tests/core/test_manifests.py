@@ -241,7 +241,7 @@ def test_reasoning_models_of_openai_take_no_temperature() -> None:
     assert len(cards) > 12
     assert len(reasoning) > 8
     for card in reasoning:
-        assert set(rules(card.parameter_rules)) == {"max_tokens", "reasoning_effort"}
+        assert set(rules(card.parameter_rules)) == {"max_tokens", "reasoning_effort", "reasoning_summary"}
     for card in cards:
         assert ("temperature" in rules(card.parameter_rules)) is (card not in reasoning)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from core.wire.conversing import Decoding
-from core.wire.dialects import anthropic, gemini
+from core.wire.dialects import anthropic, gemini, openai_responses
 from core.wire.dialects.openai_chat.answer import StreamDecoder
 from tests.wire.recordings import Recording, load
 
@@ -20,6 +20,12 @@ class Spoken:
     values: Mapping[str, str] = field(default_factory=dict)
 
 
+_RESPONSES = Spoken(
+    provider="openai",
+    ending="/v1",
+    values={"api": "responses"},
+    decoder=lambda: openai_responses.answer.stream_decoder("openai"),
+)
 _CHAT = Spoken(provider="openai_compatible", ending="/v1", decoder=StreamDecoder)
 
 SPOKEN: Mapping[str, Spoken] = {
@@ -27,13 +33,14 @@ SPOKEN: Mapping[str, Spoken] = {
     "openai-compatible": _CHAT,
     "azure-openai": _CHAT,
     "anthropic-messages": Spoken(provider="anthropic", decoder=lambda: anthropic.answer.stream_decoder("anthropic")),
+    "openai-responses": _RESPONSES,
     "gemini": Spoken(provider="gemini", decoder=lambda: gemini.answer.stream_decoder("gemini")),
 }
 
 
 def spoken(recording: Recording) -> Spoken:
     """Return what speaks a recording's dialect."""
-    return SPOKEN[recording.name.partition("/")[0]]
+    return _RESPONSES if recording.kind == "responses" else SPOKEN[recording.name.partition("/")[0]]
 
 
 def recordings(folder: str) -> list[Recording]:

@@ -68,7 +68,7 @@ class Outcome:
     error: ErrorCode | None = None
 
 
-def load(folder: Path, dialects: Iterable[str], kinds: Iterable[str] = ("chat",)) -> list[Recording]:
+def load(folder: Path, dialects: Iterable[str], kinds: Iterable[str] = ("chat", "responses")) -> list[Recording]:
     """Return the recordings of these dialects and kinds, in the order of their names."""
     found = []
     for dialect in dialects:

@@ -8,9 +8,10 @@ import pytest
 
 from core.catalog import discover
 from core.errors import ModelyardError
+from core.manifest_files import custom_card
 from core.model_types import ModelType
 from core.model_types.llm import ChatRequest, Message, Piece, Role, Text
-from core.provider import Call, ModelCard
+from core.provider import Call
 from core.secret import Secret
 from core.wire.egress import Egress
 from core.wire.http import Http
@@ -76,9 +77,10 @@ async def _ask(http: Http, recording: Recording, replay: Replay) -> Outcome:
     speaks = spoken(recording)
     provider = discover(http, echo=False).providers[speaks.provider]
     assert provider.llm is not None
-    card = ModelCard(name="m", label="m", type=ModelType.LLM)
     base_url = replay.base_url(recording) + speaks.ending
-    call = Call(model="m", card=card, values={"api_key": Secret("sk-test"), "base_url": base_url, **speaks.values})
+    values = {"base_url": base_url, **speaks.values}
+    card = custom_card(provider.manifest, "m", ModelType.LLM, values)
+    call = Call(model="m", card=card, values={**values, "api_key": Secret("sk-test")})
     pieces: list[Piece] = []
     try:
         if recording.streaming:

@@ -17,7 +17,7 @@ from core.model_types.llm import (
     ToolCallPiece,
     UsagePiece,
 )
-from core.wire.decoding import EMPTY, Pieces, Reader, StreamDecoder, made_up_id, read_whole
+from core.wire.decoding import EMPTY, Pieces, Reader, StreamDecoder, decode_known, made_up_id, read_whole
 from core.wire.failures import failure_in_stream
 from core.wire.sse import EventDecoder
 
@@ -29,6 +29,9 @@ _REASONS: Mapping[str, FinishReason] = {
     "tool_use": FinishReason.TOOL_CALLS,
     "refusal": FinishReason.CONTENT_FILTER,
 }
+_TYPES = frozenset(
+    {"message_start", "content_block_start", "content_block_delta", "content_block_stop", "message_delta"}
+)
 
 
 # ---- the wire's types: only what is read; all else is skipped undecoded
@@ -168,7 +171,9 @@ class _Reader(Reader):
 
     def read(self, event: bytes) -> None:
         """Read one event; types that are not known are left out."""
-        said = _decode_event(event)
+        said = decode_known(event, _decode_event, _TYPES)
+        if said is None:
+            return
         match said.type:
             case "content_block_delta":
                 if said.delta is not None and (block := self._blocks.get(said.index)) is not None:
