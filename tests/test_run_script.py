@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = ("api", "worker", "migrate", "demo", "test", "check", "schema")
+COMMANDS = ("api", "worker", "migrate", "account", "demo", "test", "check", "schema")
 # Makes an environment's Python that answers as a real one, and notes what it was asked.
 FAKE_PYTHON = f"""#!/bin/sh
 echo "$@" >>"$NOTES"

@@ -24,6 +24,7 @@ _BACKOFF_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 _HEALTHY_SECONDS = 60.0
 _READY_SECONDS = 60.0
 _LOOPBACK = "127.0.0.0/8:*,[::1/128]:*,localhost:*"
+_KEY_FILE = "encryption.key"
 
 
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -76,7 +77,7 @@ def data_folder(path: Path) -> Iterator[Path]:
 
 def encryption_key(folder: Path) -> str:
     """Return the key-encryption key of the folder, made on the first start and readable by its owner alone."""
-    path = folder / "encryption.key"
+    path = folder / _KEY_FILE
     if not path.exists():
         fresh = path.with_suffix(".new")
         fresh.unlink(missing_ok=True)
@@ -86,6 +87,14 @@ def encryption_key(folder: Path) -> str:
             os.fsync(file.fileno())
         fresh.rename(path)
     return path.read_text().strip()
+
+
+def with_folder_key(environ: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the environment with the key of the data folder, where the folder has one and none is set."""
+    key = Path(environ.get("MODELYARD_DATA") or ".modelyard") / _KEY_FILE
+    if environ.get("MODELYARD_ENCRYPTION_KEYS") or not key.is_file():
+        return environ
+    return {**environ, "MODELYARD_ENCRYPTION_KEYS": key.read_text("utf-8").strip()}
 
 
 def embedded_defaults(environ: Mapping[str, str], folder: Path) -> dict[str, str]:

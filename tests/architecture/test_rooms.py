@@ -22,6 +22,7 @@ MAY_CONNECT = {
     "web/demo.py": "is a client of the API, as any visitor's program",
 }
 MAY_READ_ENVIRONMENT = {
+    "storage/account.py": "starts a process",
     "storage/bootstrap.py": "starts a process",
     "storage/embedded/__main__.py": "starts a process",
     "storage/migrate.py": "starts a process",
