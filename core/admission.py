@@ -8,7 +8,7 @@ from core.app import App
 from core.configuration import Configuration
 from core.entities import Invocation
 from core.errors import ServerUnavailable
-from core.ids import uuid7
+from core.ids import id_of
 from core.plan import Step
 
 
@@ -29,8 +29,9 @@ async def admit(
     app: App, viewer: Viewer, workspace_id: UUID, first: Step, *, end_user: str | None, tags: Mapping[str, str]
 ) -> Invocation:
     """Write down a call that begins with this attempt, and return its record."""
+    now = app.clock.now()
     invocation = Invocation(
-        id=uuid7(),
+        id=id_of(now),
         workspace_id=workspace_id,
         model=first.key,
         provider_type=first.provider_type,
@@ -39,7 +40,7 @@ async def admit(
         token_id=viewer.token_id,
         account_id=viewer.account_id,
         owner=app.process_id,
-        started_at=app.clock.now(),
+        started_at=now,
         pricing=first.card.pricing,
         end_user=end_user,
         tags=tags,

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from core.access import Role
 from core.errors import Problem
-from core.model_types import ModelKey, Usage
+from core.model_types import ModelKey, ModelType, Usage
 from core.model_types.llm import Attempt, Cost, ProviderType
 from core.provider import Pricing
 
@@ -308,3 +308,59 @@ class Invocation:
     def principal(self) -> UUID:
         """Return to whom it belongs: the account, else the service token."""
         return self.account_id or self.token_id
+
+
+class UsageInterval(StrEnum):
+    """How long the parts are into which usage is cut, in UTC."""
+
+    HOUR = "HOUR"
+    DAY = "DAY"
+    MONTH = "MONTH"
+
+
+class UsageDimension(StrEnum):
+    """What usage is told apart by."""
+
+    PROVIDER = "PROVIDER"
+    MODEL = "MODEL"
+    TYPE = "TYPE"
+    PROVIDER_TYPE = "PROVIDER_TYPE"
+    CREDENTIAL = "CREDENTIAL"
+    ACCOUNT = "ACCOUNT"
+    TOKEN = "TOKEN"
+    END_USER = "END_USER"
+    STATUS = "STATUS"
+    TAG = "TAG"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageKey:
+    """What the calls of a bucket have in common; None for what was not asked for, and for calls without it."""
+
+    provider: str | None = None
+    model_name: str | None = None
+    type: ModelType | None = None
+    provider_type: ProviderType | None = None
+    credential_id: UUID | None = None
+    credential_name: str | None = None
+    account_id: UUID | None = None
+    token_id: UUID | None = None
+    end_user: str | None = None
+    status: InvocationStatus | None = None
+    tag_value: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageBucket:
+    """What ended calls admitted from `since` until before `until` used together.
+
+    `costs` has one amount a currency; a call whose price is unknown adds to none. `usage.estimated`: some of it is.
+    """
+
+    since: datetime
+    until: datetime
+    key: UsageKey
+    calls: int
+    failures: int
+    usage: Usage
+    costs: tuple[Cost, ...]

@@ -3,6 +3,7 @@
 import random
 import time
 import uuid
+from datetime import datetime
 
 _chance = random.Random()  # seeded by the system; an id is to be unique, it guards nothing
 
@@ -14,3 +15,13 @@ def uuid7(at_ms: int | None = None) -> uuid.UUID:
     value = value & ~(0xF << 76) | 0x7 << 76
     value = value & ~(0x3 << 62) | 0x2 << 62
     return uuid.UUID(int=value)
+
+
+def first_id(moment: datetime) -> uuid.UUID:
+    """Return what no id made in this millisecond or later is below, and every id made before is."""
+    return uuid.UUID(int=max(0, int(moment.timestamp() * 1000)) << 80)
+
+
+def id_of(moment: datetime) -> uuid.UUID:
+    """Return a new id that carries this moment."""
+    return uuid7(int(moment.timestamp() * 1000))

@@ -24,6 +24,9 @@ from core.entities import (
     ModelRow,
     ModelSetting,
     Sealed,
+    UsageBucket,
+    UsageDimension,
+    UsageInterval,
     Workspace,
 )
 from core.errors import Problem
@@ -87,6 +90,22 @@ class InvocationQuery:
     tags: Mapping[str, str] | None = None
     since: datetime | None = None
     until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageQuery:
+    """Which usage is asked for: of ended calls admitted from `since` until before `until`, at most `limit` buckets.
+
+    `tag` is the name of the tag that the dimension TAG is of. `calls` restricts as in a list of calls, but by no time.
+    """
+
+    since: datetime
+    until: datetime
+    interval: UsageInterval | None
+    by: tuple[UsageDimension, ...]
+    tag: str
+    calls: InvocationQuery
+    limit: int
 
 
 class Identity(Protocol):
@@ -328,6 +347,14 @@ class Invocations(Protocol):
         ...
 
 
+class UsageSums(Protocol):
+    """What calls used, added up."""
+
+    async def buckets(self, workspace_id: UUID, query: UsageQuery) -> Sequence[UsageBucket]:
+        """Return the buckets that hold a call, by time, then by key."""
+        ...
+
+
 class Audit(Protocol):
     """The log of changes."""
 
@@ -381,6 +408,7 @@ class Transaction(Protocol):
     providers: ProviderRows
     models: Models
     invocations: Invocations
+    usage: UsageSums
     audit: Audit
     outbox: Outbox
     news: News

@@ -39,6 +39,7 @@ class Settings:
     database_pool: int
     allowed_origins: tuple[str, ...]
     retention_days: int
+    usage_retention_days: int
     operators_create_workspaces: bool
     log_level: str
 
@@ -81,6 +82,7 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
         database_pool=reader.take("DATABASE_POOL", _count, 5),
         allowed_origins=reader.take("ALLOWED_ORIGINS", _words, ()),
         retention_days=reader.take("RETENTION_DAYS", _count, 90),
+        usage_retention_days=reader.take("USAGE_RETENTION_DAYS", _count, 730),
         operators_create_workspaces=reader.take("OPERATORS_CREATE_WORKSPACES", _switch, False),
         log_level=reader.take("LOG_LEVEL", _level, "INFO"),
     )

@@ -24,9 +24,9 @@ def resolved(resolver: Callable[..., Any]) -> Any:
     return strawberry.field(resolver=resolver, description=text_of(resolver))
 
 
-def argument(description: str) -> Any:
+def argument(description: str, *, name: str | None = None) -> Any:
     """Return what describes an argument inside `Annotated`."""
-    return strawberry.argument(description=description)
+    return strawberry.argument(description=description, name=name)
 
 
 def streamed(source: Callable[..., Any]) -> Any:

@@ -8,7 +8,7 @@ import strawberry
 
 from core import entities
 from core.access import workspace_of
-from core.entities import CredentialStatus
+from core.entities import CredentialStatus, UsageDimension, UsageInterval
 from core.errors import InvalidInput
 from core.keys import rotate_workspace_key
 from core.models import ModelQuery, ModelStatus
@@ -41,6 +41,7 @@ from graph.providers import Provider, provider_page
 from graph.route import Route, find_route
 from graph.tokens import ApiToken, token_page
 from graph.types import Node, argument, attribute, input_type, object_type, resolved
+from graph.usage import UsageBucket, usage_buckets
 from graph.values import ModelFeature, ModelKeyInput, ModelReferenceInput, ModelType
 
 MAX_FALLBACKS = 8
@@ -311,6 +312,38 @@ class Workspace(Node):
         """Its calls, newest first: all with USAGE_READ, without it your own."""
         page = page_of(first, after, last, before)
         return await invocation_page(info.context, self.workspace.id, page, filter)
+
+    @resolved
+    async def usage(
+        self,
+        info: Info,
+        from_: Annotated[datetime, argument("Of calls admitted at this time or later.", name="from")],
+        to: Annotated[datetime, argument("Of calls admitted before this time.")],
+        interval: Annotated[
+            UsageInterval | None, argument("Cut into parts of this length, in UTC; left out, one part.")
+        ] = None,
+        group_by: Annotated[
+            list[UsageDimension] | None, argument("What is told apart; left out, everything is added up.")
+        ] = None,
+        tag_name: Annotated[str | None, argument("The tag that TAG in `groupBy` tells apart by.")] = None,
+        filter: Annotated[InvocationFilter | None, argument("Only of calls that match.")] = None,
+        first: Annotated[int | None, argument("How many buckets at most, 1 to 10000.")] = 1000,
+    ) -> list[UsageBucket] | None:
+        """What its calls used and cost, by time, then by what is told apart; calls that still run are not in it yet.
+
+        Where the records of calls are not kept any more, an hour counts in full though `from` or `to` is within it.
+        """
+        return await usage_buckets(
+            info.context,
+            self.workspace.id,
+            since=from_,
+            until=to,
+            interval=interval,
+            group_by=group_by or (),
+            tag_name=tag_name,
+            given=filter,
+            first=1000 if first is None else first,
+        )
 
 
 @strawberry.type(name="Query")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import (
+    BigInteger,
     Column,
     ColumnElement,
     Dialect,
@@ -308,6 +309,7 @@ def _away() -> ServerUnavailable:
 class Upsert:
     """An insert that replaces `columns` of the row with the same `key`, or leaves that row where there are none.
 
+    To `added` it adds what the row has.
     `where` names the partial unique index that is meant.
     """
 
@@ -317,13 +319,15 @@ class Upsert:
         *,
         key: Sequence[str],
         columns: Sequence[str] = (),
+        added: Sequence[str] = (),
         where: ColumnElement[bool] | None = None,
     ) -> None:
         self._statements: dict[str, Insert] = {}
         for name, insert in (("sqlite", sqlite.insert), ("postgresql", postgresql.insert)):
             statement: Any = insert(table)
-            if columns:
+            if columns or added:
                 values = {column: statement.excluded[column] for column in columns}
+                values |= {column: table.c[column] + statement.excluded[column] for column in added}
                 statement = statement.on_conflict_do_update(index_elements=key, index_where=where, set_=values)
             else:
                 statement = statement.on_conflict_do_nothing(index_elements=key, index_where=where)
@@ -340,6 +344,39 @@ def has_tag(engine: str, tags: Column[Any], name: str, value: str) -> ColumnElem
         return sql_cast(tags, postgresql.JSONB).op("->>")(name) == value
     pairs = func.json_each(tags).table_valued("key", "value")
     return select(literal(1)).select_from(pairs).where(pairs.c.key == name, pairs.c.value == value).exists()
+
+
+def tag_value(engine: str, tags: Column[Any], name: str) -> ColumnElement[str | None]:
+    """Return what a JSON object holds under a name, NULL for nothing."""
+    if engine == "postgresql":
+        return sql_cast(tags, postgresql.JSONB).op("->>")(name)
+    pairs = func.json_each(tags).table_valued("key", "value")
+    return select(pairs.c.value).select_from(pairs).where(pairs.c.key == name).scalar_subquery()
+
+
+_BEGINNINGS = {"hour": "%Y-%m-%d %H:00:00", "day": "%Y-%m-%d 00:00:00", "month": "%Y-%m-01 00:00:00"}
+
+
+def truncated(engine: str, moment: Column[Any], unit: str) -> ColumnElement[Any]:
+    """Return the beginning of the `hour`, `day` or `month` in UTC that a moment is in."""
+    if engine == "postgresql":
+        return func.date_trunc(unit, moment, "UTC", type_=moment.type)
+    return func.strftime(_BEGINNINGS[unit] + ".000000", moment, type_=moment.type)
+
+
+def whole(engine: str, decimal: ColumnElement[str]) -> ColumnElement[int]:
+    """Return the whole part of a positive decimal that is text without an exponent."""
+    text_of = func.split_part(decimal, ".", 1) if engine == "postgresql" else decimal
+    return sql_cast(text_of, BigInteger)
+
+
+def fraction(engine: str, decimal: ColumnElement[str], place: int, count: int) -> ColumnElement[int]:
+    """Return `count` decimals, from the one at `place` on, of a positive decimal that is text without an exponent."""
+    if engine == "postgresql":
+        decimals = func.split_part(decimal, ".", 2)
+    else:
+        decimals = func.substr(decimal, func.instr(decimal.op("||")("."), ".") + 1)
+    return sql_cast(func.substr(decimals.op("||")("0" * (place + count)), place, count), BigInteger)
 
 
 async def lock_bootstrap(connection: AsyncConnection) -> None:

@@ -1,7 +1,7 @@
 """Records of calls and their attempts, as rows."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -22,15 +22,17 @@ from sqlalchemy import (
     Uuid,
     bindparam,
     delete,
+    false,
     insert,
     select,
     text,
     update,
 )
+from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
 from core.entities import Invocation, InvocationStatus
 from core.errors import Problem
-from core.ids import uuid7
+from core.ids import first_id, uuid7
 from core.model_types import ModelKey, ModelType, Usage
 from core.model_types.llm import Attempt, Cost, ProviderType
 from core.ports import InvocationQuery, PageRequest, Slice
@@ -74,6 +76,7 @@ invocations = Table(
     Column("started_at", UtcDateTime, nullable=False),
     Column("ended_at", UtcDateTime),
     Column("time_to_first_token", Float(53)),
+    Column("rolled_up", Boolean, nullable=False, server_default=false()),
     *times(),
     Index(None, "workspace_id", "id"),
     Index(
@@ -81,6 +84,12 @@ invocations = Table(
         "owner",
         sqlite_where=text("status = 'RUNNING'"),
         postgresql_where=text("status = 'RUNNING'"),
+    ),
+    Index(
+        "ix_invocations_not_rolled_up",
+        "workspace_id",
+        sqlite_where=text("NOT rolled_up"),
+        postgresql_where=text("NOT rolled_up"),
     ),
 )
 
@@ -103,6 +112,11 @@ attempts = Table(
 )
 
 _RUNNING = InvocationStatus.RUNNING.value
+
+# As the index has it, or SQLite does not use that.
+ROLLED_UP, NOT_ROLLED_UP = text("rolled_up"), text("NOT rolled_up")
+ENDED = text(f"status <> '{_RUNNING}'")
+
 _USAGE = (
     "input_tokens",
     "output_tokens",
@@ -153,12 +167,11 @@ _ATTEMPTS = (
 
 
 async def prune(connection: Connection, before: datetime, *, limit: int) -> int:
-    """Delete ended invocations that began before a time; return how many, at most `limit`.
+    """Delete invocations that began before a time, ended and counted as usage; return how many, at most `limit`.
 
     The time is read off the id, which needs no index of its own.
     """
-    first = UUID(int=max(0, int(before.timestamp() * 1000)) << 80)
-    old = select(invocations.c.id).where(invocations.c.id < first, invocations.c.status != _RUNNING).limit(limit)
+    old = select(invocations.c.id).where(invocations.c.id < first_id(before), ENDED, ROLLED_UP).limit(limit)
     return await connection.run(delete(invocations).where(invocations.c.id.in_(old)))
 
 
@@ -241,7 +254,11 @@ class SqlInvocations:
 
     async def page(self, workspace_id: UUID, page: PageRequest, query: InvocationQuery) -> Slice[Invocation]:
         """Return invocations, newest first."""
-        conditions = [within(invocations, workspace_id), *_conditions(self._connection.engine, query)]
+        conditions = [
+            within(invocations, workspace_id),
+            *matching(self._connection.engine, invocations.c, query),
+            *admitted(query.since, query.until),
+        ]
         rows, has_next, has_previous, total = await paging.fetch(
             self._connection, invocations, conditions, page, newest_first=True
         )
@@ -256,8 +273,10 @@ class SqlInvocations:
         return [_invocation(row, tuple(tries[row.id])) for row in rows]
 
 
-def _conditions(engine: str, query: InvocationQuery) -> list[ColumnElement[bool]]:
-    columns = invocations.c
+def matching(
+    engine: str, columns: ReadOnlyColumnCollection[str, Column[Any]], query: InvocationQuery
+) -> list[ColumnElement[bool]]:
+    """Return what a query asks of calls but for their time, of any table that has these columns."""
     equal = {
         columns.provider: query.provider,
         columns.model_name: query.model_name,
@@ -274,11 +293,18 @@ def _conditions(engine: str, query: InvocationQuery) -> list[ColumnElement[bool]
         found.append((columns.account_id == query.principal) | own)
     if query.status is not None:
         found.append(columns.status.in_(query.status))
-    if query.since is not None:
-        found.append(columns.started_at >= query.since)
-    if query.until is not None:
-        found.append(columns.started_at < query.until)
     found += [has_tag(engine, columns.tags, name, value) for name, value in (query.tags or {}).items()]
+    return found
+
+
+def admitted(since: datetime | None, until: datetime | None) -> list[ColumnElement[bool]]:
+    """Return that a call was admitted in a time; ids, which carry theirs in milliseconds, bound it by an index."""
+    columns = invocations.c
+    found: list[ColumnElement[bool]] = []
+    if since is not None:
+        found += [columns.started_at >= since, columns.id >= first_id(since)]
+    if until is not None:
+        found += [columns.started_at < until, columns.id < first_id(until + timedelta(milliseconds=1))]
     return found
 
 

@@ -12,6 +12,7 @@ from storage import (
     processes,
     providers,
     tokens,
+    usage,
     workspaces,
 )
 from storage.base import metadata
@@ -28,6 +29,7 @@ MODULES = (
     processes,
     providers,
     tokens,
+    usage,
     workspaces,
 )
 """Every module that declares a table."""

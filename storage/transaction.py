@@ -23,6 +23,7 @@ from core.ports import (
     Outbox,
     ProviderRows,
     Tokens,
+    UsageSums,
     Workspaces,
 )
 from storage import snapshot
@@ -40,6 +41,7 @@ from storage.models import SqlModels
 from storage.outbox import SqlOutbox
 from storage.providers import SqlProviders
 from storage.tokens import SqlTokens
+from storage.usage import SqlUsage
 from storage.workspaces import SqlWorkspaces
 
 T = TypeVar("T")
@@ -67,6 +69,7 @@ class SqlTransaction:
         self.providers: ProviderRows = SqlProviders(connection)
         self.models: Models = SqlModels(connection)
         self.invocations: Invocations = SqlInvocations(connection)
+        self.usage: UsageSums = SqlUsage(connection)
         self.audit: Audit = SqlAudit(connection)
         self.outbox: Outbox = SqlOutbox(connection)
         self.news: News = connection.news

@@ -26,6 +26,7 @@ from workers.prune import prune
 from workers.relay_outbox import relay_outbox
 from workers.revalidate_credentials import revalidate_credentials
 from workers.rewrap_keys import rewrap_keys
+from workers.roll_up_usage import roll_up_usage
 from workers.rotate_workspace_key import rotate_workspace_key
 from workers.sweep_invocations import sweep_invocations
 from workers.validate_credential import validate_credential
@@ -76,6 +77,7 @@ class WorkerSettings:
     cron_jobs = (
         _tick(relay_outbox, second=_EVERY_5_S),
         _tick(sweep_invocations, second=_EVERY_10_S),
+        _tick(roll_up_usage, second=_EVERY_10_S),
         _tick(revalidate_credentials, minute=47, second=0),
         _tick(prune, minute=17, second=0),
         _tick(rewrap_keys, at_start=True, minute=41, second=0),

@@ -1,9 +1,9 @@
-"""Deletes what is past its time: invocations (by setting), invitations, finished jobs, dead processes."""
+"""Deletes what is past its time: invocations and usage (by settings), invitations, finished jobs, dead processes."""
 
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
-from storage import invitations, invocations, outbox, processes
+from storage import invitations, invocations, outbox, processes, usage
 from storage.connection import Connection
 from storage.resources import Resources
 
@@ -17,7 +17,9 @@ async def prune(resources: Resources) -> int:
     """Delete in small transactions, so that others can write in between; return how many rows."""
     now = resources.app.clock.now()
     past = now - timedelta(days=resources.app.settings.retention_days)
+    long_past = now - timedelta(days=resources.app.settings.usage_retention_days)
     pruned = await _in_groups(resources, lambda found: invocations.prune(found, past, limit=_GROUP))
+    pruned += await _in_groups(resources, lambda found: usage.prune(found, long_past, limit=_GROUP))
     pruned += await _in_groups(resources, lambda found: outbox.prune_finished(found, now - KEEP_JOBS, limit=_GROUP))
     async with resources.storage.connect() as connection:
         pruned += await invitations.prune(connection, now - KEEP_INVITATIONS)

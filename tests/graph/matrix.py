@@ -117,6 +117,9 @@ FIELDS: Mapping[str, str] = {
     "Server.database": "SERVER_READ",
     "Server.redis": "SERVER_READ",
     "Server.workers": "SERVER_READ",
+    "UsageBucket.costs": "USAGE_READ",
+    "UsageBucket.key": "USAGE_READ",
+    "UsageBucket.usage": "USAGE_READ",
     "Workspace.apiTokens": "TOKEN_MANAGE",
     "Workspace.auditLog": "AUDIT_READ",
     "Workspace.credentials": "CREDENTIAL_READ",
@@ -129,6 +132,7 @@ FIELDS: Mapping[str, str] = {
     "Workspace.provider": "MODEL_READ",
     "Workspace.providers": "MODEL_READ",
     "Workspace.route": "MODEL_INVOKE",
+    "Workspace.usage": "USAGE_READ",
 }
 """What it takes to read each field that gives objects, besides what it takes to be given the object that it is on."""
 
@@ -137,6 +141,7 @@ ARGUMENTS: Mapping[str, str] = {
     "Workspace.model": '(key: {provider: "echo", name: "echo", type: LLM})',
     "Workspace.provider": '(name: "echo")',
     "Workspace.route": '(model: {provider: "echo", name: "echo"})',
+    "Workspace.usage": '(from: "2020-01-01T00:00:00Z", to: "2100-01-01T00:00:00Z")',
 }
 """The arguments of fields that need some."""
 
@@ -156,6 +161,11 @@ WAYS: Mapping[str, tuple[str, str]] = {
         " candidates { %s } } } }",
     ),
     "Server": ("", "server { %s }"),
+    "UsageBucket": (
+        "USAGE_READ",
+        'node(id: $workspace) { ... on Workspace { usage(from: "2020-01-01T00:00:00Z", to: "2100-01-01T00:00:00Z")'
+        " { %s } } }",
+    ),
 }
 """How an object without an id is reached, and what that takes ('': a token)."""
 

@@ -8,7 +8,7 @@ from uuid import UUID
 from core.access import Role
 from core.app import App
 from core.entities import Account, ApiToken, Credential, CredentialStatus, Invocation, Member, Workspace
-from core.ids import uuid7
+from core.ids import id_of, uuid7
 from core.model_types import ModelKey, ModelType
 from core.model_types.llm import ProviderType
 from core.provider import Values
@@ -122,9 +122,9 @@ async def credential(
 
 
 def invocation(app: App, of: Tenant, **changed: Any) -> Invocation:
-    """Return a running invocation of a tenant's owner."""
+    """Return a running invocation of a tenant's owner, whose id carries its time."""
     made = Invocation(
-        id=uuid7(),
+        id=id_of(changed.get("started_at") or app.clock.now()),
         workspace_id=of.id,
         model=KEY,
         provider_type=ProviderType.CUSTOM,

@@ -30,6 +30,7 @@ from workers.main import WorkerSettings, make_worker
 from workers.perform import perform
 from workers.prune import prune
 from workers.relay_outbox import relay_outbox
+from workers.roll_up_usage import roll_up_usage
 from workers.sweep_invocations import sweep_invocations
 
 
@@ -63,7 +64,7 @@ async def _work(resources: Resources) -> None:
 def test_every_job_has_a_function_of_its_name() -> None:
     assert {function.name for function in WorkerSettings.functions} == {job.name for job in JOBS}
     assert {tick.name for tick in WorkerSettings.cron_jobs} == {
-        "relay_outbox", "sweep_invocations", "prune", "revalidate_credentials", "rewrap_keys",
+        "relay_outbox", "roll_up_usage", "sweep_invocations", "prune", "revalidate_credentials", "rewrap_keys",
     }  # fmt: skip
 
 
@@ -241,6 +242,7 @@ async def test_prune_deletes_what_is_past_its_time_and_nothing_that_runs(
             a_while_ago.values(updated_at=clock.now() - 8 * (clock.now() - clock.now().replace(day=1)))
         )
 
+    assert await roll_up_usage(resources) == 6
     assert await prune(resources) >= 6
 
     async with app.storage.read() as tx:
