@@ -27,6 +27,10 @@ END_WAIT_S = 1.0
 LINGER_S = 3.0
 """How long a written end is kept, in case Redis comes back without it: it may lose a second, or two under load."""
 
+UNWRITTEN_BYTES = 64 * 1024 * 1024
+TRACK_BYTES = 4 * 1024
+"""How much of what has ended waits for Redis, and what a stream takes besides its text."""
+
 KEPT_S = 600.0
 """How long after their end events can be read."""
 
@@ -108,13 +112,18 @@ class Recorder:
 
     async def renew(self) -> None:
         """Say that this process lives; where Redis has been started anew, see what it still knows."""
-        server = await self._log.renew(self._process_id)
+        self._forget()
+        try:
+            server = await self._log.renew(self._process_id)
+        except ServerUnavailable as error:
+            self._note_away(is_away=True, why=str(error))
+            return
         if self._server not in {None, server}:
             log.info("Redis was started anew: what it has of %d streams is compared", len(self._tracks))
             for track in self._tracks.values():
                 self._wait(track)
         self._server = server
-        self._forget()
+        self._note_away(is_away=False)
 
     async def run(self) -> None:
         """Write until cancelled."""
@@ -202,12 +211,17 @@ class Recorder:
             self.on_taken(invocation_id)
 
     def _forget(self) -> None:
-        """Let go of streams whose end is safe, and of those that nobody could write for as long as events are kept."""
-        now = self._clock.monotonic()
-        for invocation_id, track in list(self._tracks.items()):
-            if track.end is None or not track.stream.ended:
+        """Let go of streams whose end is safe, and of others that ended long ago or take too much, oldest first."""
+        now, gone, size = self._clock.monotonic(), set(), 0
+        for track in reversed(self._tracks.values()):
+            if not track.stream.ended:
                 continue
             if track.ended_at is None:
                 track.ended_at = now
-            if not track.is_waiting and now - track.ended_at > (LINGER_S if track.is_written else KEPT_S):
-                del self._tracks[invocation_id]
+            size += 0 if track.is_written else track.stream.journal.size + TRACK_BYTES
+            is_safe = track.is_written and not track.is_waiting and now - track.ended_at > LINGER_S
+            if is_safe or now - track.ended_at > KEPT_S or size > UNWRITTEN_BYTES:
+                gone.add(track.stream.invocation_id)
+        for invocation_id in gone:
+            del self._tracks[invocation_id]
+        self._waiting = [track for track in self._waiting if track.stream.invocation_id not in gone]

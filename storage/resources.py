@@ -138,10 +138,7 @@ async def _logging(
     background: Background, event_log: RedisEventLog, recorder: Recorder, tailer: Tailer, process_id: UUID
 ) -> AsyncIterator[None]:
     """Write and read the event log during the block; at its end say that this process runs nothing any more."""
-    try:
-        await recorder.renew()
-    except ServerUnavailable as error:
-        log.warning("the event log cannot be reached for now: %s", error)
+    await recorder.renew()
     background.every(_RENEW_LOG_S, recorder.renew)
     for work in (recorder.run, tailer.run, tailer.tell):
         background.start(work())
