@@ -50,6 +50,14 @@ class Installation:
     log: Path
     stack: AsyncExitStack
     environment: dict[str, str]
+    apis: list[Api] = field(default_factory=list)
+
+    async def pair(self) -> list[Api]:
+        """Return two processes that run, started where there are fewer."""
+        self.apis = [api for api in self.apis if api.process.poll() is None]
+        started = await asyncio.gather(*(self.start() for _ in range(2 - len(self.apis))))
+        self.apis = [*self.apis, *started][:2]
+        return list(self.apis)
 
     async def start(self, **more: str) -> Api:
         """Start an API process; `more` gives further variables without their prefix."""

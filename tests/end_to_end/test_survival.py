@@ -16,7 +16,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as open_socket
 
-from core.settings import Settings
+from tests.conftest import settings_for
 from tests.end_to_end.apis import Api, Installation, installation
 from tests.fake_provider import FakeProvider
 from tests.product import chat, check_sequence, completion, model, text_of
@@ -40,14 +40,15 @@ def _client() -> ModuleType:
 modelyard = _client()
 
 
-@pytest.fixture
-async def installed(product_settings: Settings) -> AsyncIterator[Installation]:
-    async with installation(product_settings, GRACE_SECONDS="20", DRAIN_SECONDS="10") as started:
+@pytest.fixture(scope="module")
+async def installed(
+    sqlite_template: Path, redis_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Installation]:
+    folder = tmp_path_factory.mktemp("survival")
+    (folder / "modelyard.db").write_bytes(sqlite_template.read_bytes())
+    settings = settings_for(f"sqlite+aiosqlite:///{folder / 'modelyard.db'}", redis_url, folder)
+    async with installation(settings, GRACE_SECONDS="20", DRAIN_SECONDS="10") as started:
         yield started
-
-
-async def two_of(installed: Installation) -> tuple[Api, Api]:
-    return await asyncio.gather(installed.start(), installed.start())
 
 
 class Cutter:
@@ -99,7 +100,7 @@ def check_whole(events: list[Any], text: str) -> None:
     assert events[-1]["message"]["text"] == text
 
 
-def told(provider: FakeProvider, name: str, delay_s: float = 0.02) -> str:
+def told(provider: FakeProvider, name: str, delay_s: float) -> str:
     """Let a model of this name say a text that shows every loss and repeat, and return it."""
     text = "".join(f"{number:03} ☂ " for number in range(PIECES))
     provider.answers(model=name, text=text, pieces=PIECES, delay_s=delay_s)
@@ -109,11 +110,11 @@ def told(provider: FakeProvider, name: str, delay_s: float = 0.02) -> str:
 async def test_clients_that_are_cut_again_and_again_get_every_byte_once(
     installed: Installation, provider: FakeProvider
 ) -> None:
-    apis = list(await two_of(installed))
-    text = told(provider, "long")
-    await apis[0].add_model("long", provider.url)
+    apis = await installed.pair()
+    text = told(provider, "cut", 0.02)
+    await apis[0].add_model("cut", provider.url)
 
-    found = await asyncio.gather(*(read(apis, number, 3, model=model("long")) for number in range(CLIENTS)))
+    found = await asyncio.gather(*(read(apis, number, 3, model=model("cut")) for number in range(CLIENTS)))
 
     for events in found:
         check_whole(events, text)
@@ -123,9 +124,9 @@ async def test_clients_that_are_cut_again_and_again_get_every_byte_once(
 async def test_the_same_while_valkey_is_killed_and_started_again(
     installed: Installation, provider: FakeProvider
 ) -> None:
-    apis = list(await two_of(installed))
-    text = told(provider, "long", 0.05)
-    await apis[0].add_model("long", provider.url)
+    apis = await installed.pair()
+    text = told(provider, "away", 0.05)
+    await apis[0].add_model("away", provider.url)
 
     async def trouble() -> None:
         await asyncio.sleep(1.0)
@@ -133,7 +134,7 @@ async def test_the_same_while_valkey_is_killed_and_started_again(
         await asyncio.sleep(0.7)
         await asyncio.to_thread(installed.start_valkey)
 
-    reading = [asyncio.create_task(read(apis, number, 3, model=model("long"))) for number in range(CLIENTS)]
+    reading = [asyncio.create_task(read(apis, number, 3, model=model("away"))) for number in range(CLIENTS)]
     await trouble()
 
     for events in await asyncio.gather(*reading):
@@ -142,9 +143,9 @@ async def test_the_same_while_valkey_is_killed_and_started_again(
 
 
 async def test_a_rolling_restart_loses_no_event(installed: Installation, provider: FakeProvider) -> None:
-    apis = list(await two_of(installed))
-    text = told(provider, "long", 0.08)
-    await apis[0].add_model("long", provider.url)
+    apis = await installed.pair()
+    text = told(provider, "rolled", 0.08)
+    await apis[0].add_model("rolled", provider.url)
     urls = [api.url for api in apis]
 
     async def restart() -> None:
@@ -154,7 +155,7 @@ async def test_a_rolling_restart_loses_no_event(installed: Installation, provide
         assert stopped in STOPPED
         assert await apis[1].stop() in STOPPED
 
-    reading = [asyncio.create_task(read(apis, number, 0, urls, model=model("long"))) for number in range(CLIENTS)]
+    reading = [asyncio.create_task(read(apis, number, 0, urls, model=model("rolled"))) for number in range(CLIENTS)]
     await restart()
 
     for events in await asyncio.gather(*reading):
@@ -165,12 +166,12 @@ async def test_a_rolling_restart_loses_no_event(installed: Installation, provide
 async def test_readers_are_sent_elsewhere_with_a_proper_end_before_the_socket_closes(
     installed: Installation, provider: FakeProvider
 ) -> None:
-    one, two = await two_of(installed)
-    text = told(provider, "long", 0.05)
-    await one.add_model("long", provider.url)
+    one, two = await installed.pair()
+    text = told(provider, "sent", 0.05)
+    await one.add_model("sent", provider.url)
 
     async with one.socket() as ws:
-        source = completion(ws, chat(model=model("long")))
+        source = completion(ws, chat(model=model("sent")))
         before = [await anext(source) for _ in range(5)]
         stopping = asyncio.create_task(one.stop())
         before += [event async for event in source]  # ends by `complete`, or the socket's end would raise
@@ -186,34 +187,32 @@ async def test_readers_are_sent_elsewhere_with_a_proper_end_before_the_socket_cl
     assert await stopping in STOPPED
 
 
-async def test_what_does_not_end_in_time_fails_for_everybody(
-    product_settings: Settings, provider: FakeProvider
-) -> None:
-    async with installation(product_settings, DRAIN_SECONDS="0.5", GRACE_SECONDS="0") as installed:
-        one, two = await two_of(installed)
-        await one.add_model("endless", provider.url)
-        async with one.socket() as ws:
-            source = completion(ws, chat(model=model("endless")))
-            first = await anext(source)
-            stopping = asyncio.create_task(one.stop())
-            interrupted = [event async for event in source][-1]
+async def test_what_does_not_end_in_time_fails_for_everybody(installed: Installation, provider: FakeProvider) -> None:
+    two, _ = await installed.pair()
+    one = await installed.start(DRAIN_SECONDS="0.5", GRACE_SECONDS="0")
+    await two.add_model("late:endless", provider.url)
+    async with one.socket() as ws:
+        source = completion(ws, chat(model=model("late:endless")))
+        first = await anext(source)
+        stopping = asyncio.create_task(one.stop())
+        interrupted = [event async for event in source][-1]
 
-        after = await two.rejoin(first["invocationId"], interrupted["resumeAfter"])
+    after = await two.rejoin(first["invocationId"], interrupted["resumeAfter"])
 
-        assert interrupted["reason"] == "SHUTDOWN"
-        assert after[-1]["__typename"] == "CompletionFailed"
-        assert (after[-1]["error"]["code"], after[-1]["error"]["retryable"]) == ("SERVER_UNAVAILABLE", True)
-        assert await stopping in STOPPED
+    assert interrupted["reason"] == "SHUTDOWN"
+    assert after[-1]["__typename"] == "CompletionFailed"
+    assert (after[-1]["error"]["code"], after[-1]["error"]["retryable"]) == ("SERVER_UNAVAILABLE", True)
+    assert await stopping in STOPPED
 
 
 async def test_readers_of_a_killed_process_are_told_so_once_they_come_back(
     installed: Installation, provider: FakeProvider
 ) -> None:
-    one, two = await two_of(installed)
-    await one.add_model("endless", provider.url)
+    one, two = await installed.pair()
+    await one.add_model("killed:endless", provider.url)
     before = []
     async with one.socket() as ws:
-        async for event in completion(ws, chat(model=model("endless"))):
+        async for event in completion(ws, chat(model=model("killed:endless"))):
             before.append(event)
             if len(before) == 30:
                 break
