@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib.util
+import json
 import random
 import signal
 import sys
@@ -19,7 +20,7 @@ from websockets.asyncio.client import connect as open_socket
 from tests.conftest import settings_for
 from tests.end_to_end.apis import Api, Installation, installation
 from tests.fake_provider import FakeProvider
-from tests.product import chat, check_sequence, completion, model, text_of
+from tests.product import COMPLETE, chat, check_sequence, completion, model, text_of
 
 CLIENT = Path(__file__).resolve().parents[2] / "docs" / "clients" / "python" / "modelyard.py"
 CLIENTS = 24
@@ -191,15 +192,25 @@ async def test_what_does_not_end_in_time_fails_for_everybody(installed: Installa
     two, _ = await installed.pair()
     one = await installed.start(DRAIN_SECONDS="0.5", GRACE_SECONDS="0")
     await two.add_model("late:endless", provider.url)
+    await two.add_model("late:silent", provider.url)
     async with one.socket() as ws:
         source = completion(ws, chat(model=model("late:endless")))
         first = await anext(source)
+        unanswered = {"query": COMPLETE, "variables": {"input": chat(model=model("late:silent"))}}
+        await ws.send(json.dumps({"id": "2", "type": "subscribe", "payload": unanswered}))
+        while not any(call.model == "late:silent" for call in provider.calls):
+            await asyncio.sleep(0.01)
         stopping = asyncio.create_task(one.stop())
         interrupted = [event async for event in source][-1]
+        (refused,) = [event async for event in completion(ws, chat(model=model("late:endless")), operation="3")]
+        ended = json.loads(await ws.recv())
 
     after = await two.rejoin(first["invocationId"], interrupted["resumeAfter"])
 
     assert interrupted["reason"] == "SHUTDOWN"
+    assert (refused["invocationId"], refused["error"]["code"]) == (None, "SERVER_UNAVAILABLE")
+    assert ended["id"] == "2"
+    assert ended["payload"]["data"]["complete"]["errors"][0]["code"] == "SERVER_UNAVAILABLE"
     assert after[-1]["__typename"] == "CompletionFailed"
     assert (after[-1]["error"]["code"], after[-1]["error"]["retryable"]) == ("SERVER_UNAVAILABLE", True)
     assert await stopping in STOPPED
