@@ -9,8 +9,10 @@ _PER_REQUEST = 32
 _PER_MESSAGE = 8
 _PER_PART = 2
 _PER_TOOL = 16
+_WITH_TOOLS = 1024  # before tools, providers put a prompt of their own: Anthropic's has up to 530 tokens
 _PER_MEDIA = {MediaKind.IMAGE: 4096, MediaKind.AUDIO: 8192, MediaKind.VIDEO: 65_536, MediaKind.DOCUMENT: 65_536}
 _BYTES_PER_TOKEN = 4
+_SLICE = 65_536
 
 
 def input_upper_bound(request: ChatRequest) -> int:
@@ -21,15 +23,26 @@ def input_upper_bound(request: ChatRequest) -> int:
     """
     parts = sum(len(message.content) + len(message.tool_calls) for message in request.messages)
     tools = len(request.tools) + sum(len(message.tool_calls) for message in request.messages)
-    overhead = _PER_REQUEST + len(request.messages) * _PER_MESSAGE + parts * _PER_PART + tools * _PER_TOOL
+    overhead = _PER_REQUEST + (_WITH_TOOLS if request.tools else 0)
+    overhead += len(request.messages) * _PER_MESSAGE + parts * _PER_PART + tools * _PER_TOOL
     return _text_bytes(request) + overhead + _media(request)
+
+
+def estimated_input(request: ChatRequest) -> int:
+    """Return about how many tokens the input has, never more than the bound: four bytes count as one."""
+    overhead = len(request.messages) * _PER_MESSAGE // 2 + _media(request) // 4
+    return -(-_text_bytes(request) // _BYTES_PER_TOKEN) + overhead
+
+
+def has_media(request: ChatRequest) -> bool:
+    """Tell whether the input holds something other than text."""
+    return _media(request) > 0
 
 
 def estimate_usage(request: ChatRequest, produced: str) -> Usage:
     """Return the usage of a call whose provider reported none, marked `estimated`: four bytes count as a token."""
-    overhead = len(request.messages) * _PER_MESSAGE // 2 + _media(request) // 4
     return Usage(
-        input_tokens=-(-_text_bytes(request) // _BYTES_PER_TOKEN) + overhead,
+        input_tokens=estimated_input(request),
         output_tokens=-(-len(produced.encode("utf-8", "surrogatepass")) // _BYTES_PER_TOKEN),
         estimated=True,
     )
@@ -51,7 +64,11 @@ def _message_bytes(message: Message) -> int:
 
 
 def _bytes(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+    """Return the length in UTF-8, counted in slices, between which other threads get their turn."""
+    if text.isascii():
+        return len(text)
+    starts = range(0, len(text), _SLICE)
+    return sum(len(text[start : start + _SLICE].encode("utf-8", "surrogatepass")) for start in starts)
 
 
 def _media(request: ChatRequest) -> int:

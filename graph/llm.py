@@ -15,7 +15,8 @@ import strawberry
 from core.access import Permission, workspace_of
 from core.completion import complete, rejoin, stream_completion
 from core.continuation import check_continuation
-from core.errors import InvalidInput, ModelyardError, Problem
+from core.count_tokens import count_tokens
+from core.errors import InvalidInput, ModelyardError, Problem, Unauthenticated
 from core.model_types import llm
 from core.model_types.llm import FinishReason, MediaKind, Role, ToolChoiceMode
 from core.plan import CompletionRequest
@@ -27,7 +28,7 @@ from graph.invocations import tags_of
 from graph.links import InvocationLink
 from graph.mutations import ERRORS, INPUT, mutation
 from graph.problems import UserError
-from graph.scalars import JSON
+from graph.scalars import JSON, BigInt
 from graph.types import argument, attribute, described, input_type, object_type, one_of_input, resolved, streamed
 from graph.values import ModelReferenceInput, TagInput, unnamed
 
@@ -380,6 +381,38 @@ class CompletePayload:
     async def invocation(self, info: Info) -> InvocationLink | None:
         """The record of the call; null where it was refused before it was admitted."""
         return await links.invocation(info.context, self.invocation_id) if self.invocation_id is not None else None
+
+
+@object_type
+class TokenCount:
+    """How many tokens a completion's input has, counted here."""
+
+    input_tokens: BigInt | None = attribute("About how many; null when it failed.", default=None)
+    upper_bound: BigInt | None = attribute(
+        "How many at most, by any model's vocabulary; null where media make it unknown, and when it failed.",
+        default=None,
+    )
+    errors: list[UserError] = attribute(ERRORS)
+
+
+@strawberry.type(name="Query")
+class CompletionQuery:
+    """What can be asked of a completion before it is made."""
+
+    @resolved
+    async def count_tokens(self, info: Info, input: Annotated[CompletionInput, INPUT]) -> TokenCount:
+        """Estimates the tokens of a completion's input, for the model that would serve it; takes no hold, calls nobody.
+
+        Needs MODEL_INVOKE.
+        """
+        context = info.context
+        try:
+            count = await count_tokens(context.app, context.who, input.request())
+        except Unauthenticated:
+            raise
+        except ModelyardError as error:
+            return TokenCount(errors=[UserError.of(error)])
+        return TokenCount(input_tokens=count.input_tokens, upper_bound=count.upper_bound, errors=[])
 
 
 @strawberry.type(name="Mutation")

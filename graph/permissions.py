@@ -124,6 +124,7 @@ OPEN = frozenset(
         "RerankHit",
         "RouteCandidate",
         "Server",
+        "TokenCount",
         "ToolCall",
         "Usage",
         "UsageBucket",

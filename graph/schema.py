@@ -13,7 +13,7 @@ from graph.credentials import CredentialMutations, CredentialSubscriptions
 from graph.defaults import DefaultMutations
 from graph.direct import shorten
 from graph.invocations import InvocationMutations
-from graph.llm import CompletionMutations, CompletionSubscriptions
+from graph.llm import CompletionMutations, CompletionQuery, CompletionSubscriptions
 from graph.members import MemberMutations
 from graph.models import ModelMutations
 from graph.moderation import ModerationMutations
@@ -35,7 +35,7 @@ SNAPSHOT = Path(__file__).parent.parent / "schema.graphql"
 
 
 @object_type
-class Query(ViewerQuery, WorkspaceQuery, NodeQuery, ServerQuery):
+class Query(ViewerQuery, WorkspaceQuery, NodeQuery, CompletionQuery, ServerQuery):
     """What can be read. Every field needs a token."""
 
 

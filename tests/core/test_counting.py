@@ -21,6 +21,12 @@ def test_more_text_never_lowers_a_count(first: str, more: str) -> None:
     assert estimate_usage(make.chat(first), more).output_tokens >= 1
 
 
+def test_long_texts_count_to_the_byte() -> None:
+    text = "é漢🙂\ud800a" * 100_000
+
+    assert input_upper_bound(make.chat(text)) - input_upper_bound(make.chat("")) == 13 * 100_000
+
+
 def test_everything_that_is_sent_counts() -> None:
     schema = {"type": "object", "description": "d" * 500}
     plain = input_upper_bound(make.chat())

@@ -470,6 +470,10 @@ _ANYBODY = _all("", *EVERYBODY, "operator", "stranger")
 QUERIES: Mapping[str, Operation] = {
     "node": Operation(given=lambda place: {"id": place["Workspace"]}, needs=None, answers=_ANYBODY),
     "nodes": Operation(given=lambda place: {"ids": [place["Workspace"]]}, needs=None, answers=_ANYBODY),
+    "countTokens": Operation(
+        given=lambda place: {"input": {"workspaceId": place["Workspace"], "model": ECHO, "messages": HELLO}},
+        needs="MODEL_INVOKE",
+    ),
     "server": Operation(given=lambda place: {}, needs=None, answers=_ANYBODY),
     "viewer": Operation(given=lambda place: {}, needs=None, answers=_ANYBODY),
     "workspace": Operation(given=lambda place: {"id": place["Workspace"]}, needs=None, answers=_ANYBODY),

@@ -184,3 +184,69 @@ async def test_nobody_else_cancels_a_completion(world: World, principal: str) ->
     error = await world.refused(principal, CANCEL, id=made[0]["invocationId"])
 
     assert error == {"code": "NOT_FOUND", "path": ["id"]}
+
+
+COUNT = """query ($input: CompletionInput!) { countTokens(input: $input) {
+  inputTokens upperBound errors { code path } } }"""
+
+
+async def test_tokens_are_counted_without_a_call(world: World) -> None:
+    text = "é" * 200_000
+
+    small = (await world.data("member", COUNT, input=asked("one two three")))["countTokens"]
+    large = (await world.data("member", COUNT, input=asked(text)))["countTokens"]
+    calls = await world.data("owner", "{ workspace { invocations { totalCount } } }")
+
+    assert small["errors"] == large["errors"] == []
+    assert 3 <= small["inputTokens"] <= small["upperBound"]
+    assert small["upperBound"] >= len("one two three")
+    assert 100_000 <= large["inputTokens"] <= large["upperBound"]
+    assert large["upperBound"] >= 400_000
+    assert calls == {"workspace": {"invocations": {"totalCount": 0}}}
+
+
+async def test_media_are_estimated_and_bounded_by_nothing(world: World) -> None:
+    made = await world.change(
+        "owner",
+        "mutation ($input: AddModelInput!) { addModel(input: $input) { model { id } errors { message } } }",
+        model={"provider": "openai_compatible", "name": "sees", "type": "LLM"},
+        credential={
+            "new": {
+                "values": [
+                    {"field": "base_url", "value": "http://127.0.0.1:9/v1"},
+                    {"field": "supports_vision", "value": "true"},
+                ]
+            }
+        },
+        verify=False,
+    )
+    assert made["model"]
+    content = [{"text": "what is it?"}, {"image": {"url": "https://example.com/a.png"}}]
+
+    counted = await world.data(
+        "member",
+        COUNT,
+        input={
+            "model": {"provider": "openai_compatible", "name": "sees"},
+            "messages": [{"role": "USER", "content": content}],
+        },
+    )
+
+    assert counted["countTokens"]["errors"] == []
+    assert counted["countTokens"]["upperBound"] is None
+    assert counted["countTokens"]["inputTokens"] > 500
+
+
+@pytest.mark.parametrize(
+    ("given", "code"),
+    [
+        ({"model": {"provider": "echo", "name": "gone"}}, "MODEL_NOT_FOUND"),
+        ({"parameters": {"temperature": "hot"}}, "INVALID_INPUT"),
+        ({"messages": []}, "INVALID_INPUT"),
+    ],
+)
+async def test_what_a_call_would_be_refused_for_is_not_counted(world: World, given: dict[str, Any], code: str) -> None:
+    counted = (await world.data("member", COUNT, input=asked(**given)))["countTokens"]
+
+    assert (counted["inputTokens"], counted["upperBound"]) == (None, None)
+    assert [error["code"] for error in counted["errors"]] == [code]

@@ -1,0 +1,36 @@
+"""The use case of counting the tokens of a completion before it is made: nobody is called, nothing is held."""
+
+import asyncio
+from dataclasses import dataclass
+
+from core.access import Viewer
+from core.admission import configuration_for
+from core.app import App
+from core.counting import estimated_input, has_media, input_upper_bound
+from core.model_types.llm import ChatRequest
+from core.plan import CompletionRequest, plan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenCount:
+    """How many tokens of input a request has by our estimate, and at most; `upper_bound` None: nothing bounds it."""
+
+    input_tokens: int
+    upper_bound: int | None
+
+
+async def count_tokens(app: App, viewer: Viewer, request: CompletionRequest) -> TokenCount:
+    """Return the count for the model that the request would go to first. Counting is done in a thread.
+
+    Raises:
+        ModelyardError: the request would be refused before anybody is called.
+    """
+    configuration = await configuration_for(app, viewer, request.workspace_id)
+    (first, *_) = plan(app.catalog, viewer, configuration, request)
+    return await asyncio.to_thread(_count, first.chat)
+
+
+def _count(chat: ChatRequest) -> TokenCount:
+    return TokenCount(
+        input_tokens=estimated_input(chat), upper_bound=None if has_media(chat) else input_upper_bound(chat)
+    )
