@@ -299,13 +299,19 @@ def matching(
 
 def admitted(since: datetime | None, until: datetime | None) -> list[ColumnElement[bool]]:
     """Return that a call was admitted in a time; ids, which carry theirs in milliseconds, bound it by an index."""
-    columns = invocations.c
-    found: list[ColumnElement[bool]] = []
+    found = started(since, until)
     if since is not None:
-        found += [columns.started_at >= since, columns.id >= first_id(since)]
+        found.append(invocations.c.id >= first_id(since))
     if until is not None:
-        found += [columns.started_at < until, columns.id < first_id(until + timedelta(milliseconds=1))]
+        found.append(invocations.c.id < first_id(until + timedelta(milliseconds=1)))
     return found
+
+
+def started(since: datetime | None, until: datetime | None) -> list[ColumnElement[bool]]:
+    """Return that a call was admitted in a time, for calls that another index finds."""
+    column = invocations.c.started_at
+    from_then = [column >= since] if since is not None else []
+    return [*from_then, column < until] if until is not None else from_then
 
 
 def _invocation(row: Row[Any], tries: tuple[Attempt, ...]) -> Invocation:

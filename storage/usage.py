@@ -48,7 +48,7 @@ from core.usage import hour_of
 from storage.base import Json, UtcDateTime, id_column, metadata, times, within
 from storage.connection import Connection
 from storage.engine import Upsert, fraction, tag_value, truncated, whole
-from storage.invocations import ENDED, NOT_ROLLED_UP, ROLLED_UP, admitted, invocations, matching
+from storage.invocations import ENDED, NOT_ROLLED_UP, ROLLED_UP, admitted, invocations, matching, started
 
 _SHARED = (
     "provider",
@@ -229,12 +229,11 @@ def _grouped(engine: str, workspace_id: UUID, query: UsageQuery) -> Select[Any]:
 def _calls(engine: str, workspace_id: UUID, query: UsageQuery) -> Subquery:
     """Return the rows that are to be added up: whole hours from the sums, the rest from the records."""
     begins, ends = _whole_hours(query)
-    asked = admitted(query.since, query.until)
     sums = (usage_rollups.c.hour >= begins, usage_rollups.c.hour < ends)
     records = _part(engine, workspace_id, query, invocations)
     return union_all(
         _part(engine, workspace_id, query, usage_rollups).where(*sums),
-        records.where(NOT_ROLLED_UP, ENDED, *asked),
+        records.where(NOT_ROLLED_UP, ENDED, *started(query.since, query.until)),
         *(records.where(ROLLED_UP, *admitted(since, until)) for since, until in _edges(query) if since < until),
     ).subquery("calls")
 

@@ -3,7 +3,7 @@
 from storage import usage
 from storage.resources import Resources
 
-_GROUP = 500
+_GROUP = 200
 
 
 async def roll_up_usage(resources: Resources) -> int:
