@@ -113,9 +113,9 @@ attempts = Table(
 
 _RUNNING = InvocationStatus.RUNNING.value
 
-# As the index has it, or SQLite does not use that.
+# As the indexes have it, or SQLite does not use them.
+STILL_RUNS, ENDED = text(f"status = '{_RUNNING}'"), text(f"status <> '{_RUNNING}'")
 ROLLED_UP, NOT_ROLLED_UP = text("rolled_up"), text("NOT rolled_up")
-ENDED = text(f"status <> '{_RUNNING}'")
 
 _USAGE = (
     "input_tokens",

@@ -14,7 +14,7 @@ from core.errors import ErrorCode, Problem
 from core.ports import WorkerHealth
 from storage.base import Json, UtcDateTime, id_column, metadata, times
 from storage.connection import Connection
-from storage.invocations import invocations
+from storage.invocations import STILL_RUNS, invocations
 
 API, WORKER = "api", "worker"
 LEASE = timedelta(seconds=15)
@@ -106,13 +106,8 @@ async def fail_left_behind(connection: Connection, *, limit: int) -> int:
     now = connection.now()
     alive = select(processes.c.id).where(processes.c.lease_until > now - DEAD_AFTER)
     columns = invocations.c
-    running = columns.status == InvocationStatus.RUNNING.value
-    orphans = (
-        select(columns.id)
-        .where(running, columns.owner.not_in(alive), columns.started_at < now - LEASE - DEAD_AFTER)
-        .order_by(columns.id)
-        .limit(limit)
-    )
+    left_behind = (STILL_RUNS, columns.owner.not_in(alive), columns.started_at < now - LEASE - DEAD_AFTER)
+    orphans = select(columns.id).where(*left_behind).limit(limit)
     ids = [row.id for row in await connection.rows(orphans)]
     if not ids:
         return 0
@@ -122,7 +117,7 @@ async def fail_left_behind(connection: Connection, *, limit: int) -> int:
         "ended_at": now,
         "updated_at": now,
     }
-    statement = update(invocations).where(columns.id.in_(bindparam("ids", expanding=True)), running).values(**end)
+    statement = update(invocations).where(columns.id.in_(bindparam("ids", expanding=True)), STILL_RUNS).values(**end)
     return await connection.run(statement, {"ids": ids})
 
 

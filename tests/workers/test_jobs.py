@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 from redis.asyncio import Redis
-from sqlalchemy import func, select, update
+from sqlalchemy import event, func, select, update
 
 from core.access import Role
 from core.app import App
@@ -213,6 +213,26 @@ async def test_prune_deletes_invitations_a_month_after_their_end(
 async def _is_kept(app: App, secret: Secret) -> bool:
     async with app.storage.read() as tx:
         return await tx.invitations.by_hash(hash_secret(secret.reveal())) is not None
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_what_is_looked_for_all_the_time_is_found_by_an_index(resources: Resources) -> None:
+    asked: list[tuple[str, Any]] = []
+    event.listen(
+        resources.storage.engines.writer.sync_engine,
+        "before_cursor_execute",
+        lambda connection, cursor, statement, parameters, *_: asked.append((statement, parameters)),
+    )
+
+    await sweep_invocations(resources)
+    await roll_up_usage(resources)
+
+    looked = [one for one in asked if one[0].startswith("SELECT") and "FROM invocations" in one[0]]
+    assert len(looked) == 2
+    async with resources.storage.single() as connection:
+        for statement, parameters in looked:
+            plan = (await connection.raw.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)).all()
+            assert any("invocations USING INDEX ix_invocations" in step[-1] for step in plan), plan
 
 
 async def test_prune_deletes_what_is_past_its_time_and_nothing_that_runs(
