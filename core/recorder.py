@@ -17,6 +17,9 @@ log = logging.getLogger(__name__)
 GATHER_S = 0.035
 """How long events are gathered before they are written."""
 
+GATHER_END_S = 0.003
+"""How long ends are gathered, for which a reader waits."""
+
 GROUP = 128
 """How many completions are written in one round trip."""
 
@@ -133,6 +136,7 @@ class Recorder:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(GATHER_S):
                         await self._urgent.wait()
+            await asyncio.sleep(GATHER_END_S if self._urgent.is_set() else 0)
             self._urgent.clear()
             try:
                 for _ in range(0, len(self._waiting), GROUP):

@@ -135,7 +135,7 @@ async def _read(client: Client) -> list[float]:
 
 
 def _grown(process: psutil.Process, before: int) -> float:
-    return (process.memory_info().rss - before) / 2**20
+    return float(process.memory_info().rss - before) / 2**20
 
 
 def _share(values: list[float], share: float) -> float:
