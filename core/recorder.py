@@ -14,7 +14,7 @@ from core.stream import End, EventStream
 
 log = logging.getLogger(__name__)
 
-GATHER_S = 0.035
+GATHER_S = 0.03
 """How long events are gathered before they are written."""
 
 GATHER_END_S = 0.003

@@ -47,10 +47,10 @@ class Owned:
     stream: Followed
     task: asyncio.Task[None]
     grace_seconds: float
+    is_kept: Callable[[], bool]
     reason: ModelyardError | None = None
     timer: asyncio.TimerHandle | None = None
     settling: bool = False
-    is_kept: Callable[[], bool] = bool
     elsewhere: dict[UUID, float] = field(default_factory=dict)
 
     def cancel(self, reason: ModelyardError) -> None:
