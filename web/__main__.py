@@ -43,7 +43,7 @@ class Server(uvicorn.Server):
         for connection in list(self.server_state.connections):
             if isinstance(connection, HttpToolsProtocol):
                 connection.shutdown()  # after the answer that is under way; a WebSocket would be cut off
-        await endpoint.drain()
+        endpoint.drain()
         await self._wait(running, self._drain_seconds)
         running.close()
         await self._wait(running, ENDING_SECONDS)

@@ -82,10 +82,11 @@ class SocketEndpoint:
         """Tell whether connections are closed as soon as nothing runs on them."""
         return self._is_draining
 
-    async def drain(self) -> None:
+    def drain(self) -> None:
         """Close connections as soon as nothing runs on them; those without an operation now."""
         self._is_draining = True
-        await asyncio.gather(*(connection.close_if_idle() for connection in list(self._connections)))
+        for connection in list(self._connections):
+            connection.close_soon_if_idle()
 
     async def finished(self, seconds: float) -> None:
         """Wait until all operations have come to their end, for so long."""
@@ -141,10 +142,11 @@ class _Connection:
         """Return what runs on it."""
         return list(self._working)
 
-    async def close_if_idle(self) -> None:
-        """Send the client elsewhere if nothing of theirs runs here."""
+    def close_soon_if_idle(self) -> None:
+        """Send the client elsewhere if nothing of theirs runs here; nobody waits for one who does not read."""
         if not self._working:
-            await self.send({"type": "websocket.close", "code": 1012, "reason": "This server is restarting"})
+            closing = {"type": "websocket.close", "code": 1012, "reason": "This server is restarting"}
+            self._keep(asyncio.ensure_future(self.send(closing)))
 
     def _is_late(self) -> None:
         if not self._is_initialised:
@@ -237,7 +239,7 @@ class _Connection:
         if self._operations.get(operation_id) is task:
             del self._operations[operation_id]
         if self._endpoint.is_draining:
-            self._keep(asyncio.ensure_future(self.close_if_idle()))
+            self.close_soon_if_idle()
 
     async def _operate(self, operation_id: str, request: Request) -> None:
         try:
