@@ -39,7 +39,7 @@ class Reader:
         self.stream = stream
         self.token_id = token_id
         self.position = after + 1
-        self.is_live = False
+        self.is_live = self.position >= stream.next_sequence
         self.waiter: asyncio.Future[None] | None = None
         self.interrupted: InterruptReason | None = None
 
