@@ -1,6 +1,7 @@
 """The beginning of a call of any type: admitted and written down before anybody is called."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
 from uuid import UUID
 
 from core.access import Permission, Viewer, require, workspace_of
@@ -10,6 +11,9 @@ from core.entities import Invocation
 from core.errors import ServerUnavailable
 from core.ids import id_of
 from core.plan import Step
+from core.pool import Tries
+
+S = TypeVar("S", bound=Step)
 
 
 async def configuration_for(app: App, viewer: Viewer, workspace_id: UUID | None) -> Configuration:
@@ -26,9 +30,16 @@ async def configuration_for(app: App, viewer: Viewer, workspace_id: UUID | None)
 
 
 async def admit(
-    app: App, viewer: Viewer, workspace_id: UUID, first: Step, *, end_user: str | None, tags: Mapping[str, str]
-) -> Invocation:
-    """Write down a call that begins with this attempt, and return its record."""
+    app: App, viewer: Viewer, workspace_id: UUID, steps: Sequence[S], *, end_user: str | None, tags: Mapping[str, str]
+) -> tuple[Invocation, Tries[S]]:
+    """Choose the first attempt and write the call down; return its record and its attempts.
+
+    Raises:
+        PoolExhausted: every member of the pool rests.
+    """
+    tries = Tries(app, workspace_id, steps)
+    await tries.begin()
+    first = tries.current
     now = app.clock.now()
     invocation = Invocation(
         id=id_of(now),
@@ -45,5 +56,9 @@ async def admit(
         end_user=end_user,
         tags=tags,
     )
-    await app.invocations.admit(invocation)
-    return invocation
+    try:
+        await app.invocations.admit(invocation)
+    except BaseException:
+        tries.ended(served=False)
+        raise
+    return invocation, tries

@@ -4,7 +4,18 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from core.catalog import Catalog
-from core.ports import Changes, Clock, Configurations, EventLog, Health, Identity, InvocationLog, Storage, Vault
+from core.ports import (
+    Changes,
+    Clock,
+    Configurations,
+    EventLog,
+    Health,
+    Identity,
+    InvocationLog,
+    PoolState,
+    Storage,
+    Vault,
+)
 from core.recorder import Recorder
 from core.running import Running
 from core.settings import Settings
@@ -29,6 +40,7 @@ class App:
     configurations: Configurations
     vault: Vault
     invocations: InvocationLog
+    pools: PoolState
     changes: Changes
     health: Health
     running: Running

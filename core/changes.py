@@ -66,7 +66,7 @@ def from_message(message: bytes) -> Change | None:
 
 
 def differences(before: Configuration, after: Configuration) -> Iterator[Change]:
-    """Yield what has changed between two configurations of a workspace: its credentials, then the providers they touch.
+    """Yield what has changed between two configurations of a workspace: its credentials, its pools, then its providers.
 
     A credential changes with its row and when it becomes, or is no longer, the active one.
     """
@@ -83,6 +83,7 @@ def differences(before: Configuration, after: Configuration) -> Iterator[Change]
             key=str(credential_id),
             kind=ChangeKind.CREATED if old is None else ChangeKind.DELETED if new is None else ChangeKind.UPDATED,
         )
+    yield from _pools(before, after, was_active ^ is_active)
     touched = {provider for old, new in _parts(before, after) for provider in _differing(old, new)}
     for provider in sorted(touched):
         yield Change(workspace_id=workspace_id, noun=Noun.PROVIDER, key=provider)
@@ -92,6 +93,32 @@ def _active(configuration: Configuration) -> set[UUID]:
     of_providers = (row.active_credential_id for row in configuration.providers.values())
     of_models = (row.active_credential_id for row in configuration.models.values())
     return {active for active in (*of_providers, *of_models) if active is not None}
+
+
+def _pools(before: Configuration, after: Configuration, moved: set[UUID]) -> Iterator[Change]:
+    """Yield the pools that differ, or of which a member stands otherwise."""
+    old, new = ({pool.id: pool for pool in one.pools.values()} for one in (before, after))
+    for pool_id in dict.fromkeys((*old, *new)):
+        pool = new.get(pool_id) or old[pool_id]
+        members = [member.credential_id for member in pool.members if member.credential_id is not None]
+        if (
+            old.get(pool_id) == new.get(pool_id)
+            and all(before.credentials.get(one) == after.credentials.get(one) for one in members)
+            and not any(
+                after.credentials[one].provider == pool.key.provider for one in moved if one in after.credentials
+            )
+        ):
+            continue
+        yield Change(
+            workspace_id=after.workspace_id,
+            noun=Noun.POOL,
+            key=str(pool_id),
+            kind=ChangeKind.CREATED
+            if pool_id not in old
+            else ChangeKind.DELETED
+            if pool_id not in new
+            else ChangeKind.UPDATED,
+        )
 
 
 def _parts(before: Configuration, after: Configuration) -> Iterator[tuple[dict[Any, Any], dict[Any, Any]]]:

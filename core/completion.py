@@ -108,11 +108,11 @@ async def start(app: App, viewer: Viewer, request: CompletionRequest, *, streami
     configuration = await configuration_for(app, viewer, request.workspace_id)
     steps = plan(app.catalog, viewer, configuration, request)
     workspace_id = configuration.workspace_id
-    invocation = await admit(app, viewer, workspace_id, steps[0], end_user=request.end_user, tags=request.tags)
+    invocation, tries = await admit(app, viewer, workspace_id, steps, end_user=request.end_user, tags=request.tags)
     stream = EventStream(invocation.id, workspace_id, invocation.principal, viewer.token_id)
     app.recorder.track(stream)
     reader = stream.join(viewer.token_id)
-    owner = CompletionOwner(app, invocation, stream, steps, streaming=streaming)
+    owner = CompletionOwner(app, invocation, stream, tries, streaming=streaming)
     owner.owned = app.running.start(stream, owner.run(), app.settings.grace_seconds)
     return reader
 

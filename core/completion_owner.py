@@ -32,6 +32,7 @@ from core.model_types.llm import (
 )
 from core.owner import Owner
 from core.plan import CompletionStep
+from core.pool import Tries
 from core.provider import Call
 from core.stream import EventStream
 
@@ -65,15 +66,15 @@ class CompletionOwner(Owner[CompletionStep]):
         app: App,
         invocation: Invocation,
         stream: EventStream,
-        steps: Sequence[CompletionStep],
+        tries: Tries[CompletionStep],
         *,
         streaming: bool,
     ) -> None:
-        super().__init__(app, invocation, steps)
+        super().__init__(app, invocation, tries)
         self._stream = stream
         self._streaming = streaming
         self._answer = Answer()
-        first = steps[0]
+        first = tries.current
         stream.append(
             (
                 CompletionStarted(

@@ -20,7 +20,7 @@ from core.ports import Transaction
 from core.provider import ConfigurationMethod, Manifest, Values
 from core.resolve import find_model
 from core.secret import Secret
-from core.validation import Checked, check_values, provider_of, public_values, validate
+from core.validation import Checked, check_values, let_try, provider_of, public_values, validate
 
 MAX_NAME = 64
 OWN_MODELS = frozenset({ConfigurationMethod.PREDEFINED_MODEL, ConfigurationMethod.FETCH_FROM_REMOTE})
@@ -147,6 +147,8 @@ async def update_credential(
         )
         after = await tx.configuration(workspace_id)
         tell_differences(tx, before, after)
+    if checked is not None and checked.status is CredentialStatus.VALID:
+        await let_try(app, workspace_id, credential_id)
     return after, after.credentials[credential_id]
 
 
@@ -210,11 +212,12 @@ async def validate_credential(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deleted:
-    """What went with a credential: `removed_model` is the custom model whose last credential it was."""
+    """What went with a credential: `removed_model` is the custom model whose last it was, `pools` those it stood in."""
 
     configuration: Configuration
     credential: Credential
     removed_model: ModelKey | None
+    pools: tuple[ModelKey, ...]
 
 
 async def delete_credential(app: App, viewer: Viewer, workspace_id: UUID, credential_id: UUID) -> Deleted:
@@ -242,7 +245,12 @@ async def delete_credential(app: App, viewer: Viewer, workspace_id: UUID, creden
         )
         after = await tx.configuration(workspace_id)
         tell_differences(tx, before, after)
-    return Deleted(configuration=after, credential=credential, removed_model=removed)
+    stood_in = tuple(
+        key
+        for key, pool in before.pools.items()
+        if any(member.credential_id == credential_id for member in pool.members)
+    )
+    return Deleted(configuration=after, credential=credential, removed_model=removed, pools=stood_in)
 
 
 async def set_preferred_type(

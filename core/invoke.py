@@ -28,6 +28,7 @@ from core.model_types.text_embedding import EmbeddingRequest, Embeddings
 from core.model_types.tts import SpeechChunk, SpeechEvent, SpeechFailed, SpeechFinished, SpeechRequest, SpeechStarted
 from core.owner import Owner
 from core.plan import ModelReference, Step, question, steps_of, unserved
+from core.pool import Tries
 from core.provider import Call, EmbeddingModels, ModelCard, Provider
 from core.stream import Reader
 
@@ -118,12 +119,12 @@ async def speak(app: App, viewer: Viewer, asked: Asked, request: SpeechRequest) 
         plan = await _plan(app, viewer, asked, ModelType.TTS)
         adapter = plan.adapter(plan.provider.tts)
         request = check_speech(request, plan.card)
-        invocation = await _admit(app, viewer, asked, plan, request.end_user)
+        invocation, tries = await _admit(app, viewer, asked, plan, request.end_user)
     except ModelyardError as refusal:
         yield SpeechFailed(invocation_id=None, sequence=0, error=Problem.of(refusal))
         return
     line = _Line(invocation)
-    owner = _SpeechOwner(app, invocation, plan.steps, line, adapter.speak, request)
+    owner = _SpeechOwner(app, invocation, tries, line, adapter.speak, request)
     owned = owner.owned = app.running.start(line, owner.run(), 0)
     try:
         async with aclosing(line.events()) as events:
@@ -170,18 +171,20 @@ async def _plan(app: App, viewer: Viewer, asked: Asked, model_type: ModelType) -
     return _Plan(configuration=configuration, steps=steps_of(app.catalog, configuration, wanted))
 
 
-async def _admit(app: App, viewer: Viewer, asked: Asked, plan: _Plan, end_user: str | None) -> Invocation:
+async def _admit(
+    app: App, viewer: Viewer, asked: Asked, plan: _Plan, end_user: str | None
+) -> tuple[Invocation, Tries[Step]]:
     workspace_id = plan.configuration.workspace_id
-    return await admit(app, viewer, workspace_id, plan.steps[0], end_user=end_user, tags=asked.tags)
+    return await admit(app, viewer, workspace_id, plan.steps, end_user=end_user, tags=asked.tags)
 
 
 async def _call(
     app: App, viewer: Viewer, asked: Asked, plan: _Plan, work: "_Work[T]", end_user: str | None
 ) -> Outcome[T]:
     """Admit the call and wait for its end; whoever leaves before leaves it running for the grace time."""
-    invocation = await _admit(app, viewer, asked, plan, end_user)
+    invocation, tries = await _admit(app, viewer, asked, plan, end_user)
     wait: _Wait[T] = _Wait(invocation)
-    owner = _WholeOwner(app, invocation, plan.steps, wait, work)
+    owner = _WholeOwner(app, invocation, tries, wait, work)
     owner.owned = app.running.start(wait, owner.run(), app.settings.grace_seconds)
     try:
         return await wait.finished()
@@ -294,8 +297,8 @@ class _Embedding:
 class _WholeOwner(Owner[Step], Generic[T]):
     """Runs one call whose result comes whole."""
 
-    def __init__(self, app: App, invocation: Invocation, steps: Sequence[Step], wait: _Wait[T], work: _Work[T]) -> None:
-        super().__init__(app, invocation, steps)
+    def __init__(self, app: App, invocation: Invocation, tries: Tries[Step], wait: _Wait[T], work: _Work[T]) -> None:
+        super().__init__(app, invocation, tries)
         self._wait = wait
         self._work = work
         self._result: T | None = None
@@ -369,12 +372,12 @@ class _SpeechOwner(Owner[Step]):
         self,
         app: App,
         invocation: Invocation,
-        steps: Sequence[Step],
+        tries: Tries[Step],
         line: _Line,
         speak: Callable[[Call, SpeechRequest], AsyncGenerator[bytes, None]],
         request: SpeechRequest,
     ) -> None:
-        super().__init__(app, invocation, steps)
+        super().__init__(app, invocation, tries)
         self._line = line
         self._speak = speak
         self._request = request

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Generic, TypeVar
 
@@ -14,6 +13,7 @@ from core.ids import uuid7
 from core.model_types import Usage
 from core.model_types.llm import Attempt
 from core.plan import Step
+from core.pool import Tries
 from core.pricing import cost
 from core.running import Owned
 from core.validation import validate_soon
@@ -29,15 +29,16 @@ S = TypeVar("S", bound=Step)
 class Owner(ABC, Generic[S]):
     """Runs one admitted call to its one end. A type says how one attempt is made, what was used, and how it ends."""
 
-    def __init__(self, app: App, invocation: Invocation, steps: Sequence[S]) -> None:
+    def __init__(self, app: App, invocation: Invocation, tries: Tries[S]) -> None:
         self._app = app
         self._invocation = invocation
-        self._steps = steps
+        self._tries = tries
         self._id = str(invocation.id)
         self._attempts: list[Attempt] = []
         self._began = app.clock.monotonic()
         self._first_delta: float | None = None
-        self._step = steps[0]
+        self._step = tries.current
+        self._attempt_began = self._began
         self.owned: Owned | None = None
 
     @abstractmethod
@@ -71,6 +72,7 @@ class Owner(ABC, Generic[S]):
             error_id = uuid7()
             log.exception("call %s failed inside, error id %s", self._id, error_id)
             error = Internal(f"A fault of this server; its log has it under {error_id}.")
+        self._tries.ended(served=False)
         if self.owned is not None:
             self.owned.settling = True
         await self._finish(error)
@@ -79,34 +81,39 @@ class Owner(ABC, Generic[S]):
         """Note that something was delivered: from now on nothing is tried again."""
         if self._first_delta is None:
             self._first_delta = self._app.clock.monotonic()
+            self._tries.spoke(self._first_delta - self._attempt_began)
 
     # ---- trying
 
     async def _try_all(self) -> None:
-        for number, step in enumerate(self._steps):
-            self._step = step
+        while True:
+            step = self._step = self._tries.current
             started = self._app.clock.now().timestamp()
-            began = self._app.clock.monotonic()
+            self._attempt_began = self._app.clock.monotonic()
             try:
                 await self._try(step)
-            except (ModelyardError, asyncio.CancelledError) as failure:
-                error = failure if isinstance(failure, ModelyardError) else self._reason()
-                failed = self._attempted(step, started, began, Problem.of(error))
-                following = self._steps[number + 1] if number + 1 < len(self._steps) else None
-                if failure is not error or following is None or error.rests is None or self._first_delta is not None:
+            except asyncio.CancelledError:
+                self._attempted(step, started, Problem.of(self._reason()))
+                self._tries.ended(served=False)
+                raise
+            except ModelyardError as error:
+                failed = self._attempted(step, started, Problem.of(error))
+                await self._tries.failed(error)
+                if error.rests is None or self._first_delta is not None or not await self._tries.advance():
                     raise
-                self._reroute(failed, following)
+                self._reroute(failed, self._tries.current)
             else:
-                self._attempted(step, started, began, None)
+                self._attempted(step, started, None)
+                self._tries.ended(served=True)
                 return
 
-    def _attempted(self, step: S, started: float, began: float, error: Problem | None) -> Attempt:
+    def _attempted(self, step: S, started: float, error: Problem | None) -> Attempt:
         attempt = Attempt(
             model=step.key,
             credential_id=str(step.credential.id) if step.credential is not None else None,
             credential_name=step.credential_name,
             started_at=started,
-            duration=self._app.clock.monotonic() - began,
+            duration=self._app.clock.monotonic() - self._attempt_began,
             error=error,
         )
         self._attempts.append(attempt)

@@ -11,7 +11,7 @@ from core.access import Permission, Viewer
 from core.capabilities import check_capabilities
 from core.catalog import Catalog
 from core.configuration import Configuration
-from core.entities import Credential
+from core.entities import Credential, Pool, PoolMember
 from core.errors import InvalidInput, ModelyardError
 from core.model_types import ModelKey, ModelType
 from core.model_types.llm import ChatRequest, ProviderType
@@ -20,8 +20,6 @@ from core.provider import LanguageModels, ModelCard, Provider
 from core.resolve import Request, resolve
 
 log = logging.getLogger(__name__)
-
-MAX_ATTEMPTS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +45,10 @@ class CompletionRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One attempt to come. `model` is the name that the provider knows; `credential` None where none is needed."""
+    """One attempt that may be made. `model` is the provider's name of it; `credential` None where none is needed.
+
+    One by a `member` of a `pool` is made when the pool chooses it, the others in their order.
+    """
 
     key: ModelKey
     model: str
@@ -55,6 +56,8 @@ class Step:
     provider_type: ProviderType
     credential: Credential | None
     provider: Provider
+    pool: Pool | None = None
+    member: PoolMember | None = None
 
     @property
     def credential_name(self) -> str | None:
@@ -73,7 +76,7 @@ class CompletionStep(Step):
 def plan(
     catalog: Catalog, viewer: Viewer, configuration: Configuration, request: CompletionRequest
 ) -> list[CompletionStep]:
-    """Return every attempt that the configuration allows, at most eight, the first model's before the fallbacks'.
+    """Return every attempt that the configuration allows, the first model's before the fallbacks'.
 
     Raises:
         ModelyardError: why the first model cannot serve. A fallback that cannot is left out.
@@ -84,7 +87,7 @@ def plan(
             steps += _steps(catalog, viewer, configuration, request, reference, None)
         except ModelyardError as problem:
             log.info("fallback %s/%s is left out: %s", reference.provider, reference.name, problem.message)
-    return steps[:MAX_ATTEMPTS]
+    return steps
 
 
 def question(
@@ -108,7 +111,7 @@ def question(
 
 
 def steps_of(catalog: Catalog, configuration: Configuration, asked: Request) -> list[Step]:
-    """Return every attempt that the configuration allows at what was asked for, at most eight; one at the least.
+    """Return every attempt that the configuration allows at what was asked for, one at the least.
 
     Raises:
         ModelyardError: why the model cannot serve.
@@ -120,6 +123,7 @@ def steps_of(catalog: Catalog, configuration: Configuration, asked: Request) -> 
     assert route.provider_type is not None
     provider = catalog.provider(route.model.key.provider)
     assert provider is not None, "a known model has a provider"
+    pool = configuration.pools[route.model.key] if route.from_pool else None
     return [
         Step(
             key=route.model.key,
@@ -128,9 +132,11 @@ def steps_of(catalog: Catalog, configuration: Configuration, asked: Request) -> 
             provider_type=route.provider_type,
             credential=candidate.credential,
             provider=provider,
+            pool=pool,
+            member=candidate.member,
         )
         for candidate in route.usable
-    ][:MAX_ATTEMPTS]
+    ]
 
 
 def unserved(key: ModelKey) -> InvalidInput:
@@ -162,6 +168,8 @@ def _steps(
             provider_type=step.provider_type,
             credential=step.credential,
             provider=step.provider,
+            pool=step.pool,
+            member=step.member,
             adapter=adapter,
             chat=chat,
         )

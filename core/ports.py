@@ -11,6 +11,7 @@ from uuid import UUID
 from core.access import Role, Viewer
 from core.changes import Change
 from core.configuration import Configuration
+from core.cooldown import Cooldown
 from core.entities import (
     Account,
     ApiToken,
@@ -23,17 +24,19 @@ from core.entities import (
     Member,
     ModelRow,
     ModelSetting,
+    Pool,
     Sealed,
     UsageBucket,
     UsageDimension,
     UsageInterval,
     Workspace,
 )
-from core.errors import Problem
+from core.errors import ErrorCode, ModelyardError, Problem
 from core.jobs import Job
 from core.model_types import ModelKey, ModelType
 from core.model_types.llm import CompletionFailed, CompletionFinished, ProviderType
 from core.provider import Values
+from core.strategies import Chances
 
 T = TypeVar("T")
 
@@ -338,6 +341,96 @@ class Models(Protocol):
         ...
 
 
+class Pools(Protocol):
+    """Pools of workspaces. Each change needs `workspaces.touch` in the same transaction."""
+
+    async def put(self, workspace_id: UUID, pool: Pool) -> None:
+        """Replace the pool and all its members; those whose id stays are the same ones."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A member of a pool with the credential that it stands for now; `number` is its place in the pool."""
+
+    member_id: UUID
+    credential_id: UUID
+    number: int
+    weight: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """A call that goes through a member of a pool. `is_local`: only this process knows of it."""
+
+    workspace_id: UUID
+    pool_id: UUID
+    place: Place
+    is_local: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picked:
+    """Who was chosen; without a `lease` all rest, and `retry_after` seconds are to go, None till one is validated."""
+
+    lease: Lease | None = None
+    retry_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberCounts:
+    """The calls of a member: under way now, served and failed since it is there."""
+
+    in_flight: int = 0
+    served: int = 0
+    failed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolNow:
+    """How a pool stands: counts by the member's id, and rests and trials by the credential's."""
+
+    counts: Mapping[UUID, MemberCounts]
+    rests: Mapping[UUID, tuple[Cooldown, ...]]
+
+
+class PoolState(Protocol):
+    """What all processes know of pools: whose turn it is, who rests, what is under way. Each step is atomic."""
+
+    async def pick(self, workspace_id: UUID, pool: Pool, places: Sequence[Place], chances: Chances) -> Picked:
+        """Choose one that does not rest, and count a call that is under way."""
+        ...
+
+    async def spoke(self, lease: Lease, seconds: float) -> bool:
+        """Take note that a member answered so soon: it is healthy. Tell whether it was not before."""
+        ...
+
+    async def failed(self, lease: Lease, error: ModelyardError) -> Cooldown | None:
+        """Let the member rest as the failure demands; return the rest, None where it demands none."""
+        ...
+
+    async def done(self, lease: Lease, *, served: bool | None) -> None:
+        """Take note that a call is no longer under way; `served` None counts it as neither served nor failed."""
+        ...
+
+    async def now(self, workspace_id: UUID, pools: Sequence[Pool]) -> Mapping[UUID, PoolNow]:
+        """Return how each pool stands, by its id."""
+        ...
+
+    async def end_rests(
+        self, workspace_id: UUID, pool_id: UUID | None, credential_id: UUID, *, only: ErrorCode | None = None
+    ) -> bool:
+        """Put a credential on trial: for all models, and for that of a pool. Tell whether it rested.
+
+        `only` leaves rests of another cause as they are.
+        """
+        ...
+
+    async def over(self) -> Sequence[tuple[UUID, UUID]]:
+        """Return, once, the workspace and pool of every rest whose deadline has passed."""
+        ...
+
+
 class Invocations(Protocol):
     """Records of calls, for reading."""
 
@@ -407,6 +500,7 @@ class Transaction(Protocol):
     credentials: Credentials
     providers: ProviderRows
     models: Models
+    pools: Pools
     invocations: Invocations
     usage: UsageSums
     audit: Audit

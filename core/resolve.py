@@ -238,7 +238,7 @@ def _pinned(configuration: Configuration, model: Known, credential_id: UUID, pin
             "Pinning a credential needs CREDENTIAL_READ, or a token that lists it in `credentialIds`.",
             path=("credentialId",),
         )
-    if not _serves(credential, model):
+    if not serves(credential, model):
         raise InvalidInput(
             f"This credential does not serve the model {model.key.name!r} of {model.key.provider}.",
             path=("credentialId",),
@@ -349,7 +349,8 @@ def _member(configuration: Configuration, model: Known, pool: Pool, member: Pool
     return Candidate(credential=credential, member=member, usable=not reason, reason=reason or "a member of the pool")
 
 
-def _serves(credential: Credential, model: Known) -> bool:
+def serves(credential: Credential, model: Known) -> bool:
+    """Tell whether a credential may serve the model, active or not."""
     if credential.provider != model.key.provider:
         return False
     return credential.model == model.key if credential.model is not None else model.source is not ModelSource.CUSTOM

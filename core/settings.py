@@ -36,6 +36,8 @@ class Settings:
     first_byte_seconds: float
     idle_seconds: float
     call_seconds: float
+    max_attempts: int
+    failover_seconds: float
     database_pool: int
     allowed_origins: tuple[str, ...]
     retention_days: int
@@ -79,6 +81,8 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
         first_byte_seconds=reader.take("FIRST_BYTE_SECONDS", _positive, 60.0),
         idle_seconds=reader.take("IDLE_SECONDS", _positive, 90.0),
         call_seconds=reader.take("CALL_SECONDS", _positive, 900.0),
+        max_attempts=reader.take("MAX_ATTEMPTS", _count, 8),
+        failover_seconds=reader.take("FAILOVER_SECONDS", _positive, 60.0),
         database_pool=reader.take("DATABASE_POOL", _count, 5),
         allowed_origins=reader.take("ALLOWED_ORIGINS", _words, ()),
         retention_days=reader.take("RETENTION_DAYS", _count, 90),

@@ -12,10 +12,12 @@ from core.changes import Change, Noun
 from core.entities import Credential, CredentialStatus
 from core.errors import (
     CredentialInvalid,
+    ErrorCode,
     InvalidInput,
     ModelyardError,
     NotFound,
     Problem,
+    ServerUnavailable,
     UpstreamAuthentication,
     UpstreamBadRequest,
     UpstreamModelNotFound,
@@ -103,6 +105,21 @@ async def validate(app: App, workspace_id: UUID, credential_id: UUID, version: i
         raise
     validated_at = app.clock.now() if answer is not None else credential.validated_at
     await _set_status(app, credential, answer or before, problem, validated_at)
+    if answer is CredentialStatus.VALID:
+        await let_try(app, workspace_id, credential_id)
+
+
+async def let_try(app: App, workspace_id: UUID, credential_id: UUID) -> None:
+    """Let the pools try a credential that rests because its provider refused it, and that was found valid since."""
+    if not await app.pools.end_rests(workspace_id, None, credential_id, only=ErrorCode.UPSTREAM_AUTHENTICATION):
+        return
+    configuration = await app.configurations.get(workspace_id)
+    try:
+        for pool in configuration.pools.values():
+            change = Change(workspace_id=workspace_id, noun=Noun.POOL, key=str(pool.id))
+            await app.changes.publish(change.channel, change.to_message())
+    except ServerUnavailable as error:
+        log.info("nobody is told that a credential is tried again: %s", error)
 
 
 async def validate_soon(app: App, credential: Credential) -> None:

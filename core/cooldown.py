@@ -1,0 +1,84 @@
+"""When a credential is left alone after a failure, for how long, and how it comes back: pure rules over values."""
+
+from enum import StrEnum
+
+import msgspec
+
+from core.errors import ErrorCode, ModelyardError, Rest, Scope
+
+RETRY_AFTER_S = (1.0, 600.0)
+"""Between what a provider's own wish is taken."""
+
+AFTER_VALIDATION = Rest(scope=Scope.CREDENTIAL, seconds=10, ceiling=600)
+"""How a credential rests that its provider refuses although it was found valid since."""
+
+PROBE_AGAIN_S = 1.0
+"""When to ask again for a member whose one trial call is under way."""
+
+
+class Phase(StrEnum):
+    """Whether calls go to a credential."""
+
+    HEALTHY = "HEALTHY"
+    COOLING_DOWN = "COOLING_DOWN"
+    PROBING = "PROBING"
+
+
+class Cooldown(msgspec.Struct, frozen=True, kw_only=True):
+    """That a credential rests, or is on trial after a rest; there is none of one that is healthy.
+
+    `until` is seconds since the epoch; None waits for a validation. `times` counts rests without a success between.
+    """
+
+    scope: Scope
+    until: float | None
+    cause: ErrorCode
+    message: str
+    times: int = 1
+    was_validated: bool = False
+
+    def rests(self, now: float) -> bool:
+        """Tell whether it is left alone now."""
+        return self.until is None or now < self.until
+
+    def phase(self, now: float) -> Phase:
+        """Return where it stands."""
+        return Phase.COOLING_DOWN if self.rests(now) else Phase.PROBING
+
+
+def rest(before: Cooldown | None, error: ModelyardError, now: float) -> Cooldown | None:
+    """Return the rest after a failure of a call; None where such a failure is not the credential's.
+
+    A deadline never moves back, and calls that fail during a rest, having begun before it, do not double it.
+    """
+    policy = error.rests
+    if policy is None:
+        return None
+    if policy.seconds is None and before is not None and before.was_validated:
+        policy = AFTER_VALIDATION
+    is_resting = before is not None and before.rests(now)
+    times = 1 if before is None else before.times if is_resting else before.times + 1
+    until = None if policy.seconds is None else now + _seconds(policy, error, policy.seconds, times)
+    if before is not None and is_resting and (before.until is None or (until is not None and until <= before.until)):
+        return before
+    return Cooldown(
+        scope=policy.scope,
+        until=until,
+        cause=error.code,
+        message=error.message,
+        times=times,
+        was_validated=before is not None and before.was_validated,
+    )
+
+
+def on_trial(before: Cooldown, now: float) -> Cooldown:
+    """Return the end of a rest, before its time: the next call is a trial."""
+    until = now if before.rests(now) else before.until
+    return msgspec.structs.replace(before, until=until, was_validated=True)
+
+
+def _seconds(policy: Rest, error: ModelyardError, seconds: float, times: int) -> float:
+    if policy.honours_retry_after and error.retry_after is not None:
+        shortest, longest = RETRY_AFTER_S
+        return min(max(error.retry_after, shortest), longest)
+    return seconds if policy.ceiling is None else min(seconds * 2.0 ** min(times - 1, 30), policy.ceiling)

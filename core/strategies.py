@@ -1,0 +1,94 @@
+"""How a pool chooses among its members: pure functions over what all processes share.
+
+`storage/pool_state.py` says the same in the language of Redis, where it is done in one atomic step; a test holds the
+two to each other.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from core.entities import PoolStrategy
+
+LATENCY_TAU_S = 10.0
+"""How fast a member's time to first token is forgotten."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contender:
+    """A member that may be chosen. `place` is its place in the whole pool, `latency_s` None: not yet known."""
+
+    key: str
+    place: int
+    weight: int = 1
+    in_flight: int = 0
+    latency_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turns:
+    """What a pool remembers between choices: who was last, and how far each weighted member is ahead."""
+
+    last: int = -1
+    ahead: Mapping[str, int] = field(default_factory=dict)
+
+
+Chances = tuple[float, float]
+"""Two numbers from 0 up to 1, by chance."""
+
+
+def choose(
+    strategy: PoolStrategy, contenders: Sequence[Contender], turns: Turns, chances: Chances
+) -> tuple[Contender, Turns]:
+    """Return who is chosen of at least one contender, in order of their places, and what to remember."""
+    chosen, after = _STRATEGIES[strategy](contenders, turns, chances)
+    return chosen, replace(after, last=chosen.place)
+
+
+def observe(latency_s: float | None, since_s: float, seen_s: float) -> float:
+    """Return a peak-sensitive moving average: a worse time counts at once, a better one by and by."""
+    if latency_s is None or seen_s >= latency_s:
+        return seen_s
+    keeps = math.exp(-max(since_s, 0.0) / LATENCY_TAU_S)
+    return latency_s * keeps + seen_s * (1.0 - keeps)
+
+
+def _round_robin(contenders: Sequence[Contender], turns: Turns, chances: Chances) -> tuple[Contender, Turns]:
+    return next((one for one in contenders if one.place > turns.last), contenders[0]), turns
+
+
+def _weighted(contenders: Sequence[Contender], turns: Turns, chances: Chances) -> tuple[Contender, Turns]:
+    """Smooth weighted round-robin: who is furthest ahead goes, and pays what all have gained."""
+    ahead = {one.key: turns.ahead.get(one.key, 0) + one.weight for one in contenders}
+    chosen = max(contenders, key=lambda one: (ahead[one.key], -one.place))
+    ahead[chosen.key] -= sum(one.weight for one in contenders)
+    return chosen, replace(turns, ahead={**turns.ahead, **ahead})
+
+
+def _least_busy(contenders: Sequence[Contender], turns: Turns, chances: Chances) -> tuple[Contender, Turns]:
+    least = min(one.in_flight / one.weight for one in contenders)
+    return _round_robin([one for one in contenders if one.in_flight / one.weight == least], turns, chances)
+
+
+def _lowest_latency(contenders: Sequence[Contender], turns: Turns, chances: Chances) -> tuple[Contender, Turns]:
+    """The better of two by chance; whose time is not known yet goes first."""
+    unknown = [one for one in contenders if one.latency_s is None]
+    if unknown:
+        return _least_busy(unknown, turns, chances)
+    first = int(chances[0] * len(contenders))
+    second = int(chances[1] * (len(contenders) - 1)) if len(contenders) > 1 else first
+    second += second >= first and len(contenders) > 1
+    return min(contenders[first], contenders[second], key=_cost), turns
+
+
+def _cost(one: Contender) -> float:
+    assert one.latency_s is not None
+    return one.latency_s * (one.in_flight + 1) / one.weight
+
+
+_STRATEGIES: Mapping[PoolStrategy, Callable[[Sequence[Contender], Turns, Chances], tuple[Contender, Turns]]] = {
+    PoolStrategy.ROUND_ROBIN: _round_robin,
+    PoolStrategy.WEIGHTED: _weighted,
+    PoolStrategy.LEAST_BUSY: _least_busy,
+    PoolStrategy.LOWEST_LATENCY: _lowest_latency,
+}
