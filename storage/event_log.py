@@ -23,6 +23,9 @@ from storage.redis import redis_errors
 ALIVE_S = 3.0
 """How long a process counts as alive after it has said so."""
 
+ALIVE_KEY = "modelyard:alive:"
+"""Before a process's id: the key by which it says that it lives."""
+
 _TIMEOUT_S = 5.0
 _RUNNING_S = 24 * 60 * 60
 _ENTRIES = 64
@@ -169,7 +172,7 @@ def _log(invocation_id: UUID) -> str:
 
 
 def _alive(process_id: UUID) -> str:
-    return f"modelyard:alive:{process_id.hex}"
+    return ALIVE_KEY + process_id.hex
 
 
 def _spare(end: CompletionFinished | CompletionFailed) -> CompletionFinished | CompletionFailed:

@@ -27,6 +27,7 @@ from core.provider import Pricing
 from storage.base import Json, id_column, metadata, times, within
 from storage.connection import Connection
 from storage.engine import Upsert
+from storage.pools import pools
 
 
 def _key_columns() -> tuple[Column[Any], ...]:
@@ -143,8 +144,8 @@ class SqlModels:
         )
 
     async def delete(self, workspace_id: UUID, key: ModelKey) -> None:
-        """Delete the row with its setting and its place as a default; its credentials stay."""
-        for table in (models, model_settings, default_models):
+        """Delete the row with its setting, its pool and its place as a default; its credentials stay."""
+        for table in (models, model_settings, default_models, pools):
             await self._connection.run(delete(table).where(*_is(table, workspace_id, key)))
 
     async def put_setting(self, workspace_id: UUID, setting: ModelSetting) -> None:

@@ -31,6 +31,8 @@ from storage.health import SqlHealth
 from storage.identity import SqlIdentity
 from storage.invocation_log import SqlInvocationLog
 from storage.last_used import WRITE_S, LastUsed
+from storage.pool_memory import SharedPoolState
+from storage.pool_state import RedisPoolState
 from storage.processes import Counts
 from storage.queue import Queue
 from storage.redis import open_pool
@@ -121,6 +123,7 @@ async def open_resources(
             configurations=snapshots,
             vault=SqlVault(storage, cipher, clock),
             invocations=invocations,
+            pools=SharedPoolState(RedisPoolState(pool, process_id, clock), clock),
             changes=changes,
             health=SqlHealth(storage, queue, clock, engines.name),
             running=running,

@@ -6,7 +6,7 @@ from sqlalchemy import Uuid, bindparam, select
 
 from core.configuration import Configuration
 from core.errors import NotFound
-from storage import credentials, models, providers
+from storage import credentials, models, pools, providers
 from storage.connection import Connection
 from storage.workspaces import workspaces
 
@@ -14,7 +14,7 @@ _VERSION = select(workspaces.c.config_version).where(workspaces.c.id == bindpara
 
 
 async def load(connection: Connection, workspace_id: UUID) -> Configuration:
-    """Return the configuration of a workspace by six statements. NotFound if it is gone."""
+    """Return the configuration of a workspace by seven statements, eight where it has pools. NotFound if it is gone."""
     version = await version_of(connection, workspace_id)
     return Configuration(
         workspace_id=workspace_id,
@@ -24,6 +24,7 @@ async def load(connection: Connection, workspace_id: UUID) -> Configuration:
         models=await models.of_workspace(connection, workspace_id),
         settings=await models.settings_of_workspace(connection, workspace_id),
         defaults=await models.defaults_of_workspace(connection, workspace_id),
+        pools=await pools.of_workspace(connection, workspace_id),
     )
 
 

@@ -21,6 +21,7 @@ from core.ports import (
     Models,
     News,
     Outbox,
+    Pools,
     ProviderRows,
     Tokens,
     UsageSums,
@@ -39,6 +40,7 @@ from storage.keys import SqlKeys
 from storage.members import SqlMembers
 from storage.models import SqlModels
 from storage.outbox import SqlOutbox
+from storage.pools import SqlPools
 from storage.providers import SqlProviders
 from storage.tokens import SqlTokens
 from storage.usage import SqlUsage
@@ -68,6 +70,7 @@ class SqlTransaction:
         self.credentials: Credentials = SqlCredentials(connection, workspaces)
         self.providers: ProviderRows = SqlProviders(connection)
         self.models: Models = SqlModels(connection)
+        self.pools: Pools = SqlPools(connection)
         self.invocations: Invocations = SqlInvocations(connection)
         self.usage: UsageSums = SqlUsage(connection)
         self.audit: Audit = SqlAudit(connection)

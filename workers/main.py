@@ -21,6 +21,7 @@ from storage.processes import Counts
 from storage.queue import QUEUE, decode, encode
 from storage.redis import redis_errors
 from storage.resources import Resources, open_resources
+from workers.expire_cooldown import expire_cooldown
 from workers.perform import perform
 from workers.prune import prune
 from workers.relay_outbox import relay_outbox
@@ -62,6 +63,7 @@ def _tick(work: Callable[[Resources], Awaitable[int]], *, at_start: bool = False
     return cron(run, name=work.__name__, timeout=300, max_tries=1, keep_result=0, run_at_startup=at_start, **when)  # type: ignore[arg-type]
 
 
+_EVERY_S = set(range(60))
 _EVERY_5_S = set(range(0, 60, 5))
 _EVERY_10_S = set(range(0, 60, 10))
 
@@ -76,6 +78,7 @@ class WorkerSettings:
 
     cron_jobs = (
         _tick(relay_outbox, second=_EVERY_5_S),
+        _tick(expire_cooldown, second=_EVERY_S),
         _tick(sweep_invocations, second=_EVERY_10_S),
         _tick(roll_up_usage, second=_EVERY_10_S),
         _tick(revalidate_credentials, minute=47, second=0),

@@ -1,0 +1,205 @@
+"""What one process knows of pools: in its own memory while Redis is away, and told to Redis when it is back."""
+
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TypeVar
+from uuid import UUID
+
+from core.cooldown import PROBE_AGAIN_S, Cooldown, on_trial, rest
+from core.entities import Pool
+from core.errors import ErrorCode, ModelyardError, Scope, ServerUnavailable
+from core.ports import Clock, Lease, MemberCounts, Picked, Place, PoolNow, PoolState
+from core.strategies import Chances, Contender, Turns, choose, observe
+
+log = logging.getLogger(__name__)
+
+AWAY_S = 1.0
+"""How long Redis is not asked after it did not answer."""
+
+T = TypeVar("T")
+
+
+class MemoryPoolState:
+    """The pools as this process alone sees them, by the pure rules."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._turns: dict[UUID, Turns] = {}
+        self._busy: Counter[tuple[UUID, UUID]] = Counter()
+        self._served: Counter[tuple[UUID, UUID]] = Counter()
+        self._failed: Counter[tuple[UUID, UUID]] = Counter()
+        self._latency: dict[tuple[UUID, UUID], tuple[float, float]] = {}
+        self._tried: set[tuple[UUID, UUID]] = set()
+        self.rests: dict[tuple[UUID, UUID], Cooldown] = {}
+        """Keyed by the pool or, where a rest is for all models, the workspace, and by the credential."""
+
+    async def pick(self, workspace_id: UUID, pool: Pool, places: Sequence[Place], chances: Chances) -> Picked:
+        """Choose one that does not rest, and count a call that is under way."""
+        now, contenders, waits = self._now(), [], []
+        for place in places:
+            found = self._rests_of(workspace_id, pool.id, place.credential_id)
+            deadlines = [one.until for one in found if one.rests(now)]
+            if deadlines:
+                if None not in deadlines:
+                    waits.append(max(one for one in deadlines if one is not None))
+            elif found and (pool.id, place.credential_id) in self._tried:
+                waits.append(now + PROBE_AGAIN_S)
+            else:
+                contenders.append(self._contender(pool.id, place))
+        if not contenders:
+            return Picked(retry_after=min(waits) - now if waits else None)
+        chosen, self._turns[pool.id] = choose(pool.strategy, contenders, self._turns.get(pool.id, Turns()), chances)
+        place = next(one for one in places if one.member_id.hex == chosen.key)
+        self._busy[pool.id, place.member_id] += 1
+        if self._rests_of(workspace_id, pool.id, place.credential_id):
+            self._tried.add((pool.id, place.credential_id))
+        return Picked(lease=Lease(workspace_id=workspace_id, pool_id=pool.id, place=place, is_local=True))
+
+    async def spoke(self, lease: Lease, seconds: float) -> bool:
+        """Take note that a member answered so soon: it is healthy. Tell whether it was not before."""
+        key, now, credential_id = (lease.pool_id, lease.place.member_id), self._now(), lease.place.credential_id
+        before, at = self._latency.get(key, (None, now))
+        self._latency[key] = observe(before, now - at, seconds), now
+        self._tried.discard((lease.pool_id, credential_id))
+        healed = [self.rests.pop((place, credential_id), None) for place in (lease.pool_id, lease.workspace_id)]
+        return any(healed)
+
+    async def failed(self, lease: Lease, error: ModelyardError) -> Cooldown | None:
+        """Let the member rest as the failure demands; return the rest, None where it demands none."""
+        if error.rests is None:
+            return None
+        place = lease.workspace_id if error.rests.scope is Scope.CREDENTIAL else lease.pool_id
+        key = (place, lease.place.credential_id)
+        found = rest(self.rests.get(key), error, self._now())
+        if found is not None:
+            self.rests[key] = found
+        return found
+
+    async def done(self, lease: Lease, *, served: bool | None) -> None:
+        """Take note that a call is no longer under way; `served` None counts it as neither served nor failed."""
+        key = (lease.pool_id, lease.place.member_id)
+        self._busy[key] -= 1
+        self._tried.discard((lease.pool_id, lease.place.credential_id))
+        if served is not None:
+            (self._served if served else self._failed)[key] += 1
+
+    async def now(self, workspace_id: UUID, pools: Sequence[Pool]) -> Mapping[UUID, PoolNow]:
+        """Return how each pool stands, by its id."""
+        return {pool.id: self._standing(workspace_id, pool) for pool in pools}
+
+    async def end_rests(
+        self, workspace_id: UUID, pool_id: UUID | None, credential_id: UUID, *, only: ErrorCode | None = None
+    ) -> bool:
+        """Put a credential on trial: for all models, and for that of a pool. Tell whether it rested."""
+        now, changed = self._now(), False
+        for place in (workspace_id, pool_id):
+            found = self.rests.get((place, credential_id)) if place is not None else None
+            if place is not None and found is not None and only in {None, found.cause}:
+                changed = changed or found.rests(now)
+                self.rests[place, credential_id] = on_trial(found, now)
+        return changed
+
+    async def over(self) -> Sequence[tuple[UUID, UUID]]:
+        """Return nothing: what is over is told by the process that knows all."""
+        return ()
+
+    def _standing(self, workspace_id: UUID, pool: Pool) -> PoolNow:
+        rests: dict[UUID, tuple[Cooldown, ...]] = defaultdict(tuple)
+        for place in (workspace_id, pool.id):
+            for (of, credential_id), found in self.rests.items():
+                if of == place:
+                    rests[credential_id] += (found,)
+        counts = {
+            member.id: MemberCounts(
+                in_flight=self._busy[pool.id, member.id],
+                served=self._served[pool.id, member.id],
+                failed=self._failed[pool.id, member.id],
+            )
+            for member in pool.members
+        }
+        return PoolNow(counts=counts, rests=rests)
+
+    def _contender(self, pool_id: UUID, place: Place) -> Contender:
+        key = (pool_id, place.member_id)
+        latency = self._latency.get(key)
+        return Contender(
+            key=place.member_id.hex,
+            place=place.number,
+            weight=place.weight,
+            in_flight=self._busy[key],
+            latency_s=latency[0] if latency is not None else None,
+        )
+
+    def _rests_of(self, workspace_id: UUID, pool_id: UUID, credential_id: UUID) -> list[Cooldown]:
+        found = (self.rests.get((place, credential_id)) for place in (workspace_id, pool_id))
+        return [one for one in found if one is not None]
+
+    def _now(self) -> float:
+        return self._clock.now().timestamp()
+
+
+class SharedPoolState:
+    """The pools of all processes, and while Redis is away those of this one: calls go on, and nothing waits long."""
+
+    def __init__(self, shared: PoolState, clock: Clock) -> None:
+        self._shared = shared
+        self._memory = MemoryPoolState(clock)
+        self._clock = clock
+        self._away_until = float("-inf")
+        self._is_away = False
+
+    async def pick(self, workspace_id: UUID, pool: Pool, places: Sequence[Place], chances: Chances) -> Picked:
+        """Choose one that does not rest, and count a call that is under way."""
+        return await self._either(lambda state: state.pick(workspace_id, pool, places, chances))
+
+    async def spoke(self, lease: Lease, seconds: float) -> bool:
+        """Take note that a member answered so soon: it is healthy. Tell whether it was not before."""
+        return await self._either(lambda state: state.spoke(lease, seconds), is_local=lease.is_local)
+
+    async def failed(self, lease: Lease, error: ModelyardError) -> Cooldown | None:
+        """Let the member rest as the failure demands; return the rest, None where it demands none."""
+        return await self._either(lambda state: state.failed(lease, error))
+
+    async def done(self, lease: Lease, *, served: bool | None) -> None:
+        """Take note that a call is no longer under way; `served` None counts it as neither served nor failed."""
+        if lease.is_local:
+            await self._memory.done(lease, served=served)
+            return
+        try:
+            await self._shared.done(lease, served=served)
+        except ServerUnavailable:
+            self._note_away()  # what Redis still counts ends with this process, or with Redis
+
+    async def now(self, workspace_id: UUID, pools: Sequence[Pool]) -> Mapping[UUID, PoolNow]:
+        """Return how each pool stands, by its id."""
+        return await self._either(lambda state: state.now(workspace_id, pools))
+
+    async def end_rests(
+        self, workspace_id: UUID, pool_id: UUID | None, credential_id: UUID, *, only: ErrorCode | None = None
+    ) -> bool:
+        """Put a credential on trial: for all models, and for that of a pool. Tell whether it rested."""
+        return await self._either(lambda state: state.end_rests(workspace_id, pool_id, credential_id, only=only))
+
+    async def over(self) -> Sequence[tuple[UUID, UUID]]:
+        """Return, once, the workspace and pool of every rest whose deadline has passed."""
+        return await self._either(lambda state: state.over())
+
+    async def _either(self, ask: Callable[[PoolState], Awaitable[T]], *, is_local: bool = False) -> T:
+        if not is_local and self._clock.monotonic() >= self._away_until:
+            try:
+                found = await ask(self._shared)
+            except ServerUnavailable:
+                self._note_away()
+            else:
+                if self._is_away:
+                    self._is_away = False
+                    log.warning("Redis is back: pools are shared with the other processes again")
+                return found
+        return await ask(self._memory)
+
+    def _note_away(self) -> None:
+        if not self._is_away:
+            log.warning("Redis is away: pools go on by what this process alone knows")
+        self._is_away = True
+        self._away_until = self._clock.monotonic() + AWAY_S

@@ -1,0 +1,321 @@
+"""What all processes know of pools, in Redis: whose turn it is, who rests, what is under way. Each step is atomic.
+
+`modelyard:pool:<pool>` is a hash: `last`; of a member `w:` how far it is ahead, `l:` and `t:` its time to first token
+and when that was seen, `s:` and `f:` calls served and failed, `b:<member>:<process>` calls under way; of a credential
+`r:` its rest for this model, `p:` which process tries it. `modelyard:rests:<workspace>` holds rests of credentials for
+all models, `modelyard:deadlines` when rests end. Calls under way of a process that no longer says that it lives do not
+count. Times are the callers', whose clocks agree within a second or so.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from redis.asyncio import ConnectionPool, Redis
+
+from core.cooldown import Cooldown, on_trial, rest
+from core.entities import Pool
+from core.errors import ErrorCode, ModelyardError, Scope
+from core.ports import Clock, Lease, MemberCounts, Picked, Place, PoolNow
+from core.strategies import LATENCY_TAU_S, Chances
+from storage.event_log import ALIVE_KEY
+from storage.redis import redis_errors
+
+_TIMEOUT_S = 0.5
+_KEPT_S = 90 * 24 * 60 * 60
+_CLAIM_S = 180
+_TRIES = 8
+_DEADLINES = "modelyard:deadlines"
+
+_PICK = """
+local now, strategy, me = tonumber(ARGV[1]), ARGV[2], ARGV[3]
+local flat, map = redis.call('HGETALL', KEYS[1]), {}
+for i = 1, #flat, 2 do map[flat[i]] = flat[i + 1] end
+local known = {[me] = true}
+local function lives(process)
+  if known[process] == nil then known[process] = redis.call('EXISTS', ARGV[6] .. process) == 1 end
+  return known[process]
+end
+local busy = {}
+for name, count in pairs(map) do
+  if string.sub(name, 1, 2) == 'b:' then
+    local member, process = string.sub(name, 3, 34), string.sub(name, 36)
+    if lives(process) then busy[member] = (busy[member] or 0) + tonumber(count)
+    else redis.call('HDEL', KEYS[1], name) end
+  end
+end
+local contenders, earliest = {}, nil
+for i = 7, #ARGV - 1, 4 do
+  local one = {member = ARGV[i], credential = ARGV[i + 1]}
+  one.place, one.weight = tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3])
+  local deadline, forever = nil, false
+  for _, raw in ipairs({map['r:' .. one.credential] or '', redis.call('HGET', KEYS[2], one.credential) or ''}) do
+    if raw ~= '' then
+      local ends = cjson.decode(raw)['until']
+      if ends == cjson.null then forever = true
+      elseif ends > now then deadline = math.max(deadline or 0, ends)
+      else one.trial = true end
+    end
+  end
+  if one.trial and not forever and not deadline then
+    local claim = map['p:' .. one.credential]
+    if claim then
+      local process, since = string.match(claim, '^(%x+) (.+)$')
+      if lives(process) and now - tonumber(since) < tonumber(ARGV[#ARGV]) then deadline = now + 1 end
+    end
+  end
+  if forever then
+  elseif deadline then
+    if not earliest or deadline < earliest then earliest = deadline end
+  else
+    one.busy, one.latency = busy[one.member] or 0, tonumber(map['l:' .. one.member])
+    contenders[#contenders + 1] = one
+  end
+end
+if #contenders == 0 then return {'', earliest and tostring(earliest) or ''} end
+local last = tonumber(map.last or '-1')
+local function round_robin(among)
+  for _, one in ipairs(among) do if one.place > last then return one end end
+  return among[1]
+end
+local function least_busy(among)
+  local least, equal = nil, {}
+  for _, one in ipairs(among) do
+    local load = one.busy / one.weight
+    if not least or load < least then least, equal = load, {one}
+    elseif load == least then equal[#equal + 1] = one end
+  end
+  return round_robin(equal)
+end
+local chosen
+if strategy == 'WEIGHTED' then
+  local total, best = 0, nil
+  for _, one in ipairs(contenders) do
+    one.ahead = tonumber(map['w:' .. one.member] or '0') + one.weight
+    total = total + one.weight
+    if not best or one.ahead > best then best, chosen = one.ahead, one end
+  end
+  chosen.ahead = chosen.ahead - total
+  for _, one in ipairs(contenders) do redis.call('HSET', KEYS[1], 'w:' .. one.member, one.ahead) end
+elseif strategy == 'LEAST_BUSY' then
+  chosen = least_busy(contenders)
+elseif strategy == 'LOWEST_LATENCY' then
+  local unknown = {}
+  for _, one in ipairs(contenders) do if not one.latency then unknown[#unknown + 1] = one end end
+  if #unknown > 0 then
+    chosen = least_busy(unknown)
+  else
+    local n = #contenders
+    local first = math.floor(tonumber(ARGV[4]) * n)
+    local second = n > 1 and math.floor(tonumber(ARGV[5]) * (n - 1)) or first
+    if n > 1 and second >= first then second = second + 1 end
+    local a, b = contenders[first + 1], contenders[second + 1]
+    local cost_a, cost_b = a.latency * (a.busy + 1) / a.weight, b.latency * (b.busy + 1) / b.weight
+    chosen = cost_b < cost_a and b or a
+  end
+else
+  chosen = round_robin(contenders)
+end
+redis.call('HSET', KEYS[1], 'last', chosen.place)
+redis.call('HINCRBY', KEYS[1], 'b:' .. chosen.member .. ':' .. me, 1)
+if chosen.trial then redis.call('HSET', KEYS[1], 'p:' .. chosen.credential, me .. ' ' .. ARGV[1]) end
+return {chosen.member, ''}
+"""
+
+_SPOKE = """
+local now, member, credential, seen = tonumber(ARGV[1]), ARGV[2], ARGV[3], tonumber(ARGV[4])
+local healed = redis.call('HDEL', KEYS[1], 'r:' .. credential) + redis.call('HDEL', KEYS[2], credential)
+redis.call('HDEL', KEYS[1], 'p:' .. credential)
+local before = redis.call('HMGET', KEYS[1], 'l:' .. member, 't:' .. member)
+local latency = seen
+if before[1] and tonumber(before[1]) > seen then
+  local keeps = math.exp(-math.max(now - tonumber(before[2]), 0) / tonumber(ARGV[5]))
+  latency = tonumber(before[1]) * keeps + seen * (1 - keeps)
+end
+redis.call('HSET', KEYS[1], 'l:' .. member, tostring(latency), 't:' .. member, ARGV[1])
+return healed
+"""
+
+_DONE = """
+local busy, claim = 'b:' .. ARGV[1] .. ':' .. ARGV[3], redis.call('HGET', KEYS[1], 'p:' .. ARGV[2])
+if redis.call('HINCRBY', KEYS[1], busy, -1) <= 0 then redis.call('HDEL', KEYS[1], busy) end
+if claim and string.sub(claim, 1, #ARGV[3]) == ARGV[3] then redis.call('HDEL', KEYS[1], 'p:' .. ARGV[2]) end
+if ARGV[4] ~= '' then redis.call('HINCRBY', KEYS[1], ARGV[4] .. ':' .. ARGV[1], 1) end
+redis.call('EXPIRE', KEYS[1], ARGV[5])
+"""
+
+_SWAP = """
+if (redis.call('HGET', KEYS[1], ARGV[1]) or '') ~= ARGV[2] then return 0 end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
+redis.call('EXPIRE', KEYS[1], ARGV[6])
+if ARGV[4] ~= '' then redis.call('ZADD', KEYS[2], ARGV[4], ARGV[5]) end
+return 1
+"""
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Cooldown).decode
+
+
+class RedisPoolState:
+    """The pools of all processes. Raises ServerUnavailable where Redis does not answer soon."""
+
+    def __init__(self, pool: ConnectionPool, process_id: UUID, clock: Clock) -> None:
+        self._redis: Redis = Redis(connection_pool=pool)
+        self._me = process_id.hex
+        self._clock = clock
+        self._pick = self._redis.register_script(_PICK)
+        self._spoke = self._redis.register_script(_SPOKE)
+        self._done = self._redis.register_script(_DONE)
+        self._swap = self._redis.register_script(_SWAP)
+
+    async def pick(self, workspace_id: UUID, pool: Pool, places: Sequence[Place], chances: Chances) -> Picked:
+        """Choose one that does not rest, and count a call that is under way; one round trip."""
+        now = self._now()
+        arguments: list[Any] = [now, pool.strategy.value, self._me, *chances, ALIVE_KEY]
+        for place in places:
+            arguments += (place.member_id.hex, place.credential_id.hex, place.number, place.weight)
+        async with _soon():
+            chosen, earliest = await self._pick(keys=_keys(workspace_id, pool.id), args=[*arguments, _CLAIM_S])
+        if not chosen:
+            return Picked(retry_after=max(float(earliest) - now, 0.0) if earliest else None)
+        found = next(place for place in places if place.member_id.hex == chosen.decode())
+        return Picked(lease=Lease(workspace_id=workspace_id, pool_id=pool.id, place=found))
+
+    async def spoke(self, lease: Lease, seconds: float) -> bool:
+        """Take note that a member answered so soon: it is healthy. Tell whether it was not before."""
+        place = lease.place
+        arguments: list[Any] = [self._now(), place.member_id.hex, place.credential_id.hex, seconds, LATENCY_TAU_S]
+        async with _soon():
+            return bool(await self._spoke(keys=_keys(lease.workspace_id, lease.pool_id), args=arguments))
+
+    async def failed(self, lease: Lease, error: ModelyardError) -> Cooldown | None:
+        """Let the member rest as the failure demands; return the rest, None where it demands none."""
+        if error.rests is None:
+            return None
+        now, place = self._now(), lease.place
+        pool_key, rests_key = _keys(lease.workspace_id, lease.pool_id)
+        of_credential = error.rests.scope is Scope.CREDENTIAL
+        key, name = (
+            (rests_key, place.credential_id.hex) if of_credential else (pool_key, f"r:{place.credential_id.hex}")
+        )
+        async with _soon():
+            return await self._change(
+                key, name, lambda before: rest(before, error, now), f"{lease.workspace_id.hex} {lease.pool_id.hex}"
+            )
+
+    async def done(self, lease: Lease, *, served: bool | None) -> None:
+        """Take note that a call is no longer under way; `served` None counts it as neither served nor failed."""
+        place, counted = lease.place, "" if served is None else "s" if served else "f"
+        arguments: list[Any] = [place.member_id.hex, place.credential_id.hex, self._me, counted, _KEPT_S]
+        async with _soon():
+            await self._done(keys=_keys(lease.workspace_id, lease.pool_id), args=arguments)
+
+    async def now(self, workspace_id: UUID, pools: Sequence[Pool]) -> Mapping[UUID, PoolNow]:
+        """Return how each pool stands, by its id; two round trips for any number of pools."""
+        async with _soon():
+            pipe = self._redis.pipeline(transaction=False)
+            pipe.hgetall(_rests(workspace_id))
+            for pool in pools:
+                pipe.hgetall(_pool(pool.id))
+            rests, *found = await pipe.execute()
+            processes = sorted({name[35:].decode() for fields in found for name in fields if name.startswith(b"b:")})
+            told = await self._redis.mget([ALIVE_KEY + one for one in processes]) if processes else []
+        alive = {one for one, said in zip(processes, told, strict=True) if said is not None} | {self._me}
+        return {
+            pool.id: PoolNow(
+                counts={member.id: _counts(fields, member.id.hex.encode(), alive) for member in pool.members},
+                rests=_all_rests(fields, rests),
+            )
+            for pool, fields in zip(pools, found, strict=True)
+        }
+
+    async def end_rests(
+        self, workspace_id: UUID, pool_id: UUID | None, credential_id: UUID, *, only: ErrorCode | None = None
+    ) -> bool:
+        """Put a credential on trial: for all models, and for that of a pool. Tell whether it rested."""
+        now, changed = self._now(), False
+        named = [(_rests(workspace_id), credential_id.hex)]
+        if pool_id is not None:
+            named.append((_pool(pool_id), f"r:{credential_id.hex}"))
+
+        def ended(before: Cooldown | None) -> Cooldown | None:
+            nonlocal changed
+            if before is None or only not in {None, before.cause}:
+                return None
+            changed = changed or before.rests(now)
+            return on_trial(before, now)
+
+        async with _soon():
+            for key, name in named:
+                await self._change(key, name, ended, "")
+        return changed
+
+    async def over(self) -> Sequence[tuple[UUID, UUID]]:
+        """Return, once, the workspace and pool of every rest whose deadline has passed."""
+        async with _soon():
+            pipe = self._redis.pipeline(transaction=True)
+            pipe.zrangebyscore(_DEADLINES, "-inf", self._now())
+            pipe.zremrangebyscore(_DEADLINES, "-inf", self._now())
+            found, _ = await pipe.execute()
+        return [(UUID(hex=one[:32].decode()), UUID(hex=one[33:65].decode())) for one in found]
+
+    def _now(self) -> float:
+        return self._clock.now().timestamp()
+
+    async def _change(self, key: str, name: str, change: Any, told: str) -> Cooldown | None:
+        """Replace a rest by what a pure function makes of it, again where another process was faster."""
+        for _ in range(_TRIES):
+            raw = await self._redis.hget(key, name) or b""  # type: ignore[misc]
+            before = _decode(raw) if raw else None
+            after: Cooldown | None = change(before)
+            if after is None or after == before:
+                return after
+            deadline = after.until if told and after.until is not None else ""
+            entry = f"{told} {name[-32:]}"
+            if await self._swap(keys=[key, _DEADLINES], args=[name, raw, _encode(after), deadline, entry, _KEPT_S]):
+                return after
+        return after
+
+
+@asynccontextmanager
+async def _soon() -> AsyncIterator[None]:
+    """Take a Redis that does not answer soon for one that is away."""
+    with redis_errors():
+        async with asyncio.timeout(_TIMEOUT_S):
+            yield
+
+
+def _keys(workspace_id: UUID, pool_id: UUID) -> list[str]:
+    return [_pool(pool_id), _rests(workspace_id)]
+
+
+def _pool(pool_id: UUID) -> str:
+    return f"modelyard:pool:{pool_id.hex}"
+
+
+def _rests(workspace_id: UUID) -> str:
+    return f"modelyard:rests:{workspace_id.hex}"
+
+
+def _counts(fields: Mapping[bytes, bytes], member: bytes, alive: set[str]) -> MemberCounts:
+    under_way = (
+        int(count) for name, count in fields.items() if name.startswith(b"b:" + member) and name[35:].decode() in alive
+    )
+    return MemberCounts(
+        in_flight=sum(under_way),
+        served=int(fields.get(b"s:" + member, 0)),
+        failed=int(fields.get(b"f:" + member, 0)),
+    )
+
+
+def _all_rests(fields: Mapping[bytes, bytes], rests: Mapping[bytes, bytes]) -> Mapping[UUID, tuple[Cooldown, ...]]:
+    """Return the rests of each credential, those for all models before those for the pool's."""
+    found: dict[UUID, tuple[Cooldown, ...]] = {UUID(hex=name.decode()): (_decode(raw),) for name, raw in rests.items()}
+    for name, raw in fields.items():
+        if name.startswith(b"r:"):
+            credential_id = UUID(hex=name[2:].decode())
+            found[credential_id] = (*found.get(credential_id, ()), _decode(raw))
+    return found

@@ -1,0 +1,260 @@
+"""What processes know of pools, in Redis and in memory alike: one choice at a time, rests, trials, calls under way."""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+from redis.asyncio import Redis
+
+from core import errors
+from core.entities import Pool, PoolMember, PoolStrategy
+from core.ids import uuid7
+from core.ports import Lease, Place, PoolState
+from storage.event_log import ALIVE_KEY
+from storage.pool_memory import MemoryPoolState, SharedPoolState
+from storage.pool_state import RedisPoolState
+from storage.redis import open_pool
+from tests import make
+from tests.conftest import MovableClock
+
+WORKSPACE = uuid7()
+
+
+def a_pool(*weights: int, strategy: PoolStrategy = PoolStrategy.ROUND_ROBIN) -> Pool:
+    members = tuple(
+        PoolMember(id=uuid7(), credential_id=uuid7(), name=f"m{number}", weight=weight)
+        for number, weight in enumerate(weights)
+    )
+    return Pool(id=uuid7(), key=make.key(), enabled=True, strategy=strategy, members=members)
+
+
+def places(pool: Pool) -> list[Place]:
+    return [
+        Place(member_id=one.id, credential_id=one.credential_id or UUID(int=0), number=number, weight=one.weight)
+        for number, one in enumerate(pool.members)
+    ]
+
+
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator[RedisPoolState]:
+    pool = open_pool(redis_url)
+    yield RedisPoolState(pool, uuid7(), MovableClock())
+    await pool.aclose()
+
+
+@pytest.fixture(params=["redis", "memory"])
+async def state(request: pytest.FixtureRequest, redis_url: str, clock: MovableClock) -> AsyncIterator[PoolState]:
+    if request.param == "memory":
+        yield MemoryPoolState(clock)
+        return
+    pool = open_pool(redis_url)
+    yield RedisPoolState(pool, uuid7(), clock)
+    await pool.aclose()
+
+
+async def pick(state: PoolState, pool: Pool, among: list[Place] | None = None) -> Lease:
+    picked = await state.pick(WORKSPACE, pool, among or places(pool), (0.3, 0.6))
+    assert picked.lease is not None
+    return picked.lease
+
+
+async def number(state: PoolState, pool: Pool) -> int:
+    return (await pick(state, pool)).place.number
+
+
+async def test_a_limited_member_rests_as_long_as_the_provider_wishes(state: PoolState, clock: MovableClock) -> None:
+    pool = a_pool(1, 1)
+    limited = await pick(state, pool)
+
+    cooldown = await state.failed(limited, errors.UpstreamRateLimited("slow down", retry_after=2))
+    await state.done(limited, served=False)
+
+    assert cooldown is not None
+    assert [await number(state, pool) for _ in range(3)] == [1, 1, 1]
+    clock.advance(2)
+    assert await number(state, pool) == 0
+    now = (await state.now(WORKSPACE, [pool]))[pool.id]
+    assert now.rests == {limited.place.credential_id: (cooldown,)}
+
+
+async def test_one_call_at_a_time_goes_to_a_member_on_trial_until_one_is_served(
+    state: PoolState, clock: MovableClock
+) -> None:
+    pool = a_pool(1, 1)
+    failing = await pick(state, pool)
+    await state.failed(failing, errors.UpstreamUnavailable("gone"))
+    await state.done(failing, served=False)
+    clock.advance(11)
+
+    assert await number(state, pool) == 1
+    trial = await pick(state, pool)
+    assert trial.place.number == 0
+    assert [await number(state, pool) for _ in range(3)] == [1, 1, 1]
+    assert await state.spoke(trial, 0.2) is True
+    await state.done(trial, served=True)
+
+    assert sorted([await number(state, pool) for _ in range(4)]) == [0, 0, 1, 1]
+    assert await state.spoke(trial, 0.2) is False
+    again = await state.failed(trial, errors.UpstreamUnavailable("gone"))
+    assert again is not None
+    assert again.times == 1
+
+
+async def test_when_all_rest_the_earliest_deadline_is_told(state: PoolState, clock: MovableClock) -> None:
+    pool = a_pool(1, 1, 1)
+    for wish in (30, 7, 90):
+        lease = await pick(state, pool)
+        await state.failed(lease, errors.UpstreamRateLimited("slow down", retry_after=wish))
+
+    picked = await state.pick(WORKSPACE, pool, places(pool), (0, 0))
+
+    assert picked.lease is None
+    assert picked.retry_after == pytest.approx(7, abs=0.01)
+    assert (await state.pick(WORKSPACE, pool, places(pool)[:1], (0, 0))).retry_after == pytest.approx(30, abs=0.01)
+
+
+async def test_a_refused_key_waits_for_its_validation_in_every_pool(state: PoolState) -> None:
+    first, second = a_pool(1, 1), a_pool(1, 1)
+    shared = first.members[0].credential_id
+    second = replace(second, members=(replace(second.members[0], credential_id=shared), second.members[1]))
+    assert shared is not None
+    await state.failed(await pick(state, first, places(first)[:1]), errors.UpstreamAuthentication("who?"))
+
+    waiting = await state.pick(WORKSPACE, second, places(second)[:1], (0, 0))
+    assert (waiting.lease, waiting.retry_after) == (None, None)
+    assert await number(state, second) == 1
+    assert await state.end_rests(WORKSPACE, None, shared) is True
+
+    assert (await pick(state, second, places(second)[:1])).place.credential_id == shared
+    assert await state.end_rests(WORKSPACE, None, shared) is False
+
+
+async def test_calls_are_counted(state: PoolState) -> None:
+    pool = a_pool(1, 1, strategy=PoolStrategy.LEAST_BUSY)
+    leases = [await pick(state, pool) for _ in range(4)]
+    assert [lease.place.number for lease in leases] == [0, 1, 0, 1]
+
+    await state.done(leases[0], served=True)
+    await state.done(leases[2], served=False)
+    await state.done(leases[1], served=None)
+
+    counts = (await state.now(WORKSPACE, [pool]))[pool.id].counts
+    told = [(counts[one.id].in_flight, counts[one.id].served, counts[one.id].failed) for one in pool.members]
+    assert told == [(0, 1, 1), (1, 0, 0)]
+    assert await number(state, pool) == 0
+
+
+async def test_redis_chooses_as_the_pure_functions_do(redis_url: str, clock: MovableClock) -> None:
+    connections, chance = open_pool(redis_url), random.Random(7)
+    for strategy in PoolStrategy:
+        pool = a_pool(5, 3, 2, 1, strategy=strategy)
+        both: list[PoolState] = [RedisPoolState(connections, uuid7(), clock), MemoryPoolState(clock)]
+        open_leases: list[list[Lease]] = []
+        for _ in range(120):
+            drawn = chance.random()
+            if drawn < 0.6 or not open_leases:
+                among = chance.sample(places(pool), chance.randint(1, 4))
+                among.sort(key=lambda place: place.number)
+                chances = (chance.random(), chance.random())
+                picked = [await state.pick(WORKSPACE, pool, among, chances) for state in both]
+                assert len({one.lease.place.number if one.lease else None for one in picked}) == 1, strategy
+                if picked[0].lease is not None:
+                    open_leases.append([one.lease for one in picked if one.lease is not None])
+                continue
+            leases = open_leases.pop(chance.randrange(len(open_leases)))
+            seconds, failing = chance.uniform(0.01, 3), drawn > 0.93
+            for state, lease in zip(both, leases, strict=True):
+                if failing:
+                    await state.failed(lease, errors.UpstreamUnavailable("gone"))
+                else:
+                    await state.spoke(lease, seconds)
+                await state.done(lease, served=not failing)
+            clock.advance(chance.uniform(0, 4))
+    await connections.aclose()
+
+
+async def test_two_processes_take_turns_exactly(redis_url: str, clock: MovableClock) -> None:
+    connections = [open_pool(redis_url) for _ in range(2)]
+    states = [RedisPoolState(one, uuid7(), clock) for one in connections]
+    even, weighted = a_pool(1, 1, 1), a_pool(5, 3, 2, strategy=PoolStrategy.WEIGHTED)
+
+    found = await asyncio.gather(*(pick(states[n % 2], even) for n in range(200)))
+    heavy = await asyncio.gather(*(pick(states[n % 2], weighted) for n in range(200)))
+
+    counts = Counter(lease.place.number for lease in found)
+    assert max(counts.values()) - min(counts.values()) <= 1
+    assert Counter(lease.place.number for lease in heavy) == {0: 100, 1: 60, 2: 40}
+    for one in connections:
+        await one.aclose()
+
+
+async def test_calls_of_a_dead_process_do_not_count(redis_url: str, clock: MovableClock) -> None:
+    connections, dead, living = open_pool(redis_url), uuid7(), uuid7()
+    pool = a_pool(1, 1, strategy=PoolStrategy.LEAST_BUSY)
+    redis: Redis = Redis(connection_pool=connections)
+    await redis.set(ALIVE_KEY + dead.hex, 1)
+    for _ in range(5):
+        await pick(RedisPoolState(connections, dead, clock), pool, places(pool)[:1])
+    state = RedisPoolState(connections, living, clock)
+    assert (await state.now(WORKSPACE, [pool]))[pool.id].counts[pool.members[0].id].in_flight == 5
+
+    await redis.delete(ALIVE_KEY + dead.hex)
+
+    assert (await state.now(WORKSPACE, [pool]))[pool.id].counts[pool.members[0].id].in_flight == 0
+    assert sorted([await number(state, pool) for _ in range(2)]) == [0, 1]
+    await connections.aclose()
+
+
+async def test_the_end_of_a_rest_is_told_once(redis_url: str, clock: MovableClock) -> None:
+    connections, pool = open_pool(redis_url), a_pool(1, 1)
+    state = RedisPoolState(connections, uuid7(), clock)
+    await state.over()
+    await state.failed(await pick(state, pool), errors.UpstreamRateLimited("slow down", retry_after=5))
+
+    assert (WORKSPACE, pool.id) not in await state.over()
+    clock.advance(5.1)
+
+    assert (WORKSPACE, pool.id) in await state.over()
+    assert (WORKSPACE, pool.id) not in await state.over()
+    await connections.aclose()
+
+
+class Away:
+    """A Redis that can be switched off."""
+
+    def __init__(self, state: PoolState) -> None:
+        self.state, self.is_away = state, False
+
+    def __getattr__(self, name: str) -> object:
+        if self.is_away:
+
+            async def fails(*arguments: object, **named: object) -> None:
+                raise errors.ServerUnavailable("away")
+
+            return fails
+        return getattr(self.state, name)
+
+
+async def test_without_redis_the_process_goes_on_alone_and_rejoins(redis_url: str, clock: MovableClock) -> None:
+    connections, pool = open_pool(redis_url), a_pool(1, 1)
+    redis = Away(RedisPoolState(connections, uuid7(), clock))
+    state = SharedPoolState(redis, clock)  # type: ignore[arg-type]
+    before = await pick(state, pool)
+
+    redis.is_away = True
+    alone = [await pick(state, pool) for _ in range(4)]
+    await state.failed(alone[0], errors.UpstreamUnavailable("gone"))
+    assert {await number(state, pool) for _ in range(3)} == {alone[1].place.number}
+    await state.done(before, served=True)
+    redis.is_away = False
+    clock.advance(timedelta(seconds=2).total_seconds())
+
+    assert not before.is_local
+    assert {lease.is_local for lease in alone} == {True}
+    assert (await pick(state, pool)).is_local is False
+    await connections.aclose()
