@@ -36,7 +36,7 @@ from graph import ids, links
 from graph.changes import seen, workspace_followed
 from graph.connections import Connection, Page, Place, list_page
 from graph.context import Context, Info
-from graph.links import ModelLink, ProviderLink
+from graph.links import ModelLink, PoolLink, PoolMemberLink, ProviderLink
 from graph.mutations import ERRORS, INPUT, mutation
 from graph.problems import UserError
 from graph.types import Node, argument, attribute, described, input_type, object_type, resolved, streamed
@@ -162,6 +162,11 @@ class Credential(Node):
     def key_version(self) -> int:
         """The version of the workspace's key that seals it."""
         return self.credential.sealed.key_version
+
+    @resolved
+    def pool_members(self, info: Info) -> list[PoolMemberLink] | None:
+        """Its places in pools, but for those where it is the Default Config."""
+        return links.pool_members(info.context, self.configuration, self.credential.id)
 
     @resolved
     def version(self) -> int:
@@ -361,6 +366,7 @@ class DeleteCredentialPayload:
     model: ModelLink | None = attribute(
         "The model that it was for, as it is now, where that is still there.", default=None
     )
+    pools: list[PoolLink] | None = attribute("The pools in which it stood, as they are now.", default=None)
     errors: list[UserError] = attribute(ERRORS)
 
 
@@ -446,6 +452,11 @@ class CredentialMutations:
             deleted_model_id=ids.model_id(configuration.workspace_id, removed) if removed is not None else None,
             provider=links.provider(configuration, manifest) if manifest is not None else None,
             model=links.model(configuration, known) if known is not None else None,
+            pools=[
+                view
+                for key in deleted.pools
+                if (view := links.pool(context, configuration, configuration.pools.get(key))) is not None
+            ],
             errors=[],
         )
 

@@ -122,6 +122,19 @@ def given_credential_place(text: str, path: tuple[str, ...] = ("id",)) -> tuple[
     return keys
 
 
+def given_pair(text: str, type_name: str, path: tuple[str, ...] = ("id",)) -> tuple[UUID, UUID]:
+    """Return the workspace and key of an id that names both, in an input.
+
+    Raises:
+        NotFound: it is no id of that type.
+    """
+    found = decode(text)
+    keys = credential_of(found[1]) if found is not None and found[0] == type_name else None
+    if keys is None:
+        raise NotFound(f"There is no {type_name} of this id, or it is not one of yours.", path=path)
+    return keys
+
+
 def key_of(text: str, type_name: str) -> UUID | None:
     """Return the key that an id of this type names; None for anything else."""
     found = decode(text)

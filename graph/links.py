@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from graph.invocations import Invocation
     from graph.members import Member
     from graph.models import Model
+    from graph.pools import Pool, PoolMember
     from graph.providers import Provider
     from graph.tokens import ApiToken
     from graph.viewer import Account
@@ -33,6 +34,8 @@ CredentialLink = Annotated["Credential", strawberry.lazy("graph.credentials")]
 InvocationLink = Annotated["Invocation", strawberry.lazy("graph.invocations")]
 MemberLink = Annotated["Member", strawberry.lazy("graph.members")]
 ModelLink = Annotated["Model", strawberry.lazy("graph.models")]
+PoolLink = Annotated["Pool", strawberry.lazy("graph.pools")]
+PoolMemberLink = Annotated["PoolMember", strawberry.lazy("graph.pools")]
 ProviderLink = Annotated["Provider", strawberry.lazy("graph.providers")]
 WorkspaceLink = Annotated["Workspace", strawberry.lazy("graph.workspaces")]
 
@@ -93,6 +96,27 @@ def credential(configuration: Configuration, of: entities.Credential) -> "Creden
 def optional_credential(configuration: Configuration, of: entities.Credential | None) -> "Credential | None":
     """Return the view of a credential that may not be there."""
     return credential(configuration, of) if of is not None else None
+
+
+def pool(context: "Context", configuration: Configuration, of: entities.Pool | None) -> "Pool | None":
+    """Return the view of a pool that may not be there."""
+    from graph.pools import pool_view
+
+    return pool_view(context, configuration, of)
+
+
+def pool_member(context: "Context", configuration: Configuration, member_id: UUID) -> "PoolMember | None":
+    """Return the view of a pool's member that may not be there."""
+    from graph.pools import member_view
+
+    return member_view(context, configuration, member_id)
+
+
+def pool_members(context: "Context", configuration: Configuration, credential_id: UUID) -> "list[PoolMember]":
+    """Return the views of a credential's places in pools."""
+    from graph.pools import members_of_credential
+
+    return members_of_credential(context, configuration, credential_id)
 
 
 def model(configuration: Configuration, of: Known) -> "Model":

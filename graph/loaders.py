@@ -9,8 +9,9 @@ from strawberry.dataloader import DataLoader
 
 from core.access import Viewer
 from core.app import App
-from core.entities import Account, ApiToken, AuditEntry, Invocation, KeyRotation, Member, Workspace
-from core.ports import Transaction
+from core.entities import Account, ApiToken, AuditEntry, Invocation, KeyRotation, Member, Pool, Workspace
+from core.pool_health import pools_now
+from core.ports import PoolNow, Transaction
 
 V = TypeVar("V")
 Read = Callable[[Transaction, Sequence[UUID]], Awaitable[Mapping[UUID, V]]]
@@ -27,6 +28,7 @@ class Loaders:
         self._accounts = self._loader(_accounts)
         self._workspaces = self._loader(_workspaces)
         self._tokens = self._loader(_tokens)
+        self._pools_now = DataLoader(load_fn=self._read_pools, max_batch_size=MAX_BATCH, cache=False)
         self._rotations = self._loader(_rotations)
         self._members = self._loader(_members)
         self._audit_entries = self._loader(_audit_entries)
@@ -45,6 +47,10 @@ class Loaders:
     async def key_rotation(self, workspace_id: UUID) -> KeyRotation | None:
         """Return the newest rotation of a workspace's key, whoever asks."""
         return await self._rotations.load(workspace_id)
+
+    async def pool_now(self, workspace_id: UUID, pool: Pool) -> PoolNow:
+        """Return how a pool stands."""
+        return await self._pools_now.load((workspace_id, pool))
 
     async def token(self, token_id: UUID) -> ApiToken | None:
         """Return a token, whoever asks."""
@@ -77,6 +83,15 @@ class Loaders:
             return [found.get(key) for key in keys]
 
         return DataLoader(load_fn=load, max_batch_size=MAX_BATCH, cache=False)
+
+    async def _read_pools(self, keys: list[tuple[UUID, Pool]]) -> list[PoolNow]:
+        by_workspace: dict[UUID, list[Pool]] = {}
+        for workspace_id, pool in keys:
+            by_workspace.setdefault(workspace_id, []).append(pool)
+        found: dict[UUID, PoolNow] = {}
+        for workspace_id, pools in by_workspace.items():
+            found |= await pools_now(self._app, workspace_id, pools)
+        return [found[pool.id] for _, pool in keys]
 
     async def _read_invocations(self, tx: Transaction, ids: Sequence[UUID]) -> Mapping[UUID, Invocation]:
         return await tx.invocations.get_many(self._memberships, ids)

@@ -33,7 +33,7 @@ from graph import ids, links
 from graph.connections import After, Before, Connection, First, Last, Page, list_page, page_of
 from graph.context import Context, Info
 from graph.credentials import CredentialValueInput, values_of
-from graph.links import CredentialLink, ProviderLink, WorkspaceLink
+from graph.links import CredentialLink, PoolLink, ProviderLink, WorkspaceLink
 from graph.mutations import ERRORS, INPUT, mutation
 from graph.problems import UserError
 from graph.scalars import JSON
@@ -259,6 +259,11 @@ class Model(Node):
             lambda one: links.credential(self.configuration, one),
             lambda one: (one.id.hex,),
         )
+
+    @resolved
+    def pool(self, info: Info) -> PoolLink | None:
+        """The pool among whose members its calls are spread."""
+        return links.pool(info.context, self.configuration, self.configuration.pools.get(self.known.key))
 
 
 def model_page(context: Context, configuration: Configuration, page: Page, query: ModelQuery) -> Connection[Model]:

@@ -88,6 +88,23 @@ async def _credential(context: Context, parts: Parts) -> Node | None:
     return links.optional_credential(configuration, found) if is_shown else None
 
 
+async def _pool(context: Context, parts: Parts) -> Node | None:
+    keys = ids.credential_of(parts)
+    configuration = await _configuration(context, keys[0]) if keys is not None else None
+    if keys is None or configuration is None:
+        return None
+    found = next((pool for pool in configuration.pools.values() if pool.id == keys[1]), None)
+    return links.pool(context, configuration, found)
+
+
+async def _pool_member(context: Context, parts: Parts) -> Node | None:
+    keys = ids.credential_of(parts)
+    configuration = await _configuration(context, keys[0]) if keys is not None else None
+    return (
+        links.pool_member(context, configuration, keys[1]) if keys is not None and configuration is not None else None
+    )
+
+
 async def _provider(context: Context, parts: Parts) -> Node | None:
     key = ids.uuid_of(parts[0])
     manifest = context.app.catalog.manifest(parts[1]) if len(parts) == 2 else None
@@ -128,6 +145,8 @@ _FINDERS: Mapping[str, Find] = {
     "Invocation": _invocation,
     "Member": _member,
     "Model": _model,
+    "Pool": _pool,
+    "PoolMember": _pool_member,
     "Provider": _provider,
     "Workspace": _workspace,
 }

@@ -8,11 +8,12 @@ import strawberry
 from core.configuration import Configuration
 from core.model_types import ModelType
 from core.plan import ModelReference, question
+from core.pool_health import with_rests
 from core.resolve import Candidate, resolve
 from core.resolve import Route as CoreRoute
 from graph import links
-from graph.context import Context
-from graph.links import CredentialLink
+from graph.context import Context, Info
+from graph.links import CredentialLink, PoolMemberLink
 from graph.problems import UserError
 from graph.types import object_type, resolved
 from graph.values import ModelKey, ProviderType
@@ -40,6 +41,12 @@ class RouteCandidate:
     def credential(self) -> CredentialLink | None:
         """The credential that it would use; null where none is needed."""
         return links.optional_credential(self.configuration, self.candidate.credential)
+
+    @resolved
+    def pool_member(self, info: Info) -> PoolMemberLink | None:
+        """The member of a pool that it is; null outside of pools."""
+        member = self.candidate.member
+        return links.pool_member(info.context, self.configuration, member.id) if member is not None else None
 
     @resolved
     def usable(self) -> bool:
@@ -86,7 +93,7 @@ class Route:
         return UserError.optional(self.routes[0].problem)
 
 
-def find_route(
+async def find_route(
     context: Context,
     configuration: Configuration,
     model_type: ModelType,
@@ -94,7 +101,7 @@ def find_route(
     credential_id: UUID | None,
 ) -> Route:
     """Return what a call of the first model would do for this viewer, with the others as fallbacks."""
-    routes = tuple(
+    found = [
         resolve(
             configuration,
             context.app.catalog,
@@ -107,5 +114,12 @@ def find_route(
             ),
         )
         for number, reference in enumerate(references)
+    ]
+    pools = [configuration.pools.get(one.model.key) if one.model is not None else None for one in found]
+    routes = tuple(
+        [
+            await with_rests(context.app, configuration.workspace_id, one, pool)
+            for one, pool in zip(found, pools, strict=True)
+        ]
     )
     return Route(configuration=configuration, routes=routes)

@@ -19,6 +19,7 @@ from graph.models import ModelMutations
 from graph.moderation import ModerationMutations
 from graph.nodes import NodeQuery
 from graph.permissions import guard
+from graph.pools import PoolMutations, PoolSubscriptions
 from graph.providers import ProviderMutations, ProviderSubscriptions
 from graph.rerank import RerankMutations
 from graph.scalars import SCALARS, refuse_nul
@@ -48,6 +49,7 @@ class Mutation(
     ProviderMutations,
     ModelMutations,
     DefaultMutations,
+    PoolMutations,
     CompletionMutations,
     EmbeddingMutations,
     RerankMutations,
@@ -59,7 +61,9 @@ class Mutation(
 
 
 @object_type
-class Subscription(CompletionSubscriptions, SpeechSubscriptions, CredentialSubscriptions, ProviderSubscriptions):
+class Subscription(
+    CompletionSubscriptions, SpeechSubscriptions, CredentialSubscriptions, ProviderSubscriptions, PoolSubscriptions
+):
     """What is streamed. Every field needs a token."""
 
 

@@ -36,6 +36,7 @@ from graph.invocations import Invocation, InvocationFilter, invocation_page
 from graph.members import Member, member_page
 from graph.models import Model, key_of, model_page
 from graph.mutations import ERRORS, INPUT, DeletedPayload, mutation
+from graph.pools import Pool, pool_page
 from graph.problems import UserError
 from graph.providers import Provider, provider_page
 from graph.route import Route, find_route
@@ -251,7 +252,7 @@ class Workspace(Node):
             model.reference() if model is not None else None,
             *(one.reference() for one in fallbacks or ()),
         ]
-        return find_route(info.context, configuration, type, references, pinned)
+        return await find_route(info.context, configuration, type, references, pinned)
 
     @resolved
     async def credentials(
@@ -293,6 +294,21 @@ class Workspace(Node):
         """What was changed in it, newest first: by whom, and what it was before."""
         page = page_of(first, after, last, before)
         return await audit_page(info.context, self.workspace.id, page, action=action, subject_id=subject_id)
+
+    @resolved
+    async def pools(
+        self,
+        info: Info,
+        first: First = None,
+        after: After = None,
+        last: Last = None,
+        before: Before = None,
+        provider: Annotated[str | None, argument("Only those of this provider, by its name or an alias.")] = None,
+        enabled: Annotated[bool | None, argument("Only those that are, or are not, switched on.")] = None,
+    ) -> Connection[Pool] | None:
+        """Its pools, oldest first."""
+        configuration = await info.context.configuration(self.workspace.id)
+        return pool_page(info.context, configuration, page_of(first, after, last, before), provider, enabled=enabled)
 
     @resolved
     async def default_models(self, info: Info) -> list[DefaultModel]:

@@ -60,6 +60,8 @@ TYPES: Mapping[str, str] = {
     "Invocation": "USAGE_READ",
     "Member": "MEMBER_READ",
     "Model": "MODEL_READ",
+    "Pool": "POOL_READ",
+    "PoolMember": "POOL_READ",
     "Provider": "MODEL_READ",
     "Workspace": "WORKSPACE_READ",
 }
@@ -77,6 +79,7 @@ FIELDS: Mapping[str, str] = {
     "AuditEntry.actor": "MEMBER_READ",
     "AuditEntry.token": "TOKEN_MANAGE",
     "Credential.model": "CREDENTIAL_READ",
+    "Credential.poolMembers": "POOL_READ",
     "Credential.problem": "CREDENTIAL_READ",
     "Credential.provider": "MODEL_READ",
     "Credential.values": "CREDENTIAL_READ",
@@ -97,10 +100,18 @@ FIELDS: Mapping[str, str] = {
     "Model.activeCredential": "CREDENTIAL_READ",
     "Model.credentials": "CREDENTIAL_READ",
     "Model.parameterRules": "MODEL_READ",
+    "Model.pool": "POOL_READ",
     "Model.pricing": "MODEL_READ",
     "Model.problem": "MODEL_READ",
     "Model.provider": "MODEL_READ",
     "Model.workspace": "WORKSPACE_READ",
+    "Pool.members": "POOL_READ",
+    "Pool.model": "MODEL_READ",
+    "Pool.workspace": "WORKSPACE_READ",
+    "PoolMember.cooldown": "POOL_READ",
+    "PoolMember.credential": "CREDENTIAL_READ",
+    "PoolMember.pool": "POOL_READ",
+    "PoolMember.problem": "POOL_READ",
     "Provider.activeCredential": "CREDENTIAL_READ",
     "Provider.credentialForm": "MODEL_READ",
     "Provider.credentials": "CREDENTIAL_READ",
@@ -114,6 +125,7 @@ FIELDS: Mapping[str, str] = {
     "Route.model": "MODEL_INVOKE",
     "Route.problem": "MODEL_INVOKE",
     "RouteCandidate.credential": "CREDENTIAL_READ",
+    "RouteCandidate.poolMember": "POOL_READ",
     "Server.database": "SERVER_READ",
     "Server.redis": "SERVER_READ",
     "Server.workers": "SERVER_READ",
@@ -129,6 +141,7 @@ FIELDS: Mapping[str, str] = {
     "Workspace.members": "MEMBER_READ",
     "Workspace.model": "MODEL_READ",
     "Workspace.models": "MODEL_READ",
+    "Workspace.pools": "POOL_READ",
     "Workspace.provider": "MODEL_READ",
     "Workspace.providers": "MODEL_READ",
     "Workspace.route": "MODEL_INVOKE",
@@ -256,6 +269,21 @@ async def _audit_entry(world: World, place: Place) -> str:
     return str(data["workspace"]["auditLog"]["nodes"][0]["id"])
 
 
+async def _pool(world: World, place: Place) -> str:
+    query = "mutation ($input: SavePoolInput!) { savePool(input: $input) { pool { id } errors { message } } }"
+    given = {"workspaceId": place["Workspace"], **_new_pool(place)}
+    return str((await world.change(place.who, query, **given))["pool"]["id"])
+
+
+async def _pool_member(world: World, place: Place) -> str:
+    query = "query ($id: ID!) { node(id: $id) { ... on Pool { members { id } } } }"
+    return str((await world.data(place.who, query, id=place["Pool"]))["node"]["members"][0]["id"])
+
+
+def _new_pool(place: Place) -> dict[str, Any]:
+    return {"model": {**ECHO, "type": "LLM"}, "enabled": True, "members": [{"credentialId": place["Credential"]}, {}]}
+
+
 def _named(type_name: str, *parts: str) -> Callable[[World, Place], Awaitable[str]]:
     async def name(world: World, place: Place) -> str:
         return ids.encode(type_name, place.workspace.id, *parts)
@@ -272,6 +300,8 @@ SAMPLES: Mapping[str, Callable[[World, Place], Awaitable[str]]] = {
     "Member.other": _other_member,
     "ApiToken": _token,
     "Credential": _credential,
+    "Pool": _pool,
+    "PoolMember": _pool_member,
     "Model.custom": _custom_model,
     "Model.removed": _removed_model,
     "Invocation": _invocation,
@@ -423,6 +453,12 @@ MUTATIONS: Mapping[str, Operation] = {
         given=lambda place: {"workspaceId": place["Workspace"], "defaults": [{"type": "LLM", "model": ECHO}]},
         needs="DEFAULT_MANAGE",
     ),
+    # ---- pools
+    "savePool": Operation(
+        given=lambda place: {"workspaceId": place["Workspace"], **_new_pool(place)}, needs="POOL_MANAGE"
+    ),
+    "setPoolEnabled": Operation(given=lambda place: {"id": place["Pool"], "enabled": False}, needs="POOL_MANAGE"),
+    "endCooldown": Operation(given=lambda place: {"memberId": place["PoolMember"]}, needs="POOL_MANAGE"),
     # ---- calls
     "complete": Operation(
         given=lambda place: {"workspaceId": place["Workspace"], "model": ECHO, "messages": HELLO}, needs="MODEL_INVOKE"
@@ -459,6 +495,9 @@ SUBSCRIPTIONS: Mapping[str, Operation] = {
     "credentialChanged": Operation(
         given=lambda place: {"workspaceId": place["Workspace"], "credentialId": place["Credential"]},
         needs="CREDENTIAL_READ",
+    ),
+    "poolChanged": Operation(
+        given=lambda place: {"workspaceId": place["Workspace"], "poolId": place["Pool"]}, needs="POOL_READ"
     ),
     "providerChanged": Operation(
         given=lambda place: {"workspaceId": place["Workspace"], "provider": "echo"}, needs="MODEL_READ"

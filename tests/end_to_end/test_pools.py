@@ -1,0 +1,197 @@
+"""Pools as their callers see them: spread, failing over, resting, and shown as they stand."""
+
+import asyncio
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from tests.fake_provider import FakeProvider
+from tests.product import COMPLETE, LLM, Product, chat, check_sequence, completion, model, text_of
+
+HELLO = "Hello from the fake provider."
+CREATE = """mutation ($input: CreateCredentialInput!) { createCredential(input: $input) {
+  credential { id } errors { code message path } } }"""
+SAVE = """mutation ($input: SavePoolInput!) { savePool(input: $input) {
+  pool { id version enabled effective strategy hedgePercentile
+    members { id name weight enabled isDefaultConfig health credential { id name } } }
+  errors { code message path } } }"""
+POOL = """query ($id: ID!) { node(id: $id) { ... on Pool { version effective members {
+  id name health inFlight served failed cooldown { scope until remaining cause message } } } } }"""
+ROUTE = """{ workspace { route(model: {provider: "openai_compatible", name: "pooled"}) {
+  problem { code } candidates { usable reason poolMember { name } credential { name } } } } }"""
+END = """mutation ($input: EndCooldownInput!) { endCooldown(input: $input) {
+  pool { members { health } } errors { code path } } }"""
+KEY = {"provider": LLM, "name": "pooled", "type": "LLM"}
+
+
+async def pooled(product: Product, provider: FakeProvider, *scenarios: str, **more: Any) -> Any:
+    """Make a model whose pool has a member for each scenario, in this order; return the pool."""
+    keys = [f"sk-{number}:{scenario}" for number, scenario in enumerate(scenarios)]
+    await product.add_model("pooled", provider.url)
+    credentials = []
+    for number, key in enumerate(keys):
+        values = [{"field": "base_url", "value": provider.url}, {"field": "api_key", "value": key}]
+        made = await product.changed(
+            CREATE,
+            provider=LLM,
+            model={"name": "pooled", "type": "LLM"},
+            name=f"m{number}",
+            values=values,
+            verify=False,
+        )
+        credentials.append(made["credential"]["id"])
+    members = [{"credentialId": one} for one in credentials]
+    return (await product.changed(SAVE, model=KEY, enabled=True, members=members, **more))["pool"]
+
+
+async def members(product: Product, pool: Any) -> Any:
+    return (await product.data(POOL, id=pool["id"]))["node"]["members"]
+
+
+async def calls(product: Product, count: int) -> list[Any]:
+    """Return the payloads of as many calls at once."""
+    asked = (product.data(COMPLETE, input=chat(model=model("pooled"))) for _ in range(count))
+    return [answer["complete"] for answer in await asyncio.gather(*asked)]
+
+
+def used(provider: FakeProvider) -> Counter[str]:
+    """Return how many completions were asked for with each key, by the number of its member."""
+    return Counter(request.key[3] for request in provider.calls)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "weights", "counts"),
+    [("ROUND_ROBIN", (1, 1, 1), (10, 10, 10)), ("WEIGHTED", (5, 3, 2), (15, 9, 6))],
+)
+async def test_calls_are_spread_by_the_strategy(
+    product: Product, provider: FakeProvider, strategy: str, weights: tuple[int, ...], counts: tuple[int, ...]
+) -> None:
+    pool = await pooled(product, provider, "text", "text", "text")
+    given = [
+        {"credentialId": member["credential"]["id"], "weight": weight}
+        for member, weight in zip(pool["members"], weights, strict=True)
+    ]
+    await product.changed(SAVE, model=KEY, enabled=True, strategy=strategy, members=given)
+
+    answers = await calls(product, 30)
+
+    assert {answer["message"]["text"] for answer in answers} == {HELLO}
+    assert used(provider) == {str(number): count for number, count in enumerate(counts)}
+    standing = await members(product, pool)
+    assert [(one["health"], one["inFlight"]) for one in standing] == [("HEALTHY", 0)] * 3
+    assert [one["served"] for one in standing] == list(counts)
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+async def test_what_fails_before_the_first_token_is_served_by_the_next(
+    product: Product, provider: FakeProvider, *, streaming: bool
+) -> None:
+    pool = await pooled(product, provider, "server_error", "text")
+
+    if streaming:
+        events = await product.stream(model=model("pooled"))
+        check_sequence(events)
+        assert [event["__typename"] for event in events[:2]] == ["CompletionStarted", "CompletionRerouted"]
+        assert events[1]["failed"]["error"]["code"] == "UPSTREAM_UNAVAILABLE"
+        assert text_of(events) == HELLO
+    else:
+        (answer,) = await calls(product, 1)
+        assert answer["message"]["text"] == HELLO
+
+    record = await product.last_invocation()
+    assert [attempt["error"] and attempt["error"]["code"] for attempt in record["attempts"]] == [
+        "UPSTREAM_UNAVAILABLE",
+        None,
+    ]
+    assert record["credentialName"] == "m1"
+    standing = await members(product, pool)
+    assert [one["health"] for one in standing] == ["COOLING_DOWN", "HEALTHY"]
+    assert [one["failed"] for one in standing] == [1, 0]
+    assert standing[0]["cooldown"]["scope"] == "CREDENTIAL_AND_MODEL"
+    assert 5 < standing[0]["cooldown"]["remaining"] <= 10
+
+
+async def test_a_limited_member_rests_as_long_as_it_wishes_and_nobody_fails(
+    product: Product, provider: FakeProvider
+) -> None:
+    pool = await pooled(product, provider, "text", "text", "text")
+    provider.answers("rate_limited", key="sk-0:text", headers={"retry-after": "2"})
+
+    answers = await calls(product, 60)
+
+    assert {answer["message"]["text"] for answer in answers} == {HELLO}
+    first = (await members(product, pool))[0]
+    assert first["health"] == "COOLING_DOWN"
+    assert first["cooldown"]["remaining"] <= 2
+
+
+async def test_a_member_that_dies_in_the_middle_ends_the_completion_and_rests(
+    product: Product, provider: FakeProvider
+) -> None:
+    pool = await pooled(product, provider, "cut", "text")
+
+    events = await product.stream(model=model("pooled"))
+
+    check_sequence(events)
+    assert events[-1]["__typename"] == "CompletionFailed"
+    assert text_of(events)
+    assert [one["health"] for one in await members(product, pool)] == ["COOLING_DOWN", "HEALTHY"]
+    assert len(provider.calls) == 1
+
+
+async def test_when_all_rest_it_is_said_until_when_and_a_fallback_serves(
+    product: Product, provider: FakeProvider
+) -> None:
+    pool = await pooled(product, provider, "rate_limited", "rate_limited")
+    await product.add_model("spare", provider.url)
+    await calls(product, 1)
+
+    (answer,) = await calls(product, 1)
+    events = await product.stream(model=model("pooled"), fallbacks=[model("spare")])
+    route = (await product.data(ROUTE))["workspace"]["route"]
+
+    (error,) = answer["errors"]
+    assert (error["code"], error["retryable"], answer["invocation"]) == ("POOL_EXHAUSTED", True, None)
+    assert 5 < error["retryAfter"] <= 7
+    assert events[0]["model"]["name"] == "spare"
+    assert text_of(events) == HELLO
+    assert route["problem"] == {"code": "POOL_EXHAUSTED"}
+    assert [(one["usable"], one["poolMember"]["name"]) for one in route["candidates"]] == [(False, "m0"), (False, "m1")]
+    assert "UPSTREAM_RATE_LIMITED" in route["candidates"][0]["reason"]
+
+    provider.answers("text", key="sk-0:rate_limited")
+    ended = await product.changed(END, memberId=pool["members"][0]["id"])
+    assert [one["health"] for one in ended["pool"]["members"]] == ["PROBING", "COOLING_DOWN"]
+    (served,) = await calls(product, 1)
+    assert served["message"]["text"] == HELLO
+    assert [one["health"] for one in await members(product, pool)] == ["HEALTHY", "COOLING_DOWN"]
+
+
+async def test_a_bad_request_is_not_tried_by_others_and_rests_nobody(product: Product, provider: FakeProvider) -> None:
+    pool = await pooled(product, provider, "bad_request", "bad_request")
+
+    (answer,) = await calls(product, 1)
+
+    assert [error["code"] for error in answer["errors"]] == ["UPSTREAM_BAD_REQUEST"]
+    assert len(provider.calls) == 1
+    assert [one["health"] for one in await members(product, pool)] == ["HEALTHY", "HEALTHY"]
+
+
+async def test_calls_under_way_are_counted_and_a_cancelled_one_is_nobodys_fault(
+    product: Product, provider: FakeProvider
+) -> None:
+    pool = await pooled(product, provider, "endless", "endless")
+
+    async with product.socket() as ws:
+        events = completion(ws, chat(model=model("pooled")))
+        for _ in range(3):
+            await anext(events)
+        under_way = await members(product, pool)
+        await events.aclose()
+    async with asyncio.timeout(10):
+        while any(one["inFlight"] for one in await members(product, pool)):
+            await asyncio.sleep(0.05)
+
+    assert [one["inFlight"] for one in under_way] == [1, 0]
+    assert [(one["health"], one["failed"]) for one in await members(product, pool)] == [("HEALTHY", 0)] * 2
