@@ -24,7 +24,7 @@ from core.strategies import LATENCY_TAU_S, Chances
 from storage.event_log import ALIVE_KEY
 from storage.redis import redis_errors
 
-_TIMEOUT_S = 0.5
+_TIMEOUT_S = 2.0
 _KEPT_S = 90 * 24 * 60 * 60
 _CLAIM_S = 180
 _TRIES = 8
