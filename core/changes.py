@@ -32,8 +32,9 @@ class Noun(StrEnum):
 class Change(msgspec.Struct, frozen=True, kw_only=True):
     """That an object of a workspace has changed. `key` is its UUID as text, of a provider its name.
 
-    `status` is the one that this very change gave the object, for those that pass through some quickly. Whoever hears
-    of the change reads the rest by themselves, so that nothing here can be old or secret.
+    `status` is the one that this very change gave the object, for those that pass through some quickly. `version` is
+    that of the workspace's configuration by then, 0 where the change is not of it. Whoever hears of the change reads
+    the rest by themselves, so that nothing here can be old or secret.
     """
 
     workspace_id: UUID
@@ -41,6 +42,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     key: str
     kind: ChangeKind = ChangeKind.UPDATED
     status: str | None = None
+    version: int = 0
 
     @property
     def channel(self) -> str:

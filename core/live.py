@@ -81,14 +81,22 @@ async def _follow(app: App, viewer: Viewer, topic: Topic) -> AsyncGenerator[News
                     workspace_id=topic.workspace_id, noun=topic.noun, key=topic.key, kind=ChangeKind.CURRENT
                 )
                 yield News(viewer=await _viewer(app, follower), change=current)
+            versions: dict[str, int] = {}
             async with aclosing(_until_sent_away(messages, follower)) as heard:
                 async for message in heard:
                     change = from_message(message)
-                    if change is None or not topic.covers(change):
+                    if change is None or not topic.covers(change) or _is_late(change, versions):
                         continue
                     yield News(viewer=await _viewer(app, follower), change=change)
                     if topic.key is not None and change.kind is ChangeKind.DELETED:
                         return
+
+
+def _is_late(change: Change, versions: dict[str, int]) -> bool:
+    """Tell whether a later change of the object has been told already, by another process that was faster."""
+    latest = versions.get(change.key, 0)
+    versions[change.key] = max(latest, change.version)
+    return 0 < change.version < latest
 
 
 async def _until_sent_away(messages: AsyncIterator[bytes], follower: Follower) -> AsyncGenerator[bytes, None]:

@@ -37,6 +37,7 @@ from storage.processes import Counts
 from storage.queue import Queue
 from storage.redis import open_pool
 from storage.relay import Relay
+from storage.teller import Teller
 from storage.transaction import AfterCommit, SqlStorage
 from storage.vault import SqlVault
 
@@ -104,7 +105,10 @@ async def open_resources(
 
         background = await stack.enter_async_context(Background.open())
         await stack.enter_async_context(_alive(storage, background, process_id, kind, counts))
-        told.to(background, changes, snapshots, relay)
+        teller = Teller(changes)
+        told.to(teller, snapshots, relay)
+        background.start(teller.run())
+        stack.push_async_callback(teller.flush)
         background.start(relay.run())
         background.every(WRITE_S, last_used.write)
         background.start(_listen(changes, snapshots))
@@ -173,14 +177,13 @@ class _AfterCommit:
     def __init__(self) -> None:
         self._pass_on: AfterCommit | None = None
 
-    def to(self, background: Background, changes: RedisChanges, snapshots: Cache, relay: Relay) -> None:
+    def to(self, teller: Teller, snapshots: Cache, relay: Relay) -> None:
         """Pass on to these."""
 
         def pass_on(committed: Connection) -> None:
             for workspace_id, version in committed.versions.items():
                 snapshots.changed(workspace_id, version)
-            if committed.versions or committed.news:
-                background.start(_publish(changes, committed))
+            teller.tell(committed)
             if committed.has_jobs:
                 relay.nudge()
 
@@ -189,20 +192,6 @@ class _AfterCommit:
     def __call__(self, committed: Connection) -> None:
         if self._pass_on is not None:
             self._pass_on(committed)
-
-
-async def _publish(changes: RedisChanges, committed: Connection) -> None:
-    """Tell every process of new versions, which they would notice with their next call too, and of what has changed.
-
-    Where Redis is away, those who follow have lost it too, and know that they may have missed something.
-    """
-    try:
-        for workspace_id, version in committed.versions.items():
-            await changes.publish(configurations.CHANNEL, configurations.to_message(workspace_id, version))
-        for change in committed.news:
-            await changes.publish(change.channel, change.to_message())
-    except ServerUnavailable as error:
-        log.warning("a change of configuration was not published: %s", error)
 
 
 async def _listen(changes: RedisChanges, snapshots: Cache) -> None:

@@ -11,9 +11,10 @@ from redis.asyncio import Redis
 from sqlalchemy import update
 
 from core.access import Role
-from core.changes import channel_of
+from core.changes import Change, Noun, channel_of
 from core.followers import Follower
 from core.jobs import ValidateCredential
+from core.live import tell
 from core.watch import check_access
 from graph import ids
 from graph.documents import Refused
@@ -140,6 +141,22 @@ async def test_validating_is_seen_before_its_outcome(world: World) -> None:
 
     assert current["credential"]["status"] == "UNVERIFIED"
     assert [one["credential"]["status"] for one in seen] == ["VALIDATING", "VALID"]
+
+
+async def test_news_that_come_late_are_left_out(world: World) -> None:
+    made = await echo(world, "main")
+    key = str(ids.given_credential(made["id"]))
+
+    def changed(version: int, status: str) -> Change:
+        return Change(workspace_id=world.home.id, noun=Noun.CREDENTIAL, key=key, version=version, status=status)
+
+    async with following(world, "owner", CREDENTIALS, credentialId=made["id"]) as followed:
+        await followed.change()
+        for change in (changed(8, "VALID"), changed(7, "VALIDATING"), changed(0, "VALID"), changed(8, "VALIDATING")):
+            await tell(world.app, change)
+        seen = [await followed.change() for _ in range(3)]
+
+    assert [one["credential"]["status"] for one in seen] == ["VALID", "VALID", "VALIDATING"]
 
 
 async def test_a_provider_changes_with_its_credentials_and_shows_what_each_viewer_may_see(world: World) -> None:

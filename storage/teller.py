@@ -1,0 +1,67 @@
+"""Tells every process what commits have brought, in their order: versions of configurations, and what has changed."""
+
+import asyncio
+import logging
+from contextlib import suppress
+
+import msgspec
+
+from core.errors import ServerUnavailable
+from storage import configurations
+from storage.changes import RedisChanges
+from storage.connection import Connection
+
+log = logging.getLogger(__name__)
+
+_KEPT = 10_000
+_LAST_WORDS_S = 1.0
+_PAUSES_S = (0.1, 0.5, 1.0)
+"""Between tries: a connection that has died is only found out by using it."""
+
+
+class Teller:
+    """Publishes one message after the other, so that nobody hears of an earlier state after a later one."""
+
+    def __init__(self, changes: RedisChanges) -> None:
+        self._changes = changes
+        self._waiting: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue(_KEPT)
+
+    def tell(self, committed: Connection) -> None:
+        """Publish what a commit brought, soon. Never blocks."""
+        for workspace_id, version in committed.versions.items():
+            self._put(configurations.CHANNEL, configurations.to_message(workspace_id, version))
+        for change in committed.news:
+            version = committed.versions.get(change.workspace_id, 0)
+            self._put(change.channel, msgspec.structs.replace(change, version=version).to_message())
+
+    async def run(self) -> None:
+        """Publish what waits, until cancelled."""
+        while True:
+            channel, message = await self._waiting.get()
+            try:
+                await self._publish(channel, message)
+            finally:
+                self._waiting.task_done()
+
+    async def flush(self) -> None:
+        """Wait a moment until all is published: the process is about to end."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_WORDS_S):
+                await self._waiting.join()
+
+    async def _publish(self, channel: str, message: bytes) -> None:
+        """Publish a message. Where Redis is away, those who follow have lost it too, and know it."""
+        for pause in _PAUSES_S:
+            try:
+                await self._changes.publish(channel, message)
+            except ServerUnavailable as error:
+                log.warning("a change was not published yet: %s", error)
+                await asyncio.sleep(pause)
+            else:
+                return
+
+    def _put(self, channel: str, message: bytes) -> None:
+        try:
+            self._waiting.put_nowait((channel, message))
+        except asyncio.QueueFull:
+            log.warning("a change is not published: %d wait already", _KEPT)
