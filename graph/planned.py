@@ -125,13 +125,15 @@ class Planned(Executor[Any]):
 
     def _completion(self, kind: GraphQLOutputType, details: Details) -> Complete | None:
         if isinstance(kind, GraphQLNonNull):
+            if isinstance(kind.of_type, GraphQLScalarType | GraphQLEnumType):
+                return _leaf(kind.of_type, required=True)
             inner = self._completion(kind.of_type, details)
             return None if inner is None else _present(inner)
         if isinstance(kind, GraphQLList):
             inner = self._completion(kind.of_type, details)
             return None if inner is None else _listed(inner)
         if isinstance(kind, GraphQLScalarType | GraphQLEnumType):
-            return _leaf(kind)
+            return _leaf(kind, required=False)
         if isinstance(kind, GraphQLObjectType):
             inner = self._plan_of(kind, details)
             return None if inner is None else _optional(inner)
@@ -144,7 +146,19 @@ def planned(base: type[Executor[Any]]) -> type[Executor[Any]]:
 
 
 def _object(steps: Sequence[_Step], info: _Told) -> Complete:
-    return lambda source: {step.name: step.take(source, info) for step in steps}
+    parts = [(step.name, step.resolve, step.complete) for step in steps]
+
+    def complete(source: Any) -> dict[str, Any]:
+        completed = {}
+        for name, resolve, finish in parts:
+            value = resolve(source, info)
+            if type(value) is CoroutineType:
+                value.close()
+                raise _Unplanned
+            completed[name] = finish(value)
+        return completed
+
+    return complete
 
 
 def _present(inner: Complete) -> Complete:
@@ -172,15 +186,8 @@ def _listed(inner: Complete) -> Complete:
     return complete
 
 
-def _leaf(kind: GraphQLScalarType | GraphQLEnumType) -> Complete:
+def _leaf(kind: GraphQLScalarType | GraphQLEnumType, *, required: bool) -> Complete:
     coerce = kind.coerce_output_value
-    named: dict[Any, Any] = {}
-
-    def member(value: Any) -> Any:
-        name = named.get(value)
-        if name is None:
-            name = named[value] = any_leaf(value)
-        return name
 
     def any_leaf(value: Any) -> Any:
         if value is None:
@@ -189,18 +196,36 @@ def _leaf(kind: GraphQLScalarType | GraphQLEnumType) -> Complete:
             raise _Unplanned
         return coerce(value)
 
-    def text(value: Any) -> Any:
-        return value if type(value) is str else any_leaf(value)
-
-    def truth(value: Any) -> Any:
-        return value if type(value) is bool else any_leaf(value)
-
-    def whole(value: Any) -> Any:
-        return value if type(value) is int and -_INT_LIMIT <= value < _INT_LIMIT else any_leaf(value)
-
+    complete = _present(any_leaf) if required else any_leaf
     if isinstance(kind, GraphQLEnumType):
-        return member
-    return {"String": text, "ID": text, "Boolean": truth, "Int": whole}.get(kind.name, any_leaf)
+        return _remembered(complete)
+    if kind.name == "Int":
+        return _whole(complete)
+    plain = _PLAIN.get(kind.name)
+    return complete if plain is None else lambda value: value if type(value) is plain else complete(value)
+
+
+_PLAIN = {"String": str, "ID": str, "Boolean": bool}
+"""Scalars whose values of this type are shown as they are."""
+
+
+def _remembered(complete: Complete) -> Complete:
+    names: dict[Any, Any] = {}
+
+    def member(value: Any) -> Any:
+        name = names.get(value)
+        if name is None:
+            name = names[value] = complete(value)
+        return name
+
+    return member
+
+
+def _whole(complete: Complete) -> Complete:
+    def whole(value: Any) -> Any:
+        return value if type(value) is int and -_INT_LIMIT <= value < _INT_LIMIT else complete(value)
+
+    return whole
 
 
 def _constant(value: str) -> Callable[..., Any]:

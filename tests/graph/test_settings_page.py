@@ -94,7 +94,6 @@ async def fill(world: World, providers: int = PROVIDERS) -> None:
                 await tx.models.put(
                     workspace_id, ModelRow(key=key, source=source, label=None, active_credential_id=active)
                 )
-    await app.configurations.get(workspace_id)
 
 
 @pytest.fixture
