@@ -11,7 +11,7 @@ from core.entities import UsageBucket, UsageDimension, UsageInterval
 from core.errors import InvalidInput
 from core.ports import InvocationQuery, UsageQuery
 
-MAX_BUCKETS = 10_000
+MAX_BUCKETS = 1000
 _HOUR = timedelta(hours=1)
 _FIRST, _LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9998, 1, 1, tzinfo=UTC)
 

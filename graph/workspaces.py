@@ -14,6 +14,7 @@ from core.keys import rotate_workspace_key
 from core.models import ModelQuery, ModelStatus
 from core.providers_state import ProviderQuery
 from core.resolve import find_model
+from core.usage import MAX_BUCKETS
 from core.workspaces import create_workspace, delete_workspace, update_workspace
 from graph import ids
 from graph.access import Permission, Role
@@ -343,7 +344,7 @@ class Workspace(Node):
         ] = None,
         tag_name: Annotated[str | None, argument("The tag that TAG in `groupBy` tells apart by.")] = None,
         filter: Annotated[InvocationFilter | None, argument("Only of calls that match.")] = None,
-        first: Annotated[int | None, argument("How many buckets at most, 1 to 10000.")] = 1000,
+        first: Annotated[int | None, argument("How many buckets at most, 1 to 1000.")] = MAX_BUCKETS,
     ) -> list[UsageBucket] | None:
         """What its calls used and cost, by time, then by what is told apart; calls that still run are not in it yet.
 
@@ -358,7 +359,7 @@ class Workspace(Node):
             group_by=group_by or (),
             tag_name=tag_name,
             given=filter,
-            first=1000 if first is None else first,
+            first=MAX_BUCKETS if first is None else first,
         )
 
 

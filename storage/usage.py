@@ -4,6 +4,7 @@ A call is in the sums once: the transaction that adds it to a row marks its reco
 is asked for of a begun hour, is added from the records themselves.
 """
 
+import asyncio
 import hashlib
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
@@ -195,6 +196,9 @@ _KEYS: dict[UsageDimension, tuple[str, ...]] = {
     UsageDimension.TAG: ("tag_value",),
 }
 _FAILED = InvocationStatus.FAILED.value
+_AT_ONCE = 50
+"""How many buckets are made before others get their turn."""
+
 _LENGTHS = {UsageInterval.HOUR: timedelta(hours=1), UsageInterval.DAY: timedelta(days=1)}
 
 
@@ -210,7 +214,12 @@ class SqlUsage:
         buckets: dict[int, list[Row[Any]]] = {}
         for row in found:
             buckets.setdefault(row.place, []).append(row)
-        return [_bucket(rows, query) for rows in buckets.values()]
+        made = []
+        for number, rows in enumerate(buckets.values()):
+            if number % _AT_ONCE == 0:
+                await asyncio.sleep(0)
+            made.append(_bucket(rows, query))
+        return made
 
 
 def _grouped(engine: str, workspace_id: UUID, query: UsageQuery) -> Select[Any]:
@@ -332,7 +341,9 @@ def _key_of(row: Row[Any], by: Sequence[UsageDimension]) -> UsageKey:
 
 
 def _sum(rows: Sequence[Row[Any]], name: str) -> int:
-    return int(sum(getattr(row, name) for row in rows))
+    if len(rows) == 1:
+        return int(getattr(rows[0], name))
+    return sum(int(getattr(row, name)) for row in rows)
 
 
 def _amount(row: Row[Any]) -> str:
