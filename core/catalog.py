@@ -7,7 +7,7 @@ import msgspec
 
 from core.manifest_files import ManifestError, read_manifests
 from core.provider import Manifest, Provider
-from core.providers import anthropic, echo, gemini, openai, openai_compatible
+from core.providers import anthropic, azure_openai, echo, elevenlabs, gemini, openai, openai_compatible, xinference
 from core.wire.http import Http
 
 Builder = Callable[[Manifest, Http], Provider]
@@ -16,6 +16,9 @@ BUILDERS: Mapping[str, Builder] = {
     "gemini": gemini.build,
     "openai": openai.build,
     "openai_compatible": openai_compatible.build,
+    "azure_openai": azure_openai.build,
+    "xinference": xinference.build,
+    "elevenlabs": elevenlabs.build,
     "echo": echo.build,
 }
 """How a provider is built, by its manifest's `dialect`."""

@@ -199,6 +199,7 @@ class _Field(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 class _Custom(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """Which fields of the model's form describe a custom model."""
 
+    base: str | None = None
     context_window: str | None = None
     max_output_tokens: str | None = None
     features: dict[ModelFeature, str] = {}
@@ -223,6 +224,7 @@ class _File(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     credential_form: tuple[_Field, ...] = ()
     model_credential_form: tuple[_Field, ...] = ()
     models: tuple[_Model, ...] = ()
+    base_models: tuple[_Model, ...] = ()
     defaults: tuple[_Model, ...] = ()
     custom_model: _Custom = msgspec.field(default_factory=_Custom)
     keyless: bool = False
@@ -256,8 +258,8 @@ def read_manifest(path: Path) -> Manifest:
 
 def custom_card(manifest: Manifest, name: str, model_type: ModelType, values: Mapping[str, str]) -> ModelCard:
     """Return what is known of a custom model: the manifest's defaults of its type, over them its form values."""
-    base = manifest.defaults.get(model_type) or ModelCard(name="", label="", type=model_type)
     custom = manifest.custom_model
+    base = _base(manifest, model_type, values.get(custom.base or ""))
     features = set(base.features)
     for feature, field in custom.features.items():
         if field in values:
@@ -294,6 +296,7 @@ def _manifest(file: _File) -> Manifest:
         credential_form=tuple(field.field() for field in file.credential_form),
         model_credential_form=tuple(field.field() for field in file.model_credential_form),
         models=tuple(model.card(number) for number, model in enumerate(file.models)),
+        base_models=tuple(model.card(number) for number, model in enumerate(file.base_models)),
         defaults={model.type: model.card(0) for model in file.defaults},
         position=file.position,
         custom_model=CustomModel(**msgspec.structs.asdict(file.custom_model)),
@@ -313,7 +316,7 @@ def _problems(file: _File, path: Path) -> Iterator[str]:
     for number, model in enumerate(file.models):
         if not model.name or (model.type, model.name) in keys[:number]:
             yield f"`models` number {number + 1} has no name of its own"
-    for model in (*file.models, *file.defaults):
+    for model in (*file.models, *file.base_models, *file.defaults):
         if model.type not in file.model_types:
             yield f"{model.name or 'a default'!r} has the type {model.type}, which `model_types` does not name"
         if model.price is not None and not (file.prices_from and file.prices_as_of):
@@ -378,6 +381,18 @@ def _custom_problems(file: _File) -> Iterator[str]:
         if types.get(name) is not FormFieldType.SWITCH:
             yield f"`custom_model.features.{feature}` names {name!r}, which is no SWITCH of `model_credential_form`"
 
+    if (custom.base is not None) is not bool(file.base_models):
+        yield "`custom_model.base` and `base_models` go together"
+    if custom.base is not None:
+        options = (option for one in file.model_credential_form if one.name == custom.base for option in one.options)
+        offered = {
+            (option.value, shown.value.upper())
+            for option in options
+            for shown in option.show_on
+            if shown.field == "model_type"
+        }
+        if offered != {(model.name, model.type.value) for model in file.base_models}:
+            yield f"the options of {custom.base!r}, each shown on its `model_type`, are not the names of `base_models`"
     for key, name in custom.properties.items():
         if name not in types or types[name] in {FormFieldType.SECRET, FormFieldType.URL}:
             yield f"`custom_model.properties.{key}` names {name!r}, which is no public field of `model_credential_form`"
@@ -394,6 +409,13 @@ def _bounded(rule: ParameterRule, max_output_tokens: int | None) -> ParameterRul
     if rule.name != "max_tokens" or max_output_tokens is None:
         return rule
     return replace(rule, max=max_output_tokens)
+
+
+def _base(manifest: Manifest, model_type: ModelType, name: str | None) -> ModelCard:
+    """Return what a custom model is before its form values: the base model that it names, or the type's defaults."""
+    named = (card for card in manifest.base_models if card.name == name and card.type is model_type)
+    default = manifest.defaults.get(model_type) or ModelCard(name="", label="", type=model_type)
+    return next(named, default)
 
 
 def _property(manifest: Manifest, field: str, text: str) -> str | int:

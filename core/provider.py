@@ -154,10 +154,14 @@ class ModelCard:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CustomModel:
-    """Which form fields describe a custom model: limits, properties, and for each feature the switch that gives it."""
+    """Which form fields describe a custom model: limits, properties, and for each feature the switch that gives it.
+
+    `base` is the field that names one of the manifest's base models, of which everything else is taken.
+    """
 
     context_window: str | None = None
     max_output_tokens: str | None = None
+    base: str | None = None
     features: Mapping[ModelFeature, str] = field(default_factory=dict)
     properties: Mapping[str, str] = field(default_factory=dict)
 
@@ -181,6 +185,7 @@ class Manifest:
     credential_form: tuple[FormField, ...] = ()
     model_credential_form: tuple[FormField, ...] = ()
     models: tuple[ModelCard, ...] = ()
+    base_models: tuple[ModelCard, ...] = ()
     defaults: Mapping[ModelType, ModelCard] = field(default_factory=dict)
     custom_model: CustomModel = field(default_factory=CustomModel)
     keyless: bool = False
@@ -257,8 +262,8 @@ class Speakers(Protocol):
         """Yield the sound as it comes, in `request.format`; closing it closes the upstream connection."""
         ...
 
-    async def voices(self, call: Call) -> Sequence[Voice]:
-        """Return who can speak."""
+    async def voices(self, call: Call) -> Sequence[Voice] | None:
+        """Return who can speak; None where the provider has no list of them."""
         ...
 
 

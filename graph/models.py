@@ -29,6 +29,7 @@ from core.provider import ParameterRule as CoreParameterRule
 from core.provider import ParameterType
 from core.provider import Pricing as CorePricing
 from core.resolve import Known, active_credential, effective_type
+from core.voices import list_voices
 from graph import ids, links
 from graph.connections import After, Before, Connection, First, Last, Page, list_page, page_of
 from graph.context import Context, Info
@@ -37,7 +38,7 @@ from graph.links import CredentialLink, PoolLink, ProviderLink, WorkspaceLink
 from graph.mutations import ERRORS, INPUT, mutation
 from graph.problems import UserError
 from graph.scalars import JSON
-from graph.types import Node, attribute, described, input_type, object_type, one_of_input, resolved
+from graph.types import Node, argument, attribute, described, input_type, object_type, one_of_input, resolved
 from graph.values import ModelFeature, ModelKeyInput, ModelType, Pricing, PricingUnit, ProviderType
 
 described(
@@ -126,6 +127,15 @@ class ParameterRule:
 
 
 @object_type
+class Voice:
+    """One who speaks."""
+
+    id: str = attribute("What `speech` takes as `voice`.")
+    name: str = attribute("What is shown.")
+    languages: list[str] = attribute("Codes such as en or pt-BR; empty: whatever the model speaks.")
+
+
+@object_type
 class Model(Node):
     """A model as this workspace has it."""
 
@@ -203,6 +213,20 @@ class Model(Node):
     def parameter_rules(self) -> list[ParameterRule]:
         """The parameters that calls may give."""
         return [ParameterRule(rule=rule) for rule in self.known.card.parameter_rules]
+
+    @resolved
+    async def voices(
+        self,
+        info: Info,
+        language: Annotated[str | None, argument("Only those that speak it, such as en or pt-BR.")] = None,
+    ) -> list[Voice] | None:
+        """Who can speak with it, by its manifest or its provider's list; null where nobody knows, and of other types."""
+        found = await list_voices(info.context.app, self.configuration, self.known, language)
+        return (
+            [Voice(id=voice.id, name=voice.name, languages=list(voice.languages)) for voice in found]
+            if found is not None
+            else None
+        )
 
     @resolved
     def pricing(self) -> Pricing | None:

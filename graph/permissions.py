@@ -135,6 +135,7 @@ OPEN = frozenset(
         "UsageKey",
         "UserError",
         "Viewer",
+        "Voice",
         "WorkerHealth",
         # events of the viewer's own call
         "CompletionStarted",

@@ -103,8 +103,8 @@ class FakeProvider:
 
     def scenario_of(self, request: Request) -> Scenario:
         """Return how a request is answered."""
-        if request.path in self._at:
-            return self._at[request.path]
+        if request.route in self._at:
+            return self._at[request.route]
         if self._after is not None and len(self.requests) > self._after[0]:
             return dialect_of(request).SCENARIOS[self._after[1]]
         key, model = request.key, request.model
@@ -201,7 +201,8 @@ class _Connection(asyncio.StreamReaderProtocol):
             raise _GoneError
         dialect = dialect_of(request)
         if request.method == "GET" and scenario.status == 200 and scenario.body is None:
-            await self._send(writer, 200, {}, dialect.models(), "application/json")
+            body, kind = fake_tasks.answer(request, usage=True) or (dialect.models(), "application/json")
+            await self._send(writer, 200, {}, body, kind)
         elif scenario.refuses_stream_options and "stream_options" in (request.json or {}):
             await self._send(writer, 400, {}, b'{"error": "Unknown field: stream_options"}', "application/json")
         elif scenario.body is not None:

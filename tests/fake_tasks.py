@@ -52,6 +52,8 @@ def sound(request: Asked) -> tuple[bytes, str] | None:
     path = request.path.partition("?")[0]
     if path.endswith("/audio/speech"):
         return f"<{request.json['voice']}>{request.json['input']}".encode(), "audio/mpeg"
+    if path.startswith("/v1/text-to-speech/"):
+        return f"<{path.split('/')[3]}>{request.json['text']}".encode(), "audio/mpeg"
     return None
 
 
@@ -106,6 +108,20 @@ def _transcription(request: Asked, usage: bool) -> dict[str, Any]:
     return found
 
 
+def _scribe(request: Asked, usage: bool) -> dict[str, Any]:
+    filename, _, content = form(request)["file"]
+    words = [{"text": "word", "end": 1.5}, {"text": " "}, {"text": "word", "end": 2.5}]
+    return {"text": f"{filename}: {len(content)} bytes", "words": words if usage else []}
+
+
+def _voices(request: Asked, usage: bool) -> dict[str, Any]:
+    if "next_page_token=two" in request.path:
+        return {"voices": [{"voice_id": "v2", "name": "Bo"}], "has_more": False}
+    spoken = [{"language": "en", "locale": "en-GB"}, {"language": "fr", "locale": None}]
+    ann = {"voice_id": "v1", "name": "Ann", "labels": {"language": "en"}, "verified_languages": spoken}
+    return {"voices": [ann], "has_more": True, "next_page_token": "two"}
+
+
 def _moderation(request: Asked, usage: bool) -> dict[str, Any]:
     flagged = "hate" in request.json["input"]
     result = {
@@ -121,4 +137,6 @@ _ANSWERS: Mapping[str, Callable[[Asked, bool], Any]] = {
     "/rerank": _rerank,
     "/audio/transcriptions": _transcription,
     "/moderations": _moderation,
+    "/v1/speech-to-text": _scribe,
+    "/v2/voices": _voices,
 }

@@ -99,9 +99,9 @@ class EchoModels:
             await asyncio.sleep(0)
             yield _tone(200 + 40 * min(len(word), 20))
 
-    async def voices(self, call: Call) -> Sequence[Voice]:
-        """Return nobody besides those of the manifest."""
-        return ()
+    async def voices(self, call: Call) -> Sequence[Voice] | None:
+        """Return None: the manifest lists them."""
+        return None
 
     async def moderate(self, call: Call, request: ModerationRequest) -> Verdict:
         """Flag what says so itself: a text with the word `harmful`."""

@@ -42,7 +42,7 @@ class OpenAICompatible(Provider):
 
     async def validate(self, values: Values, model: ModelKey | None, card: ModelCard | None) -> None:
         """Ask for the list of models; a model that is not in it may still be served, so names are not compared."""
-        await check_models(self._http, await self._endpoint(values))
+        await check_models(self._http, await self._endpoint(values), self._quirks.check_path)
 
     async def _endpoint(self, values: Values) -> Endpoint:
         base_url = text_of(values, "base_url") or self._quirks.base_url

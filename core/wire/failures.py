@@ -98,7 +98,13 @@ _CODES: tuple[tuple[type[ModelyardError], frozenset[str]], ...] = (
     (
         UpstreamPermission,
         frozenset(
-            {"permission_error", "permission_denied", "failed_precondition", "unsupported_country_region_territory"}
+            {
+                "missing_permissions",
+                "permission_error",
+                "permission_denied",
+                "failed_precondition",
+                "unsupported_country_region_territory",
+            }
         ),
     ),
     (
@@ -110,12 +116,13 @@ _CODES: tuple[tuple[type[ModelyardError], frozenset[str]], ...] = (
                 "slow_down",
                 "resource_exhausted",
                 "too_many_requests",
+                "too_many_concurrent_requests",
             }
         ),
     ),
     (
         UpstreamOverloaded,
-        frozenset({"overloaded_error", "overloaded", "unavailable", "engine_overloaded_error"}),
+        frozenset({"overloaded_error", "overloaded", "unavailable", "engine_overloaded_error", "system_busy"}),
     ),
     (UpstreamTimeout, frozenset({"timeout_error", "deadline_exceeded"})),
 )
@@ -152,7 +159,10 @@ _WORDS: tuple[tuple[frozenset[int], type[ModelyardError], re.Pattern[str]], ...]
     (
         frozenset({400, 403, 422}),
         UpstreamAuthentication,
-        re.compile(r"(?:api[ _]key|token) (?:is )?(?:not valid|invalid)|invalid (?:api[ _]key|token)", re.IGNORECASE),
+        re.compile(
+            r"(?:api[ _]key|token) (?:is )?(?:not valid|invalid)|(?:invalid|incorrect) (?:api[ _]key|token)",
+            re.IGNORECASE,
+        ),
     ),
     (
         frozenset({400, 403, 422}),

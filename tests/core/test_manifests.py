@@ -129,6 +129,12 @@ def test_a_manifest_reads_as_it_is_written(tmp_path: Path) -> None:
         ('context_window = "size"', 'context_window = "sees"', "NUMBER"),
         ('VISION = "sees"', 'VISION = "size"', "SWITCH"),
         ('VISION = "sees"', 'SIGHT = "sees"', "SIGHT"),
+        ("[custom_model]", '[custom_model]\nbase = "kind"', "go together"),
+        (
+            "[custom_model]",
+            '[[base_models]]\nname = "b"\ntype = "LLM"\n\n[custom_model]\nbase = "kind"',
+            "are not the names of `base_models`",
+        ),
         ('context_window = "size"', 'properties = { key = "nothing" }', "no public field"),
         ('type = "SECRET"', 'type = "SECRET"\ndefault = "sk-1"', "a secret has no default"),
         ('[[models]]\nname = "one"\ntype = "LLM"', '[[models]]\nname = "one"\ntype = "TTS"', "model_types"),

@@ -80,14 +80,15 @@ def test_the_cost_is_exact(uncached: int, cached: int, output: int, price: Decim
 
 
 def test_every_shipped_price_is_sound() -> None:
-    priced = [card for manifest in CATALOG.manifests() for card in manifest.models if card.pricing is not None]
+    cards = [card for manifest in CATALOG.manifests() for card in (*manifest.models, *manifest.base_models)]
+    priced = [card for card in cards if card.pricing is not None]
 
     assert len(priced) > 12
     for card in priced:
         assert card.pricing is not None
         if card.type is ModelType.LLM:
             assert card.pricing.output is not None
-            assert 0 < card.pricing.input < card.pricing.output < 1000
+            assert 0 < card.pricing.input <= card.pricing.output < 1000
         assert 0 <= card.pricing.input < 10_000
         assert card.pricing.cached_input is None or card.pricing.cached_input < card.pricing.input
 
@@ -101,3 +102,22 @@ def test_a_call_with_long_input_has_the_price_of_long_input_for_all_of_it() -> N
 
     assert short == Cost(amount="0.004", currency="USD")
     assert long == Cost(amount="0.007004", currency="USD")
+
+
+@pytest.mark.parametrize(
+    ("unit", "usage", "amount"),
+    [
+        (PricingUnit.CHARACTER, Usage(characters=2_000), "0.03"),
+        (PricingUnit.SECOND, Usage(seconds=12.5), "0.0001875"),
+        (PricingUnit.REQUEST, Usage(requests=2), "0.00003"),
+        (PricingUnit.TOKEN, Usage(), "0"),
+        (PricingUnit.TOKEN, Usage(characters=2_000), None),
+        (PricingUnit.TOKEN, Usage(seconds=12.5), None),
+        (PricingUnit.SECOND, Usage(input_tokens=7, output_tokens=2), None),
+        (PricingUnit.CHARACTER, Usage(input_tokens=7), None),
+    ],
+)
+def test_what_was_not_counted_is_not_free(unit: PricingUnit, usage: Usage, amount: str | None) -> None:
+    found = cost(usage, Pricing(currency="USD", input=Decimal(15), output=Decimal(15), unit=unit))
+
+    assert (found.amount if found is not None else None) == amount

@@ -57,8 +57,13 @@ class Request:
     @property
     def key(self) -> str:
         """Return the key that it was sent with; "" for none."""
-        named = (self.headers.get(name) for name in ("x-api-key", "x-goog-api-key", "api-key"))
+        named = (self.headers.get(name) for name in ("x-api-key", "x-goog-api-key", "api-key", "xi-api-key"))
         return next(filter(None, named), self.headers.get("authorization", "").removeprefix("Bearer "))
+
+    @property
+    def route(self) -> str:
+        """Return the path without its query."""
+        return self.path.partition("?")[0]
 
     @property
     def model(self) -> str:

@@ -214,3 +214,19 @@ async def test_the_default_of_the_type_serves_a_call_that_names_no_model(world: 
     payload = await world.change("member", MODERATE, text="harmful")
 
     assert payload["flagged"] is True
+
+
+VOICES = """query ($language: String) { workspace { models(provider: "echo", first: 50) {
+  nodes { type voices(language: $language) { id name languages } } } } }"""
+
+
+async def test_the_voices_of_a_model_are_listed_and_of_others_nobody_knows(world: World) -> None:
+    found = await world.data("member", VOICES, language="en")
+    unconfigured = await world.data(
+        "member", '{ workspace { models(provider: "elevenlabs", type: TTS, first: 1) { nodes { voices { id } } } } }'
+    )
+
+    voices = {node["type"]: node["voices"] for node in found["workspace"]["models"]["nodes"]}
+    assert voices.pop("TTS") == [{"id": "tone", "name": "Tone", "languages": []}]
+    assert set(voices.values()) == {None}
+    assert unconfigured["workspace"]["models"]["nodes"] == [{"voices": None}]

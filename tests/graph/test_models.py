@@ -29,9 +29,9 @@ DELETE = """mutation ($input: DeleteCredentialInput!) { deleteCredential(input: 
 DEFAULT = """mutation ($input: SetDefaultModelsInput!) { setDefaultModels(input: $input) { errors { code path } } }"""
 ENABLE = """mutation ($input: SetModelEnabledInput!) { setModelEnabled(input: $input) { model { status } errors { code } } }"""
 REMOVED = '{ workspace { provider(name: "openai_compatible") { removedModels { name credentials { name } } models { totalCount } } } }'
-MODELS = """query ($provider: String, $search: String, $status: [ModelStatus!], $features: [ModelFeature!], $type: ModelType) {
-  workspace { models(first: 100, provider: $provider, search: $search, status: $status, features: $features, type: $type) {
-    nodes { name source } } } }"""
+MODELS = """query ($provider: String, $search: String, $status: [ModelStatus!], $features: [ModelFeature!], $type: ModelType, $after: String) {
+  workspace { models(first: 100, after: $after, provider: $provider, search: $search, status: $status, features: $features, type: $type) {
+    nodes { name source } pageInfo { hasNextPage endCursor } } } }"""
 
 
 def local(name: str = "local", credential: str | None = None, **values: str) -> dict[str, Any]:
@@ -42,8 +42,14 @@ def local(name: str = "local", credential: str | None = None, **values: str) -> 
 
 
 async def names(world: World, **given: Any) -> list[str]:
-    found = (await world.data("member", MODELS, **given))["workspace"]["models"]["nodes"]
-    return [one["name"] for one in found]
+    found: list[str] = []
+    after = None
+    while True:
+        page = (await world.data("member", MODELS, after=after, **given))["workspace"]["models"]
+        found += [one["name"] for one in page["nodes"]]
+        after = page["pageInfo"]["endCursor"]
+        if not page["pageInfo"]["hasNextPage"]:
+            return found
 
 
 async def test_a_credential_is_attached_to_a_model_that_is_there(world: World) -> None:

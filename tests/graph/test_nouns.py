@@ -241,7 +241,7 @@ async def test_providers_and_models_are_listed_in_the_order_of_their_manifests(s
 
 async def test_pages_meet_without_gap_or_repeat(shared_world: World) -> None:
     query = """query ($first: Int, $after: String, $last: Int, $before: String) { workspace {
-      models(first: $first, after: $after, last: $last, before: $before, includeDeprecated: true) {
+      models(first: $first, after: $after, last: $last, before: $before, provider: "openai", includeDeprecated: true) {
         totalCount nodes { id } pageInfo { hasNextPage hasPreviousPage startCursor endCursor } } } }"""
 
     async def page(**given: Any) -> Any:

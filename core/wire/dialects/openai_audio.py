@@ -21,6 +21,7 @@ EndpointOf = Callable[[Values], Awaitable[Endpoint]]
 
 class _Usage(msgspec.Struct):
     seconds: float | None = None
+    prompt_audio_seconds: float | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
 
@@ -80,9 +81,9 @@ class OpenAISpeech:
         ):
             yield data
 
-    async def voices(self, call: Call) -> Sequence[Voice]:
-        """Return nobody: this API has no list of voices."""
-        return ()
+    async def voices(self, call: Call) -> Sequence[Voice] | None:
+        """Return None: this API has no list of voices."""
+        return None
 
 
 def _transcript(reply: Reply, secrets: tuple[str, ...]) -> Transcript:
@@ -103,5 +104,5 @@ def _usage(answer: _Answer) -> Usage | None:
         return Usage(
             input_tokens=usage.input_tokens or 0, output_tokens=usage.output_tokens or 0, seconds=answer.duration or 0.0
         )
-    seconds = usage.seconds if usage.seconds is not None else answer.duration
-    return Usage(seconds=seconds) if seconds is not None else None
+    told = (usage.seconds, usage.prompt_audio_seconds, answer.duration)
+    return next((Usage(seconds=seconds) for seconds in told if seconds is not None), None)

@@ -12,7 +12,7 @@ from core.wire.http import Http
 
 
 class _Result(msgspec.Struct):
-    flagged: bool
+    flagged: bool | None = None
     categories: dict[str, bool | None] = {}
     category_scores: dict[str, float | None] = {}
 
@@ -42,4 +42,5 @@ class OpenAIModerations:
             for result in results
             for name, flagged in result.categories.items()
         }
-        return Verdict(flagged=any(result.flagged for result in results), categories=categories)
+        flagged = any(one.flagged for one in categories.values()) or any(result.flagged for result in results)
+        return Verdict(flagged=flagged, categories=categories)

@@ -13,6 +13,7 @@ from core.errors import (
     UpstreamPermission,
     UpstreamProtocol,
 )
+from core.wire.asking import ask
 from core.wire.failures import failure, looks_like_html
 from core.wire.http import Http, Reply
 
@@ -24,7 +25,7 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     `base_url`: where the provider is when the credential names no other address.
     `max_tokens_parameter`: the name that the limit of output has there.
-    `end_user_parameter`: the name that the end user has there.
+    `end_user_parameter`: the name that the end user has there; empty: it takes none.
     `stream_options`: it takes `stream_options.include_usage`.
     `obfuscation`: it pads streams unless told not to.
     `done_required`: its streams are whole only with `[DONE]`; else a finish reason is enough.
@@ -32,6 +33,7 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     `base64_vectors`: it sends vectors in base64 when asked to, at a quarter of the size.
     `dimensions_parameter`, `purpose_parameter`, `top_n_parameter`: the names that these have there; None: it has none.
     `rerank_path`: where it reranks, below the base URL.
+    `check_path`: what a key is tried at, which costs nothing; the list of models, but where anybody may read that.
     """
 
     base_url: str | None = None
@@ -45,6 +47,7 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     dimensions_parameter: str = "dimensions"
     purpose_parameter: str | None = None
     rerank_path: str = "rerank"
+    check_path: str = "models"
     top_n_parameter: str = "top_n"
 
 
@@ -64,8 +67,8 @@ class Endpoint:
         return f"{self.base_url}/{path}{self.query}"
 
 
-async def check_models(http: Http, endpoint: Endpoint) -> None:
-    """Ask for the list of models, which costs nothing, to learn whether the credential works.
+async def check_models(http: Http, endpoint: Endpoint, path: str = "models") -> None:
+    """Ask for the list of models, or what else stands at `path` and costs nothing: does the credential work?
 
     Raises:
         UpstreamAuthentication, UpstreamPermission: the key is refused.
@@ -73,6 +76,9 @@ async def check_models(http: Http, endpoint: Endpoint) -> None:
         UpstreamProtocol: something answers, but nothing that tells whether the credential works.
         UpstreamError: the server could not be asked.
     """
+    if path != "models":
+        await ask(http, endpoint.url(path), headers=endpoint.headers, secrets=endpoint.secrets, method="GET")
+        return
     reply = await _ask(http, endpoint, endpoint.base_url)
     if _is_list(reply) or _is_unlistable(reply):
         return

@@ -53,7 +53,7 @@ def encode_request(
         body["response_format"] = _response_format(request.response_format)
     if request.stop:
         body["stop"] = list(request.stop)
-    if request.end_user is not None:
+    if request.end_user is not None and quirks.end_user_parameter:
         body[quirks.end_user_parameter] = request.end_user
     body.update(passed_on(request.provider_options, "messages", "model", "stream"))
     if stream:
