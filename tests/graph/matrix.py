@@ -104,6 +104,7 @@ FIELDS: Mapping[str, str] = {
     "Model.pricing": "MODEL_READ",
     "Model.problem": "MODEL_READ",
     "Model.provider": "MODEL_READ",
+    "Model.voices": "MODEL_READ",
     "Model.workspace": "WORKSPACE_READ",
     "Pool.members": "POOL_READ",
     "Pool.model": "MODEL_READ",
