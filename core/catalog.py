@@ -1,16 +1,20 @@
 """The providers of this installation: each manifest joined with the adapter that its dialect names."""
 
-from collections.abc import Callable, Iterable, Mapping
+import logging
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import msgspec
 
-from core.manifest_files import ManifestError, read_manifests
+from core.manifest_files import ManifestError, read_manifest, read_manifests
+from core.plugins import Builder, PluginError, find_plugins
 from core.provider import Manifest, Provider
 from core.providers import anthropic, azure_openai, echo, elevenlabs, gemini, openai, openai_compatible, xinference
 from core.wire.http import Http
 
-Builder = Callable[[Manifest, Http], Provider]
+log = logging.getLogger(__name__)
+
 BUILDERS: Mapping[str, Builder] = {
     "anthropic": anthropic.build,
     "gemini": gemini.build,
@@ -26,10 +30,11 @@ BUILDERS: Mapping[str, Builder] = {
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """Providers by canonical name, and the other names that inputs accept."""
+    """Providers by canonical name, the other names that inputs accept, and what was left out and why."""
 
     providers: Mapping[str, Provider]
     aliases: Mapping[str, str] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
 
     def canonical(self, name: str) -> str | None:
         """Return the canonical name of a provider, however it is written; None where there is none."""
@@ -54,13 +59,31 @@ class Catalog:
         )
 
 
-def discover(http: Http, *, echo: bool) -> Catalog:
-    """Return the catalog of the manifests that ship; `echo` admits the built-in provider of that name.
+def discover(http: Http, *, echo: bool, folder: Path | None = None, plugins: Collection[str] = ()) -> Catalog:
+    """Return the catalog of the manifests that ship, of an operator's folder, and of allowed packages.
+
+    `echo` admits the built-in provider of that name. What is wrong outside of what ships is left out; the catalog's
+    `problems` tell of it.
 
     Raises:
-        ManifestError: a manifest is wrong, or names a dialect that is not there.
+        ManifestError: a manifest that ships is wrong, or names a dialect that is not there.
     """
-    return catalog_of((manifest for manifest in read_manifests() if echo or manifest.name != "echo"), http)
+    joining = _Joining(http)
+    for manifest in read_manifests():
+        if echo or manifest.name != "echo":
+            joining.add(manifest)
+    for dialect, found in find_plugins(plugins):
+        if isinstance(found, PluginError):
+            joining.problems.append(str(found))
+        elif joining.builders.setdefault(dialect, found.build) is not found.build:
+            joining.problems.append(f"The dialect {dialect!r} of a package is another's already.")
+        elif found.manifests is not None:
+            joining.add_folder(found.manifests)
+    if folder is not None:
+        joining.add_folder(folder)
+    for problem in joining.problems:
+        log.error("a provider is left out: %s", problem)
+    return joining.catalog()
 
 
 def catalog_of(manifests: Iterable[Manifest], http: Http) -> Catalog:
@@ -69,18 +92,53 @@ def catalog_of(manifests: Iterable[Manifest], http: Http) -> Catalog:
     Raises:
         ManifestError: two claim a name, one names a dialect that is not there, or options that its dialect has not.
     """
-    providers: dict[str, Provider] = {}
-    aliases: dict[str, str] = {}
+    joining = _Joining(http)
     for manifest in manifests:
-        build = BUILDERS.get(manifest.dialect)
+        joining.add(manifest)
+    return joining.catalog()
+
+
+class _Joining:
+    """Joins manifests with their adapters, one after the other."""
+
+    def __init__(self, http: Http) -> None:
+        self.builders = dict(BUILDERS)
+        self.problems: list[str] = []
+        self._http = http
+        self._providers: dict[str, Provider] = {}
+        self._aliases: dict[str, str] = {}
+
+    def add(self, manifest: Manifest) -> None:
+        """Add a provider.
+
+        Raises:
+            ManifestError: its name is taken, its dialect is not there, or does not have its options.
+        """
+        build = self.builders.get(manifest.dialect)
         if build is None:
             raise ManifestError(f"{manifest.name}: there is no dialect {manifest.dialect!r}")
         for name in (manifest.name, *manifest.aliases):
-            if name in providers or name in aliases:
+            if name in self._providers or name in self._aliases:
                 raise ManifestError(f"{manifest.name}: the name {name!r} is another provider's already")
         try:
-            providers[manifest.name] = build(manifest, http)
+            self._providers[manifest.name] = build(manifest, self._http)
         except msgspec.ValidationError as error:
             raise ManifestError(f"{manifest.name}: `options`: {error}") from error
-        aliases |= dict.fromkeys(manifest.aliases, manifest.name)
-    return Catalog(providers, aliases)
+        self._aliases |= dict.fromkeys(manifest.aliases, manifest.name)
+
+    def add_folder(self, folder: Path) -> None:
+        """Add what is right of a folder, and note what is wrong."""
+        if not folder.is_dir():
+            self.problems.append(f"There is no folder of manifests {str(folder)!r}.")
+            return
+        for path in sorted(folder.glob("*.toml")):
+            try:
+                self.add(read_manifest(path))
+            except ManifestError as error:
+                self.problems.append(str(error))
+            except Exception as error:
+                self.problems.append(f"{path.name}: its adapter cannot be built: {type(error).__name__}: {error}")
+
+    def catalog(self) -> Catalog:
+        """Return what was joined."""
+        return Catalog(self._providers, self._aliases, tuple(self.problems))

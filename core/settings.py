@@ -44,6 +44,8 @@ class Settings:
     usage_retention_days: int
     operators_create_workspaces: bool
     log_level: str
+    providers: Path | None
+    plugins: tuple[str, ...]
 
     @property
     def is_loopback(self) -> bool:
@@ -89,6 +91,8 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
         usage_retention_days=reader.take("USAGE_RETENTION_DAYS", _count, 730),
         operators_create_workspaces=reader.take("OPERATORS_CREATE_WORKSPACES", _switch, False),
         log_level=reader.take("LOG_LEVEL", _level, "INFO"),
+        providers=reader.take("PROVIDERS", _path, None),
+        plugins=reader.take("PLUGINS", _words, ()),
     )
     if not settings.encryption_keys and "MODELYARD_ENCRYPTION_KEYS" not in reader.wrong:
         reader.wrong["MODELYARD_ENCRYPTION_KEYS"] = (
@@ -116,6 +120,10 @@ class _Reader:
         except ValueError as error:
             self.wrong[PREFIX + name] = str(error)
             return default
+
+
+def _path(text: str) -> Path | None:
+    return Path(text)
 
 
 def _port(text: str) -> int:

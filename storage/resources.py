@@ -121,7 +121,7 @@ async def open_resources(
             settings=settings,
             process_id=process_id,
             clock=clock,
-            catalog=discover(http, echo=settings.echo),
+            catalog=discover(http, echo=settings.echo, folder=settings.providers, plugins=settings.plugins),
             storage=storage,
             identity=identity,
             configurations=snapshots,

@@ -180,7 +180,7 @@ class ElevenLabsModels:
         return [Voice(id=one.voice_id, name=one.name, languages=_languages(one)) for one in found]
 
     def _host(self, values: Values) -> str:
-        return self._base_url or _HOSTS.get(text_of(values, "region"), _HOSTS["global"])
+        return text_of(values, "base_url") or self._base_url or _HOSTS.get(text_of(values, "region"), _HOSTS["global"])
 
 
 def _headers(values: Values) -> dict[str, str]:

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any, Self
 
 import aiohttp
@@ -284,6 +284,7 @@ def check_header(name: str, value: str) -> None:
         raise ValueError(f"the value of header {name} holds control characters or others than ASCII")
 
 
+@cache
 def _tls() -> ssl.SSLContext:
     """Trust what the system trusts; on a machine without certificates, the list that comes with the packages."""
     paths = ssl.get_default_verify_paths()
