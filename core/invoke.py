@@ -374,12 +374,13 @@ class _SpeechOwner(Owner[Step]):
         invocation: Invocation,
         tries: Tries[Step],
         line: _Line,
-        speak: Callable[[Call, SpeechRequest], AsyncGenerator[bytes, None]],
+        speak: Callable[[Call, SpeechRequest], AsyncGenerator[bytes | Usage, None]],
         request: SpeechRequest,
     ) -> None:
         super().__init__(app, invocation, tries)
         self._line = line
         self._speak = speak
+        self._told: Usage | None = None
         self._request = request
 
     async def _try(self, step: Step) -> None:
@@ -398,6 +399,9 @@ class _SpeechOwner(Owner[Step]):
                     raise UpstreamTimeout(timeout_text(step.key.provider, spoke=spoke, total=total)) from None
                 if data is None:
                     return
+                if isinstance(data, Usage):
+                    self._told = data
+                    continue
                 wait, spoke = self._app.settings.idle_seconds, True
                 for start in range(0, len(data), CHUNK_BYTES):
                     self._spoke()
@@ -408,7 +412,10 @@ class _SpeechOwner(Owner[Step]):
                         raise UpstreamTimeout(timeout_text(step.key.provider, spoke=True, total=True)) from None
 
     def _usage(self) -> Usage | None:
-        return tts.usage_of(self._request) if self._first_delta is not None else None
+        if self._first_delta is None:
+            return None
+        counted = tts.usage_of(self._request)
+        return msgspec.structs.replace(self._told, characters=counted.characters) if self._told else counted
 
     async def _end(self, error: ModelyardError | None, record: Invocation) -> None:
         sequence = self._line.next_sequence

@@ -7,7 +7,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Protocol
 
-from core.model_types import ModelFeature, ModelKey, ModelType
+from core.model_types import ModelFeature, ModelKey, ModelType, Usage
 from core.model_types.llm import ChatRequest, Piece
 from core.model_types.moderation import ModerationRequest, Verdict
 from core.model_types.rerank import Ranking, RerankRequest
@@ -258,8 +258,11 @@ class Transcribers(Protocol):
 class Speakers(Protocol):
     """The capability to speak text."""
 
-    def speak(self, call: Call, request: SpeechRequest) -> AsyncGenerator[bytes, None]:
-        """Yield the sound as it comes, in `request.format`; closing it closes the upstream connection."""
+    def speak(self, call: Call, request: SpeechRequest) -> AsyncGenerator[bytes | Usage, None]:
+        """Yield the sound as it comes, in `request.format`; closing it closes the upstream connection.
+
+        Who is told what was used, besides the characters of the text, yields that too.
+        """
         ...
 
     async def voices(self, call: Call) -> Sequence[Voice] | None:

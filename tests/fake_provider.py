@@ -210,10 +210,10 @@ class _Connection(asyncio.StreamReaderProtocol):
             await self._send(
                 writer, scenario.status, scenario.headers, body, scenario.content_type or "application/json"
             )
-        elif request.streams and not scenario.ignores_stream:
-            await self._stream(writer, request, scenario)
         elif (sound := fake_tasks.sound(request)) is not None:
             await self._sound(writer, scenario, *sound)
+        elif request.streams and not scenario.ignores_stream:
+            await self._stream(writer, request, scenario)
         else:
             await self._pause(scenario.first_delay_s)
             task = fake_tasks.answer(request, usage=scenario.usage != "never")

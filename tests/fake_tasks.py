@@ -52,6 +52,8 @@ def sound(request: Asked) -> tuple[bytes, str] | None:
     path = request.path.partition("?")[0]
     if path.endswith("/audio/speech"):
         return f"<{request.json['voice']}>{request.json['input']}".encode(), "audio/mpeg"
+    if path.endswith(":streamGenerateContent") and "speechConfig" in request.json.get("generationConfig", {}):
+        return _gemini_speech(request.json), "text/event-stream"
     if path.startswith("/v1/text-to-speech/"):
         return f"<{path.split('/')[3]}>{request.json['text']}".encode(), "audio/mpeg"
     return None
@@ -108,6 +110,42 @@ def _transcription(request: Asked, usage: bool) -> dict[str, Any]:
     return found
 
 
+def _cohere_embed(request: Asked, usage: bool) -> dict[str, Any]:
+    asked = request.json
+    vectors = [vector(text, asked.get("output_dimension") or SIZE) for text in asked["texts"]]
+    meta = {"billed_units": {"input_tokens": sum(map(len, asked["texts"]))}} if usage else {}
+    return {"id": "fake", "embeddings": {"float": vectors}, "meta": meta}
+
+
+def _ollama_embed(request: Asked, usage: bool) -> dict[str, Any]:
+    asked = request.json
+    found: dict[str, Any] = {"embeddings": [vector(text, asked.get("dimensions") or SIZE) for text in asked["input"]]}
+    return found | ({"prompt_eval_count": sum(map(len, asked["input"]))} if usage else {})
+
+
+def _gemini_embed(request: Asked, usage: bool) -> dict[str, Any]:
+    asked = request.json["requests"]
+    texts = [one["content"]["parts"][0]["text"] for one in asked]
+    size = asked[0].get("outputDimensionality") or SIZE
+    return {"embeddings": [{"values": vector(text, size)} for text in texts]}
+
+
+def _gemini_speech(asked: Any) -> bytes:
+    """Return events of which each has a word of the text as its sound, the last one with the finish."""
+    voice = asked["generationConfig"]["speechConfig"]["voiceConfig"]["prebuiltVoiceConfig"]["voiceName"]
+    words = [f"<{voice}>", *asked["contents"][0]["parts"][0]["text"].split()]
+    events = []
+    for number, word in enumerate(words):
+        data = {"mimeType": "audio/L16;codec=pcm;rate=16000", "data": base64.b64encode(word.encode()).decode()}
+        candidate: dict[str, Any] = {"content": {"role": "model", "parts": [{"inlineData": data}]}}
+        event: dict[str, Any] = {"candidates": [candidate]}
+        if number == len(words) - 1:
+            candidate["finishReason"] = "STOP"
+            event["usageMetadata"] = {"promptTokenCount": 5, "candidatesTokenCount": 40}
+        events.append(f"data: {json.dumps(event)}\r\n\r\n")
+    return "".join(events).encode()
+
+
 def _scribe(request: Asked, usage: bool) -> dict[str, Any]:
     filename, _, content = form(request)["file"]
     words = [{"text": "word", "end": 1.5}, {"text": " "}, {"text": "word", "end": 2.5}]
@@ -138,5 +176,8 @@ _ANSWERS: Mapping[str, Callable[[Asked, bool], Any]] = {
     "/audio/transcriptions": _transcription,
     "/moderations": _moderation,
     "/v1/speech-to-text": _scribe,
+    "/v2/embed": _cohere_embed,
+    "/api/embed": _ollama_embed,
+    ":batchEmbedContents": _gemini_embed,
     "/v2/voices": _voices,
 }

@@ -1,4 +1,4 @@
-"""Google Gemini: its models by generateContent, with a key of AI Studio."""
+"""Google Gemini: its models that write, embed and speak, with a key of AI Studio."""
 
 import msgspec
 
@@ -8,6 +8,7 @@ from core.provider import Manifest, ModelCard, Provider, Values
 from core.wire.conversing import Server
 from core.wire.credential import base_url, required_key, text_of
 from core.wire.dialects.gemini import GeminiContent
+from core.wire.dialects.gemini_tasks import GeminiEmbeddings, GeminiSpeech
 from core.wire.failures import failure, secrets_of
 from core.wire.http import Http
 
@@ -32,6 +33,8 @@ class Gemini(Provider):
         self._http = http
         self._options = msgspec.convert(dict(manifest.options), Options)
         self.llm = GeminiContent(http, self._server, manifest.name)
+        self.text_embedding = GeminiEmbeddings(http, self._server)
+        self.tts = GeminiSpeech(http, self._server)
 
     async def validate(self, values: Values, model: ModelKey | None, card: ModelCard | None) -> None:
         """Ask for one model of the list, which costs nothing."""

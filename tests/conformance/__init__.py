@@ -310,7 +310,7 @@ async def _speak(adapter: Provider, call: Call, voice: str) -> Any:
     assert adapter.tts is not None
     request = SpeechRequest(text="Hello", voice=voice, format=_usual_format(call.card))
     async with aclosing(adapter.tts.speak(call, request)) as sound:
-        return b"".join([data async for data in sound])
+        return b"".join([data async for data in sound if isinstance(data, bytes)])
 
 
 def _usual_format(card: ModelCard) -> str | None:

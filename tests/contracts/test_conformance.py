@@ -71,6 +71,14 @@ class TestElevenLabs(Shipped):
         return {"base_url": url, "api_key": Secret(KEY)}
 
 
+class TestGemini(Shipped):
+    manifest = shipped("gemini")
+    voice = "Kore"
+
+    def values(self, url: str) -> Values:
+        return {"base_url": url, "api_key": Secret(KEY)}
+
+
 BY_MANIFEST = ("mistral", "groq", "deepseek", "openrouter", "together", "fireworks", "perplexity", "xai")
 
 

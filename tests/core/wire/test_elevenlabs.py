@@ -54,7 +54,7 @@ def call(key: str = KEY) -> Call:
 async def speak(eleven: Provider, request: SpeechRequest = SPEAK) -> bytes:
     assert eleven.tts is not None
     async with aclosing(eleven.tts.speak(call(), request)) as sound:
-        return b"".join([data async for data in sound])
+        return b"".join([data async for data in sound if isinstance(data, bytes)])
 
 
 def refusal(status: int, code: str, message: str) -> Scenario:

@@ -81,7 +81,7 @@ async def moderate(of: Provider, made: Call) -> Any:
 async def speak(of: Provider, made: Call, request: SpeechRequest = SPEAK) -> bytes:
     assert of.tts is not None
     async with aclosing(of.tts.speak(made, request)) as sound:
-        return b"".join([data async for data in sound])
+        return b"".join([data async for data in sound if isinstance(data, bytes)])
 
 
 EVERY: dict[str, Callable[[Provider, Call], Awaitable[Any]]] = {
@@ -263,9 +263,10 @@ async def test_speech_comes_while_it_is_made(provider: FakeProvider, compatible:
     provider.answers(pieces=3, ending="stall")
     assert compatible.tts is not None
 
-    parts = []
+    parts: list[bytes] = []
     async with aclosing(compatible.tts.speak(call(provider), SPEAK)) as sound:
         async for data in sound:
+            assert isinstance(data, bytes)
             parts.append(data)
             if sum(map(len, parts)) == len("<alloy>Hello there"):
                 break
