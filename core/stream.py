@@ -39,7 +39,7 @@ class Reader:
         self.stream = stream
         self.token_id = token_id
         self.position = after + 1
-        self.is_live = self.position >= stream.next_sequence
+        self.is_live = stream.is_current and self.position >= stream.next_sequence
         self.waiter: asyncio.Future[None] | None = None
         self.interrupted: InterruptReason | None = None
 
@@ -67,7 +67,7 @@ class Reader:
                         yield (msgspec.structs.replace(stream.last, sequence=self.position),)
                     return
                 else:
-                    self.is_live = True
+                    self.is_live = stream.is_current
                     self.waiter = asyncio.get_running_loop().create_future()
                     await self.waiter
         finally:
@@ -108,6 +108,8 @@ class EventStream:
 
     Whoever runs the completion appends; in another process whoever follows its log does. The newest events are held as
     they are, which feeds readers who keep up; all but the terminal one also go into the journal, by `write_down`.
+    `is_current` is false while what was before is still being read from the log.
+
     `on_abandoned` is called when the last reader has left before the end, `on_joined` when one comes, `on_news` with
     the first event after each `write_down`.
     """
@@ -125,6 +127,7 @@ class EventStream:
         self.on_news: Callable[[], None] | None = None
         self._is_news = False
         self.was_taken_over = False
+        self.is_current = True
         self._id = str(invocation_id)
         self._window: list[CompletionEvent] = []
         self._window_start = 0

@@ -20,6 +20,9 @@ log = logging.getLogger(__name__)
 WAIT_S = 0.05
 """How long the log is asked to wait for news; who comes meanwhile waits as long."""
 
+FEW_ENTRIES = 8
+"""A log that gives fewer at once has been read up to what is said just now."""
+
 PAUSE_S = 0.02
 AGAIN_S = 0.25
 LOOK_EVERY_S = 0.5
@@ -144,14 +147,16 @@ class Tailer:
         """Hand on what the logs have to tell; tell whether that was anything."""
         counts = {one: followed.stream.journal.count for one, followed in self._followed.items()}
         news = await self._log.read(counts, WAIT_S)
-        for invocation_id, entries in news.items():
-            followed = self._followed.get(invocation_id)
+        for invocation_id in counts:
+            followed, entries = self._followed.get(invocation_id), news.get(invocation_id, ())
             if followed is not None:
+                followed.stream.is_current |= len(entries) < FEW_ENTRIES
                 self._take(followed, entries)
         return bool(news)
 
     def _follow(self, head: LogHead) -> _Tailed:
         stream = EventStream(head.invocation_id, head.workspace_id, head.principal, head.token_id)
+        stream.is_current = False
         followed = _Tailed(head=head, stream=stream, since=asyncio.get_running_loop().time())
         stream.on_abandoned = lambda: self._leave(followed)
         self._followed[head.invocation_id] = followed

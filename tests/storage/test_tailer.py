@@ -9,9 +9,9 @@ from redis.asyncio import Redis
 
 import core.tailer
 from core.ids import uuid7
-from core.model_types.llm import CompletionEvent, CompletionFailed
+from core.model_types.llm import CompletionEvent, CompletionFailed, TextDelta
 from core.ports import LogHead, LogWrite
-from core.stream import Reader
+from core.stream import LAG_EVENTS, Reader
 from core.tailer import Readers, Tailer, decode_readers, readers_channel
 from storage.changes import RedisChanges
 from storage.event_log import RedisEventLog
@@ -144,3 +144,21 @@ async def test_what_nobody_reads_is_let_go(here: Here, monkeypatch: pytest.Monke
 async def test_what_has_no_log_is_not_followed(here: Here) -> None:
     assert await here.tailer.find(uuid7()) is None
     assert here.tailer.streams() == []
+
+
+async def test_a_long_log_is_read_from_its_beginning_at_the_readers_pace(here: Here) -> None:
+    of, group = head(), 256
+    await here.log.renew(of.owner)
+    for first in range(0, 3 * LAG_EVENTS, group):
+        await here.log.append([write(of, first, *["word"] * group)])
+    stream = await here.tailer.find(of.invocation_id)
+    assert stream is not None
+    found = 0
+    async with aclosing(stream.join(of.token_id).batches()) as batches, asyncio.timeout(10):
+        while found < 3 * LAG_EVENTS:
+            batch = await anext(batches)
+            assert all(isinstance(event, TextDelta) for event in batch), batch[-1]
+            found += len(batch)
+            await asyncio.sleep(0.005)
+
+    assert found == 3 * LAG_EVENTS
