@@ -144,7 +144,7 @@ class Tailer:
             await self._take_over(one)
 
     async def _read(self) -> bool:
-        """Hand on what the logs have to tell; tell whether that was anything."""
+        """Hand on what the logs have to tell; tell whether to let more of it gather before they are asked again."""
         counts = {one: followed.stream.journal.count for one, followed in self._followed.items()}
         news = await self._log.read(counts, WAIT_S)
         for invocation_id in counts:
@@ -152,7 +152,7 @@ class Tailer:
             if followed is not None:
                 followed.stream.is_current |= len(entries) < FEW_ENTRIES
                 self._take(followed, entries)
-        return bool(news)
+        return bool(news) and all(len(entries) < FEW_ENTRIES for entries in news.values())
 
     def _follow(self, head: LogHead) -> _Tailed:
         stream = EventStream(head.invocation_id, head.workspace_id, head.principal, head.token_id)

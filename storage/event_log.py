@@ -28,7 +28,7 @@ ALIVE_KEY = "modelyard:alive:"
 
 _TIMEOUT_S = 5.0
 _RUNNING_S = 24 * 60 * 60
-_ENTRIES = 64
+_ENTRIES = 256
 _PREFIX = "modelyard:log:"
 
 _APPEND = """
