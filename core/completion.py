@@ -57,7 +57,7 @@ async def rejoin(app: App, viewer: Viewer, invocation_id: UUID, after: int) -> R
         reader.interrupt(InterruptReason.SHUTDOWN)
         return reader
     waiting = _Patience(app)
-    while (stream := await _stream(app, invocation_id)) is None:
+    while (stream := await _stream(app, viewer, invocation_id)) is None:
         record = await _own_record(app, viewer, invocation_id)
         if record.status is not InvocationStatus.RUNNING:
             raise NotFound(
@@ -82,7 +82,7 @@ async def logged_output(app: App, invocation_id: UUID) -> Written | None:
     count, lines = 0, b""
     while entries := (await app.log.read({invocation_id: count}, 0)).get(invocation_id):
         for entry in entries:
-            lines += entry.lines
+            lines += entry.lines_from(count)
             count = entry.first + entry.count + (entry.end is not None)
     found = written(lines)
     return found if found.produced else None
@@ -184,12 +184,12 @@ class _Patience:
         return False
 
 
-async def _stream(app: App, invocation_id: UUID) -> EventStream | None:
-    """Return the completion's stream in this process, by its log if another runs it; Redis may be away for a while."""
+async def _stream(app: App, viewer: Viewer, invocation_id: UUID) -> EventStream | None:
+    """Return the completion's stream here, by its log if another process runs it; Redis may be away for a while."""
     until = asyncio.get_running_loop().time() + LOG_WAIT_S
     while True:
         try:
-            return app.recorder.find(invocation_id) or await app.tailer.find(invocation_id)
+            return app.recorder.find(invocation_id) or await app.tailer.find(invocation_id, viewer.principal)
         except ServerUnavailable:
             if asyncio.get_running_loop().time() > until:
                 raise

@@ -580,6 +580,12 @@ class LogEntry:
     end: CompletionFinished | CompletionFailed | None
     is_taken: bool
 
+    def lines_from(self, number: int) -> bytes:
+        """Return its lines without those of events below that number, which an entry before may hold already."""
+        known = max(number - self.first, 0)
+        parts = self.lines.split(b"\n", known)
+        return parts[known] if known < len(parts) else b""
+
 
 class Takeover(StrEnum):
     """What came of ending the completion of a process that seems dead."""

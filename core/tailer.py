@@ -74,8 +74,8 @@ class Tailer:
         self._to_tell = asyncio.Event()
         self._missed: dict[UUID, float] = {}
 
-    async def find(self, invocation_id: UUID) -> EventStream | None:
-        """Return the stream of a completion that has a log, followed from now on; None where there is no log.
+    async def find(self, invocation_id: UUID, principal: UUID) -> EventStream | None:
+        """Return the stream of a completion, followed from now on; None where it has no log, or is another's.
 
         Raises:
             ServerUnavailable: Redis is away.
@@ -83,10 +83,10 @@ class Tailer:
         found = self._followed.get(invocation_id)
         if found is None:
             head = await self._log.head(invocation_id)
-            if head is None:
+            if head is None or head.principal != principal:
                 return None
             found = self._followed.get(invocation_id) or self._follow(head)
-        return found.stream
+        return found.stream if found.head.principal == principal else None
 
     def streams(self) -> list[EventStream]:
         """Return every stream that is followed now."""
@@ -177,8 +177,7 @@ class Tailer:
             if known < 0:
                 return  # Redis has lost something that its owner will write again
             if known < entry.count:
-                lines = entry.lines.split(b"\n", known)[-1] if known else entry.lines
-                stream.take_in(lines, entry.count - known)
+                stream.take_in(entry.lines_from(stream.journal.count), entry.count - known)
             if entry.end is not None:
                 self._end(followed, _whole(entry.end, stream), is_taken=entry.is_taken)
                 return

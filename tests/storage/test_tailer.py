@@ -61,7 +61,7 @@ async def test_an_owner_that_is_dead_is_ended_for_and_one_that_lives_is_not(
     of = head()
     await here.log.renew(of.owner)
     await here.log.append([write(of, 0, "a", "b")])
-    stream = await here.tailer.find(of.invocation_id)
+    stream = await here.tailer.find(of.invocation_id, of.principal)
     assert stream is not None
     reader = stream.join(of.token_id)
 
@@ -83,7 +83,7 @@ async def test_the_end_of_a_log_that_is_cut_short_reaches_who_had_more(
     monkeypatch.setattr(core.tailer, "DEAD_AFTER_S", 0.0)
     of = head()
     await here.log.append([write(of, 0, "a", "b", "c")])
-    stream = await here.tailer.find(of.invocation_id)
+    stream = await here.tailer.find(of.invocation_id, of.principal)
     assert stream is not None
     reader = stream.join(of.token_id)
     async with aclosing(reader.batches()) as batches:
@@ -104,7 +104,7 @@ async def test_a_log_that_is_gone_ends_with_its_owner(here: Here, monkeypatch: p
     monkeypatch.setattr(core.tailer, "DEAD_AFTER_S", 0.0)
     of = head()
     await here.log.append([write(of, 0, "a")])
-    stream = await here.tailer.find(of.invocation_id)
+    stream = await here.tailer.find(of.invocation_id, of.principal)
     assert stream is not None
     reader = stream.join(of.token_id)
     await here.log._redis.delete(key := f"modelyard:log:{of.invocation_id.hex}", f"{key}:meta")
@@ -118,7 +118,7 @@ async def test_owners_are_told_who_reads_and_who_has_left(here: Here) -> None:
     of = head()
     await here.log.append([write(of, 0, "a")])
     async with here.changes.listen(readers_channel(of.owner)) as messages, asyncio.timeout(5):
-        stream = await here.tailer.find(of.invocation_id)
+        stream = await here.tailer.find(of.invocation_id, of.principal)
         assert stream is not None
         reader = stream.join(of.token_id)
         came = decode_readers(await anext(messages))
@@ -133,7 +133,7 @@ async def test_owners_are_told_who_reads_and_who_has_left(here: Here) -> None:
 async def test_what_nobody_reads_is_let_go(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     of = head()
     await here.log.append([write(of, 0, "a")])
-    assert await here.tailer.find(of.invocation_id) is not None
+    assert await here.tailer.find(of.invocation_id, of.principal) is not None
     monkeypatch.setattr(core.tailer, "UNREAD_S", -1.0)
 
     await here.tailer.look()
@@ -142,7 +142,7 @@ async def test_what_nobody_reads_is_let_go(here: Here, monkeypatch: pytest.Monke
 
 
 async def test_what_has_no_log_is_not_followed(here: Here) -> None:
-    assert await here.tailer.find(uuid7()) is None
+    assert await here.tailer.find(uuid7(), uuid7()) is None
     assert here.tailer.streams() == []
 
 
@@ -151,7 +151,7 @@ async def test_a_long_log_is_read_from_its_beginning_at_the_readers_pace(here: H
     await here.log.renew(of.owner)
     for first in range(0, 3 * LAG_EVENTS, group):
         await here.log.append([write(of, first, *["word"] * group)])
-    stream = await here.tailer.find(of.invocation_id)
+    stream = await here.tailer.find(of.invocation_id, of.principal)
     assert stream is not None
     found = 0
     async with aclosing(stream.join(of.token_id).batches()) as batches, asyncio.timeout(10):
@@ -162,3 +162,33 @@ async def test_a_long_log_is_read_from_its_beginning_at_the_readers_pace(here: H
             await asyncio.sleep(0.005)
 
     assert found == 3 * LAG_EVENTS
+
+
+async def test_what_is_anothers_is_not_followed(here: Here) -> None:
+    of = head()
+    await here.log.append([write(of, 0, "a")])
+
+    before = await here.tailer.find(of.invocation_id, uuid7())
+    own = await here.tailer.find(of.invocation_id, of.principal)
+    after = await here.tailer.find(of.invocation_id, uuid7())
+
+    assert (before, after) == (None, None)
+    assert here.tailer.streams() == [own]
+
+
+async def test_what_stands_in_the_log_twice_is_read_once(here: Here) -> None:
+    of = head()
+    await here.log.append([write(of, 0, "a", "b")])
+    await here.log.append([write(of, 0, "a", "b", "c")])
+    await here.log.append([write(of, 1, "b", "c", "d")])
+
+    stream = await here.tailer.find(of.invocation_id, of.principal)
+    assert stream is not None
+    texts: list[str] = []
+    async with aclosing(stream.join(of.token_id).batches()) as batches, asyncio.timeout(5):
+        while len(texts) < 4:
+            texts += [event.text for event in await anext(batches) if isinstance(event, TextDelta)]
+
+    assert texts == ["a", "b", "c", "d"]
+    entries = (await here.log.read({of.invocation_id: 0}, 0.001))[of.invocation_id]
+    assert [entry.lines_from(2) for entry in entries] == [b"", b'"c"\n', b'"c"\n"d"\n']
