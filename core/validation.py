@@ -22,6 +22,7 @@ from core.errors import (
     UpstreamBadRequest,
     UpstreamModelNotFound,
     UpstreamPermission,
+    UpstreamTimeout,
 )
 from core.forms import check_form
 from core.jobs import ValidateCredential
@@ -34,6 +35,9 @@ log = logging.getLogger(__name__)
 
 DEFINITE = (UpstreamAuthentication, UpstreamPermission, UpstreamModelNotFound, UpstreamBadRequest, InvalidInput)
 """What a provider says when the credential itself is wrong; anything else leaves it undecided."""
+
+LIMIT_S = 10.0
+"""How long a provider is waited for."""
 
 _REFUSALS = frozenset(refusal.code for refusal in DEFINITE)
 _NOT_PUBLIC = (FormFieldType.SECRET, FormFieldType.URL)
@@ -78,7 +82,7 @@ async def check_values(
     if not verify:
         return Checked(values=values, status=CredentialStatus.UNVERIFIED, validated_at=None)
     try:
-        await provider.validate(values, key, _card(manifest, key, values))
+        await _asked(provider, values, key)
     except InvalidInput:
         raise
     except DEFINITE as refusal:
@@ -156,6 +160,18 @@ def _address(app: App, text: str) -> str:
     return url
 
 
+async def _asked(provider: Provider, values: Values, key: ModelKey | None) -> None:
+    """Let the provider accept the values, or raise what it says of them; UpstreamTimeout if it says nothing."""
+    manifest = provider.manifest
+    try:
+        async with asyncio.timeout(LIMIT_S):
+            await provider.validate(values, key, _card(manifest, key, values))
+    except TimeoutError:
+        raise UpstreamTimeout(
+            f"{manifest.label} did not answer within {LIMIT_S:g} seconds: try again, or store it with `verify: false`."
+        ) from None
+
+
 def _card(manifest: Manifest, key: ModelKey | None, values: Values) -> ModelCard | None:
     if key is None:
         return None
@@ -179,7 +195,7 @@ async def _ask(app: App, credential: Credential) -> tuple[CredentialStatus | Non
     try:
         provider = provider_of(app, credential.provider)
         values = await app.vault.open(credential)
-        await provider.validate(values, credential.model, _card(provider.manifest, credential.model, values))
+        await _asked(provider, values, credential.model)
     except DEFINITE as refusal:
         return CredentialStatus.INVALID, Problem.of(refusal)
     except ModelyardError as failure:

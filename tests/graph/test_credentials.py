@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+import core.validation
 from core.jobs import ValidateCredential
 from core.settings import Settings
 from graph import ids
@@ -308,6 +309,23 @@ async def test_every_credential_is_validated_again_a_day_after_its_last_answer(
     assert (early, due, twice) == (0, 1, 1)
     assert statuses == ["INVALID", "VALID"]
     assert [call.key for call in provider.requests].count(KEY) == 3, "once each when added, once a day later"
+
+
+async def test_a_timeout_leaves_the_status_and_stores_nothing(
+    world: World, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(core.validation, "LIMIT_S", 0.2)
+    made = await add(world, provider)
+    provider.answers("silent")
+
+    met = (await world.change("owner", VALIDATE, id=made["id"]))["credential"]
+    refused = await world.refused("owner", UPDATE, id=made["id"], values=entered(api_key=OTHER_KEY))
+    after = (await world.data("owner", READ, id=made["id"]))["node"]
+
+    assert (met["status"], met["problem"]["code"]) == ("VALID", "UPSTREAM_TIMEOUT")
+    assert refused["code"] == "UPSTREAM_TIMEOUT"
+    assert "verify: false" in refused["message"]
+    assert (after["version"], after["status"]) == (1, "VALID")
 
 
 async def test_an_interrupted_validation_leaves_the_status_as_it_was(world: World, provider: FakeProvider) -> None:
