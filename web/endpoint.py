@@ -20,6 +20,9 @@ from web.negotiation import EVENTS, GRAPHQL_JSON, JSON, MIXED, is_foreign, is_js
 from web.streams import StreamingAnswer
 
 MAX_BODY = 256 * 1024
+MAX_MEDIA_BODY = 28 * 1024 * 1024
+"""What a body may have of one whose token is valid: images and recordings are given in base64, 20 MB at most."""
+
 MAX_DEPTH = 64
 MAX_PARAMETERS = 32
 QUERY_SECONDS = 30.0
@@ -84,7 +87,7 @@ class HttpEndpoint:
                 raise Unfit(406, f"Accept one of: {GRAPHQL_JSON}, {JSON}, {EVENTS}, {MIXED}; subscriptionSpec=1.0.")
             if is_foreign(headers, self._app.settings.allowed_origins):
                 raise Unfit(403, "Pages of other origins may not call this API; MODELYARD_ALLOWED_ORIGINS allows one.")
-            request = await _request(scope, headers, receive)
+            request = await self._request(scope, headers, receive)
             await self._serve(scope, receive, send, headers, request, want)
         except Unfit as unfit:
             error = GraphQLError(unfit.message)
@@ -101,6 +104,46 @@ class HttpEndpoint:
             # A stream that has begun tells of its own faults, so here nothing has been sent.
             cause = GraphQLError("The request failed.", original_error=fault)
             await _answer(send, 500, media, refusal(Refused(cause)))
+
+    async def _request(self, scope: Scope, headers: Headers, receive: Receive) -> Request:
+        if scope["method"] == "GET":
+            if len(scope["query_string"]) > MAX_BODY:
+                raise Unfit(414, f"The query string may have at most {MAX_BODY // 1024} KiB.")
+            return Request.of(_query_string(scope["query_string"]))
+        if not is_json_body(headers.get("content-type")):
+            raise Unfit(415, "The content type must be application/json, in UTF-8.")
+        return Request.of(decoded(await self._body(headers, receive)))
+
+    async def _body(self, headers: Headers, receive: Receive) -> bytes:
+        """Return the body; of more than a little only who has a token is listened to."""
+        length = headers.get("content-length", "0")
+        most = MAX_BODY
+        if not length.isdecimal() or int(length) > most:
+            most = await self._most(headers)
+            if not length.isdecimal() or int(length) > most:
+                raise _too_long(most)
+        parts, size = [], 0
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise Unfit(400, "The body ended too early.")
+            part = message.get("body", b"")
+            size += len(part)
+            if size > most == MAX_BODY:
+                most = await self._most(headers)
+            if size > most:
+                raise _too_long(most)
+            parts.append(part)
+            if not message.get("more_body"):
+                return b"".join(parts)
+
+    async def _most(self, headers: Headers) -> int:
+        """Return how many bytes a body of whoever sends these headers may have."""
+        try:
+            viewer = await viewer_of(self._app, secret_of(headers))
+        except ModelyardError as error:
+            raise Refused(GraphQLError(error.message, original_error=error)) from error
+        return MAX_MEDIA_BODY if viewer is not None else MAX_BODY
 
     async def _serve(
         self, scope: Scope, receive: Receive, send: Send, headers: Headers, request: Request, media: str
@@ -138,16 +181,6 @@ def _check_way(prepared: Prepared, method: str, media: str) -> None:
         )
 
 
-async def _request(scope: Scope, headers: Headers, receive: Receive) -> Request:
-    if scope["method"] == "GET":
-        if len(scope["query_string"]) > MAX_BODY:
-            raise Unfit(414, f"The query string may have at most {MAX_BODY // 1024} KiB.")
-        return Request.of(_query_string(scope["query_string"]))
-    if not is_json_body(headers.get("content-type")):
-        raise Unfit(415, "The content type must be application/json, in UTF-8.")
-    return Request.of(decoded(await _body(headers, receive)))
-
-
 def decoded(data: bytes | str) -> Any:
     """Return a JSON text as values. Unfit where it is none, or nests too deeply."""
     try:
@@ -177,22 +210,8 @@ def _is_deeper(value: Any, limit: int) -> bool:
     return True
 
 
-async def _body(headers: Headers, receive: Receive) -> bytes:
-    length = headers.get("content-length", "0")
-    if not length.isdecimal() or int(length) > MAX_BODY:
-        raise Unfit(413, f"The body may have at most {MAX_BODY // 1024} KiB.")
-    parts, size = [], 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise Unfit(400, "The body ended too early.")
-        part = message.get("body", b"")
-        size += len(part)
-        if size > MAX_BODY:
-            raise Unfit(413, f"The body may have at most {MAX_BODY // 1024} KiB.")
-        parts.append(part)
-        if not message.get("more_body"):
-            return b"".join(parts)
+def _too_long(most: int) -> Unfit:
+    return Unfit(413, f"The body may have at most {most // 1024} KiB.")
 
 
 def _query_string(raw: bytes) -> dict[str, Any]:

@@ -120,6 +120,23 @@ async def test_a_recording_is_written_down_from_bytes_and_from_an_address(
     assert (file.method, file.path, file.key) == ("GET", "/files/talk", "")
 
 
+async def test_a_long_recording_is_taken_of_those_who_have_a_token(product: Product, provider: FakeProvider) -> None:
+    named = await add(product, provider, "SPEECH2TEXT")
+    recording = WAV + b"\0" * 3_000_000
+    audio = AUDIO | {"base64": base64.b64encode(recording).decode()}
+    body = {"query": TRANSCRIBE, "variables": {"input": {"model": named, "audio": audio}}}
+
+    taken = await product.post(body)
+    unknown = await product.post(body, token="my_0000000000000000000000000000000000000000000")
+    anonymous = await product.post(body, token="")
+    huge = await product.post(b'{"query": "' + b" " * 30_000_000 + b'"}')
+
+    assert taken.json()["data"]["transcribe"]["text"] == f"talk.wav: {len(recording)} bytes"
+    assert (anonymous.status_code, huge.status_code) == (413, 413)
+    assert unknown.json()["errors"][0]["extensions"]["code"] == "UNAUTHENTICATED"
+    assert len(provider.requests) == 1
+
+
 @pytest.mark.parametrize(
     "scenario",
     [
