@@ -12,6 +12,7 @@ from core.completion_owner import CompletionOwner
 from core.entities import Invocation, InvocationStatus
 from core.errors import Cancelled, InvalidInput, ModelyardError, NotFound, Problem, ServerUnavailable
 from core.journal import Written, written
+from core.media import check_addresses
 from core.model_types import ModelType
 from core.model_types.llm import CompletionEvent, CompletionFailed, CompletionFinished, InterruptReason
 from core.plan import CompletionRequest, plan
@@ -107,6 +108,7 @@ async def start(app: App, viewer: Viewer, request: CompletionRequest, *, streami
     """
     configuration = await configuration_for(app, viewer, request.workspace_id)
     steps = plan(app.catalog, viewer, configuration, request)
+    check_addresses(app.egress, request.chat)
     workspace_id = configuration.workspace_id
     invocation, tries = await admit(app, viewer, workspace_id, steps, end_user=request.end_user, tags=request.tags)
     stream = EventStream(invocation.id, workspace_id, invocation.principal, viewer.token_id)

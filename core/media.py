@@ -1,11 +1,12 @@
-"""Media that this server itself has to hold: given as bytes, or fetched past the egress guard within limits."""
+"""Media by their address: fetched past the egress guard where this server has to hold them, never private ones."""
 
 import asyncio
 import base64
 
 from core.errors import InvalidInput, UpstreamError
-from core.model_types.llm import Media
+from core.model_types.llm import ChatRequest, Media
 from core.model_types.speech2text import Audio, audio_of
+from core.wire.egress import Egress
 from core.wire.http import Http
 
 MAX_AUDIO_BYTES = 25 * 1024 * 1024
@@ -32,6 +33,19 @@ async def fetch_audio(http: Http, media: Media) -> Audio:
     if audio is None:
         raise InvalidInput(_UNKNOWN, path=path)
     return audio
+
+
+def check_addresses(egress: Egress, request: ChatRequest) -> None:
+    """Let a conversation pass whose media stand where anybody, or whom the operator allows, may look.
+
+    Raises:
+        InvalidInput: an address is a private one; the path names it.
+    """
+    for number, message in enumerate(request.messages):
+        for place, part in enumerate(message.content):
+            if isinstance(part, Media) and part.url is not None:
+                kind = part.kind.value.lower()
+                egress.check_url(part.url, path=("messages", str(number), "content", str(place), kind, "url"))
 
 
 async def _fetched(http: Http, url: str) -> bytes:

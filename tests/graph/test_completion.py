@@ -250,3 +250,22 @@ async def test_what_a_call_would_be_refused_for_is_not_counted(world: World, giv
 
     assert (counted["inputTokens"], counted["upperBound"]) == (None, None)
     assert [error["code"] for error in counted["errors"]] == [code]
+
+
+@pytest.mark.parametrize("url", ["http://169.254.169.254/a.png", "https://10.0.0.1/a.png", "http://localhost/a.png"])
+async def test_media_on_a_private_address_are_refused_by_their_place(world: World, url: str) -> None:
+    content = [{"text": "What is this?"}, {"image": {"url": url}}]
+
+    (event,) = await collect(world, "member", asked(messages=[{"role": "USER", "content": content}]))
+
+    assert event["error"]["code"] == "INVALID_INPUT"
+    assert event["error"]["path"] == ["messages", "0", "content", "1", "image", "url"]
+    assert event["invocationId"] is None
+
+
+async def test_media_that_anybody_may_see_are_passed_on(world: World) -> None:
+    content = [{"text": "What is this?"}, {"image": {"url": "https://example.com/a.png"}}]
+
+    events = await collect(world, "member", asked(messages=[{"role": "USER", "content": content}]))
+
+    assert events[-1]["__typename"] == "CompletionFinished"
