@@ -6,9 +6,6 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from core.errors import Cancelled
-from core.model_types.llm import InterruptReason
-from core.watch import check_access
 from graph import ids
 from storage.base import metadata
 from storage.schema import MODULES
@@ -132,27 +129,6 @@ def test_every_table_of_a_workspace_goes_with_it() -> None:
             if constraint.column_keys == ["workspace_id"]
         }
         assert ends == {"SET NULL" if table.name == "audit_entries" else "CASCADE"}, table.name
-
-
-async def test_calls_of_a_deleted_workspace_end_within_a_look(world: World) -> None:
-    slow = {"model": ECHO, "messages": [{"role": "USER", "text": "a " * 500}], "parameters": {"delay_ms": 50}}
-    stream = world.events("owner", COMPLETION, input=slow)
-    first = await anext(stream)
-    assert first["data"]["completion"]["__typename"] == "CompletionStarted"
-
-    await world.change("owner", DELETE, id=home(world), confirmName="Home")
-    await check_access(world.app)
-    rest = [event["data"]["completion"] async for event in stream]
-
-    assert rest[-1]["__typename"] == "CompletionInterrupted"
-    assert rest[-1]["reason"] == InterruptReason.UNAUTHORIZED
-    for owned in world.app.running.all():
-        assert isinstance(owned.reason, Cancelled)
-        await owned.stream.finished()
-
-
-COMPLETION = """subscription ($input: CompletionInput!) { completion(input: $input) {
-  __typename sequence ... on CompletionInterrupted { reason } } }"""
 
 
 async def test_an_admin_may_rename_and_not_delete(world: World) -> None:
