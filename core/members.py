@@ -1,4 +1,4 @@
-"""Use cases of members: invite, join, change a role, remove or leave."""
+"""Use cases of members: invite, take an invitation back, join, change a role, remove or leave."""
 
 import re
 from dataclasses import dataclass
@@ -77,11 +77,38 @@ async def add_member(app: App, viewer: Viewer, new: NewMember) -> Secret:
             workspace_id=new.workspace_id,
             viewer=viewer,
             action="member.invite",
-            subject=f"Workspace:{new.workspace_id}",
+            subject=f"Invitation:{invitation.id}",
             summary=f"Invited {email} as {new.role}",
             changes=changes(email=(None, email), role=(None, new.role)),
         )
     return secret
+
+
+async def revoke_invitation(app: App, viewer: Viewer, invitation_id: UUID) -> None:
+    """End an invitation that nobody has accepted yet.
+
+    Raises:
+        NotFound: there is no such invitation to a workspace of the viewer's.
+        Forbidden: its role is above the viewer's own.
+        Conflict: it was accepted.
+    """
+    async with app.storage.transaction() as tx:
+        invitation = (await tx.invitations.get_many([invitation_id])).get(invitation_id)
+        if invitation is None or not viewer.sees(invitation.workspace_id):
+            raise NotFound("There is no such invitation, or it is to none of your workspaces.", path=("id",))
+        require(viewer, invitation.workspace_id, Permission.MEMBER_MANAGE)
+        _check_role(viewer, invitation.workspace_id, invitation.role, "The invited person")
+        await tx.workspaces.touch(invitation.workspace_id)
+        if not await tx.invitations.delete(invitation_id):
+            raise Conflict("The invitation is not there any more: was it accepted? See `members`.", path=("id",))
+        await tx.audit.add(
+            workspace_id=invitation.workspace_id,
+            viewer=viewer,
+            action="member.uninvite",
+            subject=f"Invitation:{invitation_id}",
+            summary=f"Took back the invitation of {invitation.email} as {invitation.role}",
+            changes=changes(email=(invitation.email, None), role=(invitation.role, None)),
+        )
 
 
 async def accept_invitation(app: App, viewer: Viewer | None, given: Acceptance) -> tuple[ApiToken, Secret]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from graph.context import Context
     from graph.credentials import Credential
     from graph.invocations import Invocation
-    from graph.members import Member
+    from graph.members import Invitation, Member
     from graph.models import Model
     from graph.pools import Pool, PoolMember
     from graph.providers import Provider
@@ -77,6 +77,13 @@ def audit_entry(of: entities.AuditEntry) -> "AuditEntry":
     from graph.audit import AuditEntry
 
     return AuditEntry(entry=of)
+
+
+def invited(of: entities.Invitation) -> "Invitation":
+    """Return the view of an invitation."""
+    from graph.members import Invitation
+
+    return Invitation(invitation=of)
 
 
 def member(of: entities.Member) -> "Member":

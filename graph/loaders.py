@@ -9,7 +9,7 @@ from strawberry.dataloader import DataLoader
 
 from core.access import Viewer
 from core.app import App
-from core.entities import Account, ApiToken, AuditEntry, Invocation, KeyRotation, Member, Pool, Workspace
+from core.entities import Account, ApiToken, AuditEntry, Invitation, Invocation, KeyRotation, Member, Pool, Workspace
 from core.pool_health import pools_now
 from core.ports import PoolNow, Transaction
 
@@ -31,6 +31,7 @@ class Loaders:
         self._pools_now = DataLoader(load_fn=self._read_pools, max_batch_size=MAX_BATCH, cache=False)
         self._rotations = self._loader(_rotations)
         self._members = self._loader(_members)
+        self._invited = self._loader(_invited)
         self._audit_entries = self._loader(_audit_entries)
         self._invocations = self._loader(self._read_invocations)
         self._last_used = self._loader(self._read_last_used)
@@ -63,6 +64,10 @@ class Loaders:
     async def memberships(self, account_id: UUID) -> Sequence[Member]:
         """Return all memberships of a person, whoever asks."""
         return await self._memberships_of.load(account_id) or ()
+
+    async def invited(self, invitation_id: UUID) -> Invitation | None:
+        """Return an invitation, whoever asks."""
+        return await self._invited.load(invitation_id)
 
     async def audit_entry(self, entry_id: UUID) -> AuditEntry | None:
         """Return a change, whoever asks."""
@@ -118,6 +123,10 @@ async def _tokens(tx: Transaction, ids: Sequence[UUID]) -> Mapping[UUID, ApiToke
 
 async def _members(tx: Transaction, ids: Sequence[UUID]) -> Mapping[UUID, Member]:
     return await tx.members.get_many(ids)
+
+
+async def _invited(tx: Transaction, ids: Sequence[UUID]) -> Mapping[UUID, Invitation]:
+    return await tx.invitations.get_many(ids)
 
 
 async def _audit_entries(tx: Transaction, ids: Sequence[UUID]) -> Mapping[UUID, AuditEntry]:

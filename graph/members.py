@@ -14,6 +14,7 @@ from core.members import (
     accept_invitation,
     add_member,
     remove_member,
+    revoke_invitation,
     update_member,
 )
 from graph import ids, links
@@ -71,6 +72,65 @@ async def member_page(context: Context, workspace_id: UUID, page: Page, role: Ro
     return row_page(found, lambda one: Member(member=one), lambda one: one.id)
 
 
+@object_type
+class Invitation(Node):
+    """A place in a workspace that waits for a person to accept it. Its secret is shown once, by `addMember`."""
+
+    invitation: strawberry.Private[entities.Invitation]
+
+    @property
+    def workspace_id(self) -> UUID:
+        """Return the workspace."""
+        return self.invitation.workspace_id
+
+    @resolved
+    def id(self) -> strawberry.ID:
+        """The invitation's id."""
+        return ids.encode("Invitation", self.invitation.id)
+
+    @resolved
+    async def workspace(self, info: Info) -> WorkspaceLink:
+        """The workspace to join."""
+        return await links.present_workspace(info.context, self.invitation.workspace_id)
+
+    @resolved
+    def email(self) -> str:
+        """The e-mail address of who is invited."""
+        return self.invitation.email
+
+    @resolved
+    def name(self) -> str | None:
+        """What the person is called, where the invitation says it."""
+        return self.invitation.name
+
+    @resolved
+    def role(self) -> Role:
+        """What the person is to be."""
+        return self.invitation.role
+
+    @resolved
+    async def invited_by(self, info: Info) -> AccountLink | None:
+        """Who invited the person; null where a service token did."""
+        return await links.account(info.context, self.invitation.invited_by, self.invitation.workspace_id)
+
+    @resolved
+    def expires_at(self) -> datetime:
+        """When it ends, unless it is accepted before."""
+        return self.invitation.expires_at
+
+    @resolved
+    def created_at(self) -> datetime:
+        """When it was made."""
+        return self.invitation.created_at
+
+
+async def invitation_page(context: Context, workspace_id: UUID, page: Page) -> Connection[Invitation]:
+    """Return a page of the invitations that wait, newest first."""
+    async with context.app.storage.read() as tx:
+        found = await tx.invitations.page(workspace_id, rows_of(page))
+    return row_page(found, lambda one: Invitation(invitation=one), lambda one: one.id)
+
+
 # ---- mutations
 
 
@@ -110,6 +170,13 @@ class RemoveMemberInput:
     id: strawberry.ID = attribute("The membership's id; your own to leave.")
 
 
+@input_type
+class RevokeInvitationInput:
+    """Which invitation is to end."""
+
+    id: strawberry.ID = attribute("The invitation's id, as `Workspace.invitations` gives it.")
+
+
 @object_type
 class MemberPayload:
     """What came of a change of a member."""
@@ -144,6 +211,12 @@ class MemberMutations:
         new = NewMember(workspace_id=workspace_of(viewer, given), email=input.email, name=input.name, role=input.role)
         invitation = await add_member(info.context.app, viewer, new)
         return AddMemberPayload(invitation=invitation.reveal(), errors=[])
+
+    @mutation(DeletedPayload)
+    async def revoke_invitation(self, info: Info, input: Annotated[RevokeInvitationInput, INPUT]) -> DeletedPayload:
+        """Takes an invitation back that nobody has accepted. Needs MEMBER_MANAGE, of an OWNER also OWNER_MANAGE."""
+        await revoke_invitation(info.context.app, info.context.who, ids.given_uuid(input.id, "Invitation"))
+        return DeletedPayload(deleted_id=input.id, errors=[])
 
     @mutation(CreateApiTokenPayload)
     async def accept_invitation(

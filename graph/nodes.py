@@ -61,6 +61,12 @@ async def _member(context: Context, parts: Parts) -> Node | None:
     return links.member(found) if found is not None else None
 
 
+async def _invited(context: Context, parts: Parts) -> Node | None:
+    key = _single(parts)
+    found = await context.load.invited(key) if key is not None else None
+    return links.invited(found) if found is not None else None
+
+
 async def _token(context: Context, parts: Parts) -> Node | None:
     key = _single(parts)
     return await links.api_token(context, key) if key is not None else None
@@ -142,6 +148,7 @@ _FINDERS: Mapping[str, Find] = {
     "ApiToken": _token,
     "AuditEntry": _audit_entry,
     "Credential": _credential,
+    "Invitation": _invited,
     "Invocation": _invocation,
     "Member": _member,
     "Model": _model,

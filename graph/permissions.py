@@ -58,6 +58,7 @@ TYPE_PERMISSIONS: Mapping[str, Permission | Own] = {
     "Pool": P.POOL_READ,
     "PoolMember": P.POOL_READ,
     "AuditEntry": P.AUDIT_READ,
+    "Invitation": P.MEMBER_MANAGE,
     "Member": Own(
         otherwise=P.MEMBER_READ,
         sees=lambda viewer, one: may_see_member(viewer, one.member),

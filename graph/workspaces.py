@@ -34,7 +34,7 @@ from graph.context import Info
 from graph.credentials import Credential, CredentialLevel, credential_page
 from graph.defaults import DefaultModel, all_defaults
 from graph.invocations import Invocation, InvocationFilter, invocation_page
-from graph.members import Member, member_page
+from graph.members import Invitation, Member, invitation_page, member_page
 from graph.models import Model, key_of, model_page
 from graph.mutations import ERRORS, INPUT, DeletedPayload, mutation
 from graph.pools import Pool, pool_page
@@ -149,6 +149,13 @@ class Workspace(Node):
     ) -> Connection[Member] | None:
         """The people who belong to it, oldest first."""
         return await member_page(info.context, self.workspace.id, page_of(first, after, last, before), role)
+
+    @resolved
+    async def invitations(
+        self, info: Info, first: First = None, after: After = None, last: Last = None, before: Before = None
+    ) -> Connection[Invitation] | None:
+        """Who is invited and has not accepted yet, newest first."""
+        return await invitation_page(info.context, self.workspace.id, page_of(first, after, last, before))
 
     @resolved
     async def api_tokens(

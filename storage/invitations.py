@@ -1,7 +1,9 @@
 """Invitations, as rows: the hash of the secret, never the secret."""
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import (
     Column,
@@ -19,7 +21,9 @@ from sqlalchemy import (
 
 from core.access import Role
 from core.entities import Invitation
-from storage.base import UtcDateTime, id_column, metadata, times
+from core.ports import PageRequest, Slice
+from storage import paging
+from storage.base import UtcDateTime, id_column, metadata, times, within
 from storage.connection import Connection
 from storage.engine import Upsert
 
@@ -101,6 +105,30 @@ class SqlInvitations:
         """Return an invitation, used or expired ones too."""
         row = await self._connection.row(select(invitations).where(invitations.c.hash == secret_hash))
         return None if row is None else _invitation(row)
+
+    async def get_many(self, invitation_ids: Sequence[UUID]) -> Mapping[UUID, Invitation]:
+        """Return those that exist, by id."""
+        rows = await self._connection.rows(select(invitations).where(invitations.c.id.in_(invitation_ids)))
+        return {row.id: _invitation(row) for row in rows}
+
+    async def page(self, workspace_id: UUID, page: PageRequest) -> Slice[Invitation]:
+        """Return those of a workspace that are neither used nor over, newest first."""
+        conditions = [
+            within(invitations, workspace_id),
+            invitations.c.accepted_at.is_(None),
+            invitations.c.expires_at > self._connection.now(),
+        ]
+        rows, has_next, has_previous, total = await paging.fetch(
+            self._connection, invitations, conditions, page, newest_first=True
+        )
+        return Slice(
+            items=[_invitation(row) for row in rows], has_next=has_next, has_previous=has_previous, total=total
+        )
+
+    async def delete(self, invitation_id: UUID) -> bool:
+        """Delete an invitation that is not used; tell whether it was."""
+        statement = delete(invitations).where(invitations.c.id == invitation_id, invitations.c.accepted_at.is_(None))
+        return await self._connection.run(statement) == 1
 
 
 async def prune(connection: Connection, before: datetime) -> int:

@@ -57,6 +57,7 @@ TYPES: Mapping[str, str] = {
     "ApiToken": "TOKEN_MANAGE",
     "AuditEntry": "AUDIT_READ",
     "Credential": "CREDENTIAL_READ",
+    "Invitation": "MEMBER_MANAGE",
     "Invocation": "USAGE_READ",
     "Member": "MEMBER_READ",
     "Model": "MODEL_READ",
@@ -85,6 +86,8 @@ FIELDS: Mapping[str, str] = {
     "Credential.values": "CREDENTIAL_READ",
     "DefaultModel.model": "MODEL_READ",
     "DefaultModel.problem": "MODEL_READ",
+    "Invitation.invitedBy": "MEMBER_READ",
+    "Invitation.workspace": "WORKSPACE_READ",
     "Invocation.account": "MEMBER_READ",
     "Invocation.attempts": "USAGE_READ",
     "Invocation.cost": "USAGE_READ",
@@ -138,6 +141,7 @@ FIELDS: Mapping[str, str] = {
     "Workspace.credentials": "CREDENTIAL_READ",
     "Workspace.defaultModels": "MODEL_READ",
     "Workspace.invocations": "WORKSPACE_READ",
+    "Workspace.invitations": "MEMBER_MANAGE",
     "Workspace.keyRotation": "CREDENTIAL_READ",
     "Workspace.members": "MEMBER_READ",
     "Workspace.model": "MODEL_READ",
@@ -204,6 +208,14 @@ class Place:
 ECHO = {"provider": "echo", "name": "echo"}
 HELLO = [{"role": "USER", "text": "hello there"}]
 WAV = base64.b64encode(b"RIFF\0\0\0\0WAVEfmt ").decode()
+
+
+async def _invitation(world: World, place: Place) -> str:
+    query = "mutation ($input: AddMemberInput!) { addMember(input: $input) { errors { message } } }"
+    await world.change(place.who, query, workspaceId=place["Workspace"], email="waiting@test", role="MEMBER")
+    listed = "query ($id: ID!) { workspace(id: $id) { invitations { nodes { id } } } }"
+    data = await world.data(place.who, listed, id=place["Workspace"])
+    return str(data["workspace"]["invitations"]["nodes"][0]["id"])
 
 
 async def _credential(world: World, place: Place) -> str:
@@ -299,6 +311,7 @@ SAMPLES: Mapping[str, Callable[[World, Place], Awaitable[str]]] = {
     "Account": _account,
     "Member": _member,
     "Member.other": _other_member,
+    "Invitation": _invitation,
     "ApiToken": _token,
     "Credential": _credential,
     "Pool": _pool,
@@ -379,6 +392,7 @@ MUTATIONS: Mapping[str, Operation] = {
         given=lambda place: {"workspaceId": place["Workspace"], "email": "new@test", "role": "MEMBER"},
         needs="MEMBER_MANAGE",
     ),
+    "revokeInvitation": Operation(given=lambda place: {"id": place["Invitation"]}, needs="MEMBER_MANAGE"),
     "acceptInvitation": Operation(
         given=lambda place: {"invitation": "inv_unknown"},
         needs=None,

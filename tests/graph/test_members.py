@@ -236,6 +236,56 @@ async def test_a_wrong_acceptance_leaves_the_invitation_good(
     assert joined["apiToken"]["account"]["name"] == "new"
 
 
+LISTED = "{ workspace { invitations { totalCount nodes { id email name role invitedBy { name } } } } }"
+TAKE_BACK = """mutation ($input: RevokeInvitationInput!) { revokeInvitation(input: $input) {
+  deletedId errors { code path } } }"""
+
+
+async def listed(world: World) -> list[Any]:
+    return list((await world.data("admin", LISTED))["workspace"]["invitations"]["nodes"])
+
+
+async def test_those_who_have_not_accepted_are_listed(world: World) -> None:
+    for name in ("first", "second", "third"):
+        invited = await world.change("owner", INVITE, email=f"{name}@test", name=name, role="EDITOR")
+    await world.change("anonymous", ACCEPT, invitation=invited["invitation"])
+
+    found = await listed(world)
+
+    assert [one | {"id": ""} for one in found] == [
+        {"id": "", "email": f"{name}@test", "name": name, "role": "EDITOR", "invitedBy": {"name": "owner"}}
+        for name in ("second", "first")
+    ]
+
+
+async def test_an_invitation_that_is_taken_back_serves_nobody(world: World) -> None:
+    invited = await world.change("owner", INVITE, email="new@test", role="MEMBER")
+    (waiting,) = await listed(world)
+
+    taken = await world.change("admin", TAKE_BACK, id=waiting["id"])
+    error = await world.refused("anonymous", ACCEPT, invitation=invited["invitation"])
+    again = await world.refused("admin", TAKE_BACK, id=waiting["id"])
+
+    assert taken["deletedId"] == waiting["id"]
+    assert await listed(world) == []
+    assert (error["code"], again["code"], again["path"]) == ("NOT_FOUND", "NOT_FOUND", ["id"])
+
+
+async def test_an_invitation_that_was_accepted_or_is_above_ones_own_role_stays(world: World) -> None:
+    invited = await world.change("owner", INVITE, email="new@test", role="MEMBER")
+    (accepted,) = await listed(world)
+    await world.change("anonymous", ACCEPT, invitation=invited["invitation"])
+    await world.change("owner", INVITE, email="boss@test", role="OWNER")
+    (above,) = await listed(world)
+
+    late = await world.refused("owner", TAKE_BACK, id=accepted["id"])
+    weak = await world.refused("admin", TAKE_BACK, id=above["id"])
+
+    assert (late["code"], late["path"]) == ("CONFLICT", ["id"])
+    assert weak["code"] == "FORBIDDEN"
+    assert await listed(world) == [above]
+
+
 # ---- roles
 
 
