@@ -138,6 +138,8 @@ def _model_id(workspace_id: UUID, type_name: str, key: str) -> strawberry.ID | N
 _IDS: Mapping[str, Callable[[UUID, str, str], strawberry.ID | None]] = {
     "Credential": _within_id,
     "Model": _model_id,
+    "Pool": _within_id,
+    "PoolMember": _within_id,
     "Provider": _provider_id,
 }
 """How the key of an entry becomes an id, where that is more than the type and a UUID."""

@@ -496,6 +496,9 @@ MUTATIONS: Mapping[str, Operation] = {
 CALLS = {"complete", "embed", "rerank", "transcribe", "moderate", "cancelInvocation"}
 """Mutations that change nothing that is configured: invocations tell of them, not the audit log."""
 
+OF_STATE = {"endCooldown"}
+"""Mutations that change a state that no row holds: the audit log tells of them without a value before and after."""
+
 SUBSCRIPTIONS: Mapping[str, Operation] = {
     "completion": Operation(
         given=lambda place: {"input": {"workspaceId": place["Workspace"], "model": ECHO, "messages": HELLO}},

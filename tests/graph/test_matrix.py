@@ -360,8 +360,18 @@ async def test_a_mutation_serves_those_who_may(sampled: Sampled, tmp_path: Path,
             assert {entry.token_id for entry in new} <= {world.tokens[principal]}
             for entry in new:
                 subject = entry.subject
-                assert id_of(world.home.id, subject), f"graph/audit.py makes no id of {subject!r}, which {name} tells"
-                assert entry.changes is not None, f"{name} does not tell what it was before: see core/audit.py"
+                told_id = id_of(world.home.id, subject)
+                sample = sampled.places["home"][subject.partition(":")[0]]
+                assert told_id, f"graph/audit.py makes no id of {subject!r}, which {name} tells"
+                assert _form(told_id) == _form(sample), f"graph/audit.py: say in _IDS how {subject!r} becomes an id"
+                is_told = entry.changes is not None or name in matrix.OF_STATE
+                assert is_told, f"{name} does not tell what it was before: see core/audit.py"
+
+
+def _form(id_: str) -> tuple[str, list[bool]]:
+    decoded = ids.decode(id_)
+    assert decoded is not None
+    return decoded[0], [ids.uuid_of(part) is not None for part in decoded[1]]
 
 
 async def told(world: World) -> list[Any]:
