@@ -305,3 +305,38 @@ async def status_of(product: Product, seconds: float = 5) -> str:
             status: str = record["status"]
             return status
         await asyncio.sleep(0.02)
+
+
+COMPLETE = "mutation ($input: CompletionInput!) { complete(input: $input) { message { text } invocation { cost { amount currency } } errors { code message } } }"
+
+
+async def test_a_deployment_of_azure_has_the_limits_and_the_price_of_its_base_model(
+    product: Product, provider: FakeProvider
+) -> None:
+    values = {
+        "endpoint": f"http://{provider.address}",
+        "deployment": "mine",
+        "base_model": "gpt-4o",
+        "auth": "key",
+        "api_key": "0123456789abcdef0123456789abcdef",
+    }
+    azure = {"provider": "azure", "name": "mine", "type": "LLM"}
+
+    async def add_azure(**changed: str) -> Any:
+        given = [{"field": field, "value": value} for field, value in (values | changed).items()]
+        data = await product.data(ADD_MODEL, input={"model": azure, "credential": {"new": {"values": given}}})
+        return data["addModel"]
+
+    pasted = await add_azure(endpoint=f"http://{provider.address}/openai/deployments/mine")
+    wrong = await add_azure(base_model="text-embedding-3-small")
+    added = await add_azure()
+    asked = {"model": {"provider": "azure_openai", "name": "mine"}, "messages": [{"role": "USER", "text": "hi"}]}
+    answered = await product.changed(COMPLETE, **asked)
+
+    assert [error["code"] for error in pasted["errors"]] == ["INVALID_INPUT"]
+    assert "enter" in pasted["errors"][0]["message"].lower()
+    assert [error["path"][-1] for error in wrong["errors"]] == ["base_model"]
+    assert added["errors"] == []
+    assert answered["message"]["text"] == "Hello from the fake provider."
+    assert answered["invocation"]["cost"]["currency"] == "USD"
+    assert float(answered["invocation"]["cost"]["amount"]) > 0

@@ -1,0 +1,93 @@
+"""Every recorded embedding and ranking comes through the whole product as the official clients read it."""
+
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.errors import ErrorCode
+from tests.conftest import settings_for
+from tests.product import ADD_MODEL, LLM, Product, running
+from tests.wire.recordings import KINDS, Recording, Replay, load
+
+FOLDER = os.environ.get("MODELYARD_RECORDINGS", "")
+DIALECTS = ("openai-embeddings", "voyage", "cohere")
+RECORDINGS = load(Path(FOLDER), DIALECTS, ("embeddings", "rerank")) if FOLDER else []
+TYPES = {"embeddings": "TEXT_EMBEDDING", "rerank": "RERANK"}
+COHERE = "cohere"
+
+EMBED = """mutation ($input: EmbedInput!) { embed(input: $input) {
+  embeddings invocation { usage { inputTokens requests } } errors { code message } } }"""
+RERANK = """mutation ($input: RerankInput!) { rerank(input: $input) {
+  hits { index score } invocation { usage { inputTokens requests } } errors { code message } } }"""
+
+pytestmark = pytest.mark.skipif(not FOLDER, reason="MODELYARD_RECORDINGS names no folder of recorded answers")
+
+
+@pytest.fixture(scope="module")
+async def replay() -> AsyncIterator[Replay]:
+    async with Replay.serve(RECORDINGS) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+async def product(
+    sqlite_template: Path, redis_url: str, tmp_path_factory: pytest.TempPathFactory, replay: Replay
+) -> AsyncIterator[Product]:
+    folder = tmp_path_factory.mktemp("recordings")
+    path = folder / "modelyard.db"
+    path.write_bytes(sqlite_template.read_bytes())
+    settings = settings_for(f"sqlite+aiosqlite:///{path}", redis_url, folder, EGRESS_ALLOW="127.0.0.0/8:*")
+    async with running(settings) as started:
+        for recording in RECORDINGS:
+            base_url = replay.base_url(recording)
+            base_url = base_url.removesuffix("/v1") if _provider(recording) == COHERE else base_url
+            values = {"base_url": base_url, "api_key": "key-0123456789abcdef"}
+            await started.changed(
+                ADD_MODEL,
+                model={
+                    "provider": _provider(recording),
+                    "name": recording.name,
+                    "type": TYPES[recording.kind],
+                },
+                credential={"new": {"values": [{"field": name, "value": value} for name, value in values.items()]}},
+                verify=False,
+            )
+        yield started
+
+
+@pytest.mark.parametrize("recording", RECORDINGS, ids=lambda recording: recording.name)
+@pytest.mark.parametrize("piece_bytes", [0, 7])
+async def test_a_recording_comes_through_as_it_is(
+    recording: Recording, piece_bytes: int, product: Product, replay: Replay
+) -> None:
+    replay.piece_bytes = piece_bytes
+    expected, asked = recording.expected, {"model": {"provider": _provider(recording), "name": recording.name}}
+
+    if recording.kind == "rerank":
+        given = {"query": "q", "documents": recording.request["documents"]}
+        payload = (await product.data(RERANK, input=asked | given))["rerank"]
+        assert payload["hits"] == expected["rerank"]
+        assert payload["invocation"]["usage"]["requests"] == expected["search_units"]
+        return
+    payload = (await product.data(EMBED, input=asked | _texts(recording)))["embed"]
+    if expected["error"]:
+        assert {ErrorCode(error["code"]) for error in payload["errors"]} <= KINDS[expected["error"]["kind"]]
+        assert payload["embeddings"] is None
+        return
+    assert payload["errors"] == []
+    assert {len(vector) for vector in payload["embeddings"]} == {expected["embeddings"]["dimensions"]}
+    assert [round(value, 6) for value in payload["embeddings"][0][:4]] == expected["embeddings"]["first"]
+    assert payload["invocation"]["usage"]["inputTokens"] == expected["usage"]["input_total"]
+
+
+def _provider(recording: Recording) -> str:
+    return COHERE if recording.name.startswith(COHERE) else LLM
+
+
+def _texts(recording: Recording) -> dict[str, Any]:
+    sent = recording.request.get("input") or recording.request["texts"]
+    more = {"dimensions": recording.request["dimensions"]} if recording.request.get("dimensions") else {}
+    return {"texts": [sent] if isinstance(sent, str) else sent, **more}
