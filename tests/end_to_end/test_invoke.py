@@ -340,3 +340,33 @@ async def test_a_deployment_of_azure_has_the_limits_and_the_price_of_its_base_mo
     assert answered["message"]["text"] == "Hello from the fake provider."
     assert answered["invocation"]["cost"]["currency"] == "USD"
     assert float(answered["invocation"]["cost"]["amount"]) > 0
+
+
+CREATE = "mutation ($input: CreateCredentialInput!) { createCredential(input: $input) { credential { status } errors { code message } } }"
+VOICES = """query ($language: String) { workspace { models(provider: "elevenlabs", type: TTS, first: 1) {
+  nodes { name voices(language: $language) { id name languages } } } } }"""
+
+
+async def test_the_voices_of_an_account_speak_at_the_price_of_its_characters(
+    product: Product, provider: FakeProvider
+) -> None:
+    values = {"api_key": "sk_0123456789abcdef0123456789abcdef", "base_url": f"http://{provider.address}"}
+    made = await product.changed(
+        CREATE, provider="elevenlabs", values=[{"field": field, "value": value} for field, value in values.items()]
+    )
+
+    every = await product.data(VOICES)
+    french = await product.data(VOICES, language="fr-CA")
+    german = await product.data(VOICES, language="de")
+    spoken = model("eleven_v4", "elevenlabs")
+    events = [event async for event in heard(product, model=spoken, text="Hello there", voice="v1")]
+
+    def ids(found: Any) -> list[str]:
+        return [voice["id"] for voice in found["workspace"]["models"]["nodes"][0]["voices"]]
+
+    assert made["credential"]["status"] == "VALID"
+    assert (ids(every), ids(french), ids(german)) == (["v1", "v2"], ["v1", "v2"], ["v2"])
+    assert events[-1]["__typename"] == "SpeechFinished"
+    assert events[-1]["usage"]["characters"] == 11
+    assert events[-1]["cost"] == {"amount": "0.00088"}
+    assert {event["mimeType"] for event in events if event["__typename"] == "SpeechChunk"} == {"audio/mpeg"}
