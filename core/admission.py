@@ -39,7 +39,7 @@ async def admit(
     """
     tries = Tries(app, workspace_id, steps)
     await tries.begin()
-    first = tries.current
+    first = tries.current.step
     now = app.clock.now()
     invocation = Invocation(
         id=id_of(now),
@@ -59,6 +59,6 @@ async def admit(
     try:
         await app.invocations.admit(invocation)
     except BaseException:
-        tries.ended(served=False)
+        tries.call_off()
         raise
     return invocation, tries

@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from contextlib import aclosing
 from itertools import groupby
 
+import msgspec
+
 from core.app import App
-from core.counting import estimate_usage
+from core.counting import estimate_usage, estimated_input
 from core.deadline import Idle, timeout_text
 from core.entities import Invocation
 from core.errors import ModelyardError, Problem, UpstreamProtocol, UpstreamTimeout
@@ -32,7 +34,7 @@ from core.model_types.llm import (
 )
 from core.owner import Owner
 from core.plan import CompletionStep
-from core.pool import Tries
+from core.pool import Tries, Try
 from core.provider import Call
 from core.stream import EventStream
 
@@ -44,6 +46,9 @@ MAX_LOGGED = MAX_ANSWER + 768 * 1024
 
 JOINED_ABOVE = 16
 """How many pieces that came at once are passed on as they are; more are joined where they are of a kind."""
+
+
+_DELTAS = (TextPiece, ReasoningPiece, ToolCallPiece)
 
 
 class Answer:
@@ -73,8 +78,9 @@ class CompletionOwner(Owner[CompletionStep]):
         super().__init__(app, invocation, tries)
         self._stream = stream
         self._streaming = streaming
+        self._hedges = streaming
         self._answer = Answer()
-        first = tries.current
+        first = tries.current.step
         stream.append(
             (
                 CompletionStarted(
@@ -87,35 +93,42 @@ class CompletionOwner(Owner[CompletionStep]):
             )
         )
 
-    async def _try(self, step: CompletionStep) -> None:
+    async def _try(self, one: Try[CompletionStep]) -> None:
+        step, answer = one.step, Answer()
         values = await self._app.vault.open(step.credential) if step.credential is not None else {}
         call = Call(model=step.model, card=step.card, values=values)
         settings, loop = self._app.settings, asyncio.get_running_loop()
         end = loop.time() + settings.call_seconds
-        first = settings.first_byte_seconds if self._streaming else settings.call_seconds
+        first = settings.call_seconds
+        if self._streaming:
+            first = min(settings.first_byte_seconds, self._tries.left_s() or settings.first_byte_seconds)
         deadline = asyncio.timeout_at(min(end, loop.time() + first))
         idle = Idle(deadline, end, settings.idle_seconds)
         try:
             async with deadline:
                 if not self._streaming:
-                    self._take(await step.adapter.complete(call, step.chat))
+                    self._take(await step.adapter.complete(call, step.chat), one, answer)
                 else:
                     async with aclosing(step.adapter.stream(call, step.chat)) as batches:
                         async for batch in batches:
                             idle.heard()
-                            self._take(batch)
+                            self._take(batch, one, answer)
         except TimeoutError:
             raise UpstreamTimeout(
                 timeout_text(step.key.provider, spoke=idle.ever_spoke, total=loop.time() >= end)
             ) from None
         finally:
             idle.close()
-        if self._answer.finish is None:
+        if answer.finish is None:
             raise UpstreamProtocol(f"The answer of {step.key.provider} ended before the model had finished.")
+        self._answer = answer
 
-    def _take(self, pieces: Sequence[Piece]) -> None:
-        """Turn pieces into numbered events and hand them to the readers."""
-        answer, id_, sequence = self._answer, self._id, self._stream.next_sequence
+    def _take(self, pieces: Sequence[Piece], one: Try[CompletionStep], answer: Answer) -> None:
+        """Turn pieces of an attempt into numbered events and hand them to the readers."""
+        if self._first_delta is None and any(isinstance(piece, _DELTAS) for piece in pieces):
+            self._answer = answer
+            self._spoke(one)
+        id_, sequence = self._id, self._stream.next_sequence
         events: list[CompletionEvent] = []
         for piece in pieces if len(pieces) <= JOINED_ABOVE else _joined(pieces):
             if isinstance(piece, TextPiece):
@@ -146,8 +159,6 @@ class CompletionOwner(Owner[CompletionStep]):
         if answer.size > MAX_ANSWER or self._stream.journal.size > MAX_LOGGED:
             raise UpstreamProtocol("The answer is longer than 7 MiB and was cut off.")
         if events:
-            if self._first_delta is None:
-                self._spoke()
             self._stream.append(events)
 
     def _reroute(self, failed: Attempt, following: CompletionStep) -> None:
@@ -164,11 +175,12 @@ class CompletionOwner(Owner[CompletionStep]):
         )
 
     def _usage(self) -> Usage | None:
-        if self._answer.usage is not None:
-            return self._answer.usage
-        if self._first_delta is None and self._answer.finish is None:
-            return None
-        return estimate_usage(self._step.chat, self._stream.written().produced)
+        used = self._answer.usage
+        if used is None and (self._first_delta is not None or self._answer.finish is not None):
+            used = estimate_usage(self._step.chat, self._stream.written().produced)
+        for lost in self._lost:  # its provider had read the input when it was called off
+            used = _with_input(used or Usage(requests=0), estimated_input(lost.step.chat))
+        return used
 
     async def _end(self, error: ModelyardError | None, record: Invocation) -> None:
         self._stream.end(await self._app.recorder.end(self._stream, self._last_event(error, record)))
@@ -187,6 +199,13 @@ class CompletionOwner(Owner[CompletionStep]):
             usage=usage,
             cost=record.cost,
         )
+
+
+def _with_input(usage: Usage, tokens: int) -> Usage:
+    """Return the usage with that of one more request, which produced nothing."""
+    return msgspec.structs.replace(
+        usage, input_tokens=usage.input_tokens + tokens, requests=usage.requests + 1, estimated=True
+    )
 
 
 def _joined(pieces: Sequence[Piece]) -> list[Piece]:

@@ -71,6 +71,11 @@ def rest(before: Cooldown | None, error: ModelyardError, now: float) -> Cooldown
     )
 
 
+def after_success(before: Cooldown, now: float) -> Cooldown | None:
+    """Return what is left when a call is served: nothing after a rest; a call from before it does not end it."""
+    return before if before.rests(now) else None
+
+
 def on_trial(before: Cooldown, now: float) -> Cooldown:
     """Return the end of a rest, before its time: the next call is a trial."""
     until = now if before.rests(now) else before.until

@@ -28,7 +28,7 @@ from core.model_types.text_embedding import EmbeddingRequest, Embeddings
 from core.model_types.tts import SpeechChunk, SpeechEvent, SpeechFailed, SpeechFinished, SpeechRequest, SpeechStarted
 from core.owner import Owner
 from core.plan import ModelReference, Step, question, steps_of, unserved
-from core.pool import Tries
+from core.pool import Tries, Try
 from core.provider import Call, EmbeddingModels, ModelCard, Provider
 from core.stream import Reader
 
@@ -303,7 +303,8 @@ class _WholeOwner(Owner[Step], Generic[T]):
         self._work = work
         self._result: T | None = None
 
-    async def _try(self, step: Step) -> None:
+    async def _try(self, one: Try[Step]) -> None:
+        step = one.step
         call = await _opened(self._app, step)
         try:
             async with asyncio.timeout(self._app.settings.call_seconds):
@@ -383,7 +384,8 @@ class _SpeechOwner(Owner[Step]):
         self._told: Usage | None = None
         self._request = request
 
-    async def _try(self, step: Step) -> None:
+    async def _try(self, one: Try[Step]) -> None:
+        step = one.step
         call = await _opened(self._app, step)
         loop = asyncio.get_running_loop()
         end = loop.time() + self._app.settings.call_seconds
@@ -404,7 +406,7 @@ class _SpeechOwner(Owner[Step]):
                     continue
                 wait, spoke = self._app.settings.idle_seconds, True
                 for start in range(0, len(data), CHUNK_BYTES):
-                    self._spoke()
+                    self._spoke(one)
                     try:
                         async with asyncio.timeout_at(end):
                             await self._line.put(data[start : start + CHUNK_BYTES], mime_type)

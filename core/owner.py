@@ -13,7 +13,7 @@ from core.ids import uuid7
 from core.model_types import Usage
 from core.model_types.llm import Attempt
 from core.plan import Step
-from core.pool import Tries
+from core.pool import Tries, Try
 from core.pricing import cost
 from core.running import Owned
 from core.validation import validate_soon
@@ -37,12 +37,15 @@ class Owner(ABC, Generic[S]):
         self._attempts: list[Attempt] = []
         self._began = app.clock.monotonic()
         self._first_delta: float | None = None
-        self._step = tries.current
-        self._attempt_began = self._began
+        self._step = tries.current.step
+        self._racing: dict[Try[S], asyncio.Task[None]] = {}
+        self._lost: list[Try[S]] = []
+        self._decided: Try[S] | None = None
+        self._hedges = False
         self.owned: Owned | None = None
 
     @abstractmethod
-    async def _try(self, step: S) -> None:
+    async def _try(self, one: Try[S]) -> None:
         """Make one attempt; `_spoke` is called when something of it has been delivered."""
 
     @abstractmethod
@@ -72,48 +75,113 @@ class Owner(ABC, Generic[S]):
             error_id = uuid7()
             log.exception("call %s failed inside, error id %s", self._id, error_id)
             error = Internal(f"A fault of this server; its log has it under {error_id}.")
-        self._tries.ended(served=False)
+        self._tries.call_off()
         if self.owned is not None:
             self.owned.settling = True
         await self._finish(error)
 
-    def _spoke(self) -> None:
-        """Note that something was delivered: from now on nothing is tried again."""
+    def _spoke(self, one: Try[S]) -> None:
+        """Note that something of an attempt is delivered: from now on nothing is tried again."""
         if self._first_delta is None:
+            self._decide(one)
             self._first_delta = self._app.clock.monotonic()
-            self._tries.spoke(self._first_delta - self._attempt_began)
+            self._tries.spoke(one)
 
     # ---- trying
 
     async def _try_all(self) -> None:
         while True:
-            step = self._step = self._tries.current
-            started = self._app.clock.now().timestamp()
-            self._attempt_began = self._app.clock.monotonic()
             try:
-                await self._try(step)
-            except asyncio.CancelledError:
-                self._attempted(step, started, Problem.of(self._reason()))
-                self._tries.ended(served=False)
-                raise
+                await self._race(self._tries.current)
             except ModelyardError as error:
-                failed = self._attempted(step, started, Problem.of(error))
-                await self._tries.failed(error)
                 if error.rests is None or self._first_delta is not None or not await self._tries.advance():
                     raise
-                self._reroute(failed, self._tries.current)
             else:
-                self._attempted(step, started, None)
-                self._tries.ended(served=True)
                 return
+            self._follow(self._attempts[-1], self._tries.current)
 
-    def _attempted(self, step: S, started: float, error: Problem | None) -> Attempt:
+    async def _race(self, first: Try[S]) -> None:
+        """Make an attempt, and one more beside it where it is late to speak; whoever speaks first goes on alone."""
+        if first.late_s is None or not self._hedges:
+            await self._make(first)
+            return
+        racing = self._racing = {first: asyncio.create_task(self._make(first))}
+        try:
+            await asyncio.wait(racing.values(), timeout=first.late_s)
+            is_late = self._decided is None and not racing[first].done()
+            second = await self._tries.beside() if is_late else None
+            if second is not None:
+                racing[second] = asyncio.create_task(self._make(second))
+                if self._decided is not None:  # the first spoke while the second was being picked
+                    self._lose(second)
+                elif racing[first].done():
+                    self._follow(self._attempts[-1], second)
+            await asyncio.wait(racing.values())
+        finally:
+            for task in racing.values():
+                task.cancel()
+            await asyncio.gather(*racing.values(), return_exceptions=True)
+        await racing[self._decided or list(racing)[-1]]
+
+    async def _make(self, one: Try[S]) -> None:
+        """Make one attempt, and report what becomes of it."""
+        try:
+            await self._try(one)
+        except asyncio.CancelledError:
+            if one not in self._lost:
+                self._attempted(one, Problem.of(self._reason()))
+                self._tries.ended(one, served=False)
+            raise
+        except ModelyardError as error:
+            failed = self._attempted(one, Problem.of(error))
+            await self._tries.failed(one, error)
+            if error.rests is None:
+                self._decide(one)
+            other = self._other(one)
+            if self._decided is None and other is not None and self._step is one.step:
+                self._follow(failed, other)
+            raise
+        else:
+            self._decide(one)
+            if self._first_delta is None:
+                self._tries.spoke(one)
+            self._attempted(one, None)
+            self._tries.ended(one, served=True)
+
+    def _other(self, one: Try[S]) -> Try[S] | None:
+        """Return the attempt under way beside this one."""
+        return next((other for other, task in self._racing.items() if other is not one and not task.done()), None)
+
+    def _decide(self, one: Try[S]) -> None:
+        """Let an attempt go on alone."""
+        if self._decided is not None:
+            return
+        self._decided = one
+        other = self._other(one)
+        if other is not None:
+            lost = self._lose(other)
+            if self._step is not one.step:
+                self._follow(lost, one)
+
+    def _lose(self, one: Try[S]) -> Attempt:
+        """Call an attempt off because the other one was faster."""
+        self._lost.append(one)
+        self._racing[one].cancel()
+        self._tries.ended(one, served=False)
+        return self._attempted(one, Problem.of(Cancelled("Another member of the pool was faster.")))
+
+    def _follow(self, failed: Attempt, following: Try[S]) -> None:
+        self._step = following.step
+        self._reroute(failed, following.step)
+
+    def _attempted(self, one: Try[S], error: Problem | None) -> Attempt:
+        step = one.step
         attempt = Attempt(
             model=step.key,
             credential_id=str(step.credential.id) if step.credential is not None else None,
             credential_name=step.credential_name,
-            started_at=started,
-            duration=self._app.clock.monotonic() - self._attempt_began,
+            started_at=one.started_at,
+            duration=self._app.clock.monotonic() - one.began,
             error=error,
         )
         self._attempts.append(attempt)

@@ -3,11 +3,13 @@
 import logging
 import random
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 from core.app import App
 from core.changes import Change, Noun
+from core.entities import Pool
 from core.errors import ModelyardError, PoolExhausted, ServerUnavailable
 from core.live import tell
 from core.plan import Step
@@ -18,10 +20,25 @@ log = logging.getLogger(__name__)
 S = TypeVar("S", bound=Step)
 
 
+@dataclass(eq=False, slots=True)
+class Try(Generic[S]):
+    """One attempt: what it tries, through which member, and since when, by the clock and in seconds that only grow."""
+
+    step: S
+    lease: Lease | None
+    started_at: float
+    began: float
+
+    @property
+    def late_s(self) -> float | None:
+        """Return after how long another member is to be asked too; None for never."""
+        return self.lease.late_s if self.lease is not None else None
+
+
 class Tries(Generic[S]):
     """The attempts of one call, given one after the other; what becomes of each is reported to its pool.
 
-    `current` is the attempt under way. Members that rest are passed over, and what was tried is not tried again.
+    `current` is the newest attempt. Members that rest are passed over, and what was tried is not tried again.
     """
 
     def __init__(
@@ -34,8 +51,8 @@ class Tries(Generic[S]):
         self._began = app.clock.monotonic()
         self._count = 0
         self._waits: list[float | None] = []
-        self._lease: Lease | None = None
-        self.current: S = steps[0]
+        self._open: set[Try[S]] = set()
+        self.current: Try[S] = self._try(steps[0], None)
 
     async def begin(self) -> None:
         """Go to the first attempt.
@@ -53,54 +70,90 @@ class Tries(Generic[S]):
 
     async def advance(self) -> bool:
         """Go to the next attempt; tell whether there is one. None follows after too many, or after too long."""
-        settings = self._app.settings
-        if self._count >= settings.max_attempts:
-            return False
-        if self._count and self._app.clock.monotonic() - self._began > settings.failover_seconds:
-            return False
-        while self._left:
+        while self._may_go_on() and self._left:
             head = self._left[0]
             if head.pool is None:
                 self._take(head, None)
                 return True
-            members = [step for step in self._left if step.pool is head.pool]
-            picked = await self._app.pools.pick(
-                self._workspace_id, head.pool, [_place(step) for step in members], (self._chance(), self._chance())
-            )
-            if picked.lease is not None:
-                chosen = picked.lease.place.member_id
-                self._take(
-                    next(step for step in members if step.member is not None and step.member.id == chosen), picked.lease
-                )
+            if await self._pick(head.pool):
                 return True
-            self._waits.append(picked.retry_after)
             self._left = [step for step in self._left if step.pool is not head.pool]
         return False
 
-    def spoke(self, seconds: float) -> None:
-        """Report that the attempt delivers, so long after it began."""
-        if self._lease is not None:
-            self._report(self._spoke(self._lease, seconds))
+    async def beside(self) -> Try[S] | None:
+        """Go to a further member of the same pool, while the current one is under way; None if there is none."""
+        before = self.current
+        if before.step.pool is None or not self._may_go_on() or not await self._pick(before.step.pool):
+            return None
+        return self.current
 
-    async def failed(self, error: ModelyardError) -> None:
-        """Report why the attempt failed; its member rests before anybody picks again."""
-        lease, self._lease = self._lease, None
+    def left_s(self) -> float | None:
+        """Return how many seconds are left for the current attempt to speak; None for the first, which has its own."""
+        if self._count <= 1:
+            return None
+        return max(self._began + self._app.settings.failover_seconds - self._app.clock.monotonic(), 1.0)
+
+    def spoke(self, one: Try[S]) -> None:
+        """Report that an attempt delivers."""
+        if one.lease is not None:
+            self._report(self._spoke(one.lease, self._app.clock.monotonic() - one.began))
+
+    async def failed(self, one: Try[S], error: ModelyardError) -> None:
+        """Report why an attempt failed; its member rests before anybody picks again."""
+        lease = self._close(one)
         if lease is None:
             return
         if await self._app.pools.failed(lease, error) is not None:
             self._report(self._told(lease))
         self._report(self._app.pools.done(lease, served=None if error.rests is None else False))
 
-    def ended(self, *, served: bool) -> None:
-        """Report that the attempt is over: served, or called off."""
-        lease, self._lease = self._lease, None
+    def ended(self, one: Try[S], *, served: bool) -> None:
+        """Report that an attempt is over: served, or called off."""
+        lease = self._close(one)
         if lease is not None:
             self._report(self._app.pools.done(lease, served=True if served else None))
+
+    def call_off(self) -> None:
+        """Report that whatever is still under way is over."""
+        for one in list(self._open):
+            self.ended(one, served=False)
+
+    def _may_go_on(self) -> bool:
+        settings = self._app.settings
+        if self._count >= settings.max_attempts:
+            return False
+        return not self._count or self._app.clock.monotonic() - self._began <= settings.failover_seconds
+
+    async def _pick(self, pool: Pool) -> bool:
+        """Let the pool choose among its members that were not tried; tell whether one was free."""
+        members = {step.member.id: step for step in self._left if step.pool is pool and step.member is not None}
+        if not members:
+            return False
+        chances = (self._chance(), self._chance())
+        places = [_place(step) for step in members.values()]
+        picked = await self._app.pools.pick(self._workspace_id, pool, places, chances)
+        if picked.lease is None:
+            self._waits.append(picked.retry_after)
+            return False
+        self._take(members[picked.lease.place.member_id], picked.lease)
+        return True
 
     def _take(self, step: S, lease: Lease | None) -> None:
         self._left.remove(step)
         self._count += 1
-        self.current, self._lease = step, lease
+        self.current = self._try(step, lease)
+        self._open.add(self.current)
+
+    def _try(self, step: S, lease: Lease | None) -> Try[S]:
+        clock = self._app.clock
+        return Try(step=step, lease=lease, started_at=clock.now().timestamp(), began=clock.monotonic())
+
+    def _close(self, one: Try[S]) -> Lease | None:
+        """Return the lease of an attempt that is under way, which it is no longer."""
+        if one not in self._open:
+            return None
+        self._open.remove(one)
+        return one.lease
 
     async def _spoke(self, lease: Lease, seconds: float) -> None:
         if await self._app.pools.spoke(lease, seconds):

@@ -369,12 +369,17 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
-    """A call that goes through a member of a pool. `is_local`: only this process knows of it."""
+    """A call that goes through a member of a pool. `is_local`: only this process knows of it.
+
+    `is_trial`: the member's one call after a rest. `late_s`: when another member is to be asked too, None for never.
+    """
 
     workspace_id: UUID
     pool_id: UUID
     place: Place
     is_local: bool = False
+    is_trial: bool = False
+    late_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

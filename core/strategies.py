@@ -13,6 +13,12 @@ from core.entities import PoolStrategy
 LATENCY_TAU_S = 10.0
 """How fast a member's time to first token is forgotten."""
 
+RECENT = 50
+"""How many of a pool's times to first token are remembered."""
+
+ENOUGH = 10
+"""Of fewer times it cannot be said which are late."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contender:
@@ -51,6 +57,13 @@ def observe(latency_s: float | None, since_s: float, seen_s: float) -> float:
         return seen_s
     keeps = math.exp(-max(since_s, 0.0) / LATENCY_TAU_S)
     return latency_s * keeps + seen_s * (1.0 - keeps)
+
+
+def late_after(recent_s: Sequence[float], percentile: int) -> float | None:
+    """Return which time to first token that share of the recent ones did not exceed; None while too few are known."""
+    if len(recent_s) < ENOUGH:
+        return None
+    return sorted(recent_s)[math.ceil(len(recent_s) * percentile / 100) - 1]
 
 
 def _round_robin(contenders: Sequence[Contender], turns: Turns, chances: Chances) -> tuple[Contender, Turns]:

@@ -1,16 +1,16 @@
 """What one process knows of pools: in its own memory while Redis is away, and told to Redis when it is back."""
 
 import logging
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 from uuid import UUID
 
-from core.cooldown import PROBE_AGAIN_S, Cooldown, on_trial, rest
+from core.cooldown import PROBE_AGAIN_S, Cooldown, after_success, on_trial, rest
 from core.entities import Pool
 from core.errors import ErrorCode, ModelyardError, Scope, ServerUnavailable
 from core.ports import Clock, Lease, MemberCounts, Picked, Place, PoolNow, PoolState
-from core.strategies import Chances, Contender, Turns, choose, observe
+from core.strategies import RECENT, Chances, Contender, Turns, choose, late_after, observe
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +30,7 @@ class MemoryPoolState:
         self._served: Counter[tuple[UUID, UUID]] = Counter()
         self._failed: Counter[tuple[UUID, UUID]] = Counter()
         self._latency: dict[tuple[UUID, UUID], tuple[float, float]] = {}
+        self._recent: dict[UUID, deque[float]] = defaultdict(lambda: deque(maxlen=RECENT))
         self._tried: set[tuple[UUID, UUID]] = set()
         self.rests: dict[tuple[UUID, UUID], Cooldown] = {}
         """Keyed by the pool or, where a rest is for all models, the workspace, and by the credential."""
@@ -52,18 +53,33 @@ class MemoryPoolState:
         chosen, self._turns[pool.id] = choose(pool.strategy, contenders, self._turns.get(pool.id, Turns()), chances)
         place = next(one for one in places if one.member_id.hex == chosen.key)
         self._busy[pool.id, place.member_id] += 1
-        if self._rests_of(workspace_id, pool.id, place.credential_id):
+        is_trial = bool(self._rests_of(workspace_id, pool.id, place.credential_id))
+        if is_trial:
             self._tried.add((pool.id, place.credential_id))
-        return Picked(lease=Lease(workspace_id=workspace_id, pool_id=pool.id, place=place, is_local=True))
+        return Picked(
+            lease=Lease(
+                workspace_id=workspace_id,
+                pool_id=pool.id,
+                place=place,
+                is_local=True,
+                is_trial=is_trial,
+                late_s=late_after(self._recent[pool.id], pool.hedge_percentile) if pool.hedge_percentile else None,
+            )
+        )
 
     async def spoke(self, lease: Lease, seconds: float) -> bool:
         """Take note that a member answered so soon: it is healthy. Tell whether it was not before."""
         key, now, credential_id = (lease.pool_id, lease.place.member_id), self._now(), lease.place.credential_id
         before, at = self._latency.get(key, (None, now))
         self._latency[key] = observe(before, now - at, seconds), now
-        self._tried.discard((lease.pool_id, credential_id))
-        healed = [self.rests.pop((place, credential_id), None) for place in (lease.pool_id, lease.workspace_id)]
-        return any(healed)
+        self._recent[lease.pool_id].append(seconds)
+        healed = False
+        for place in (lease.pool_id, lease.workspace_id):
+            found = self.rests.get((place, credential_id))
+            if found is not None and after_success(found, now) is None:
+                del self.rests[place, credential_id]
+                healed = True
+        return healed
 
     async def failed(self, lease: Lease, error: ModelyardError) -> Cooldown | None:
         """Let the member rest as the failure demands; return the rest, None where it demands none."""
@@ -80,7 +96,8 @@ class MemoryPoolState:
         """Take note that a call is no longer under way; `served` None counts it as neither served nor failed."""
         key = (lease.pool_id, lease.place.member_id)
         self._busy[key] -= 1
-        self._tried.discard((lease.pool_id, lease.place.credential_id))
+        if lease.is_trial:
+            self._tried.discard((lease.pool_id, lease.place.credential_id))
         if served is not None:
             (self._served if served else self._failed)[key] += 1
 

@@ -2,9 +2,10 @@
 
 `modelyard:pool:<pool>` is a hash: `last`; of a member `w:` how far it is ahead, `l:` and `t:` its time to first token
 and when that was seen, `s:` and `f:` calls served and failed, `b:<member>:<process>` calls under way; of a credential
-`r:` its rest for this model, `p:` which process tries it. `modelyard:rests:<workspace>` holds rests of credentials for
-all models, `modelyard:deadlines` when rests end. Calls under way of a process that no longer says that it lives do not
-count. Times are the callers', whose clocks agree within a second or so.
+`r:` its rest for this model, `p:` which process tries it; `recent` times to first token, newest first.
+`modelyard:rests:<workspace>` holds rests of credentials for all models, `modelyard:deadlines` when rests end. Calls
+under way of a process that no longer says that it lives do not count. Times are the callers', whose clocks agree within
+a second or so.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ from core.cooldown import Cooldown, on_trial, rest
 from core.entities import Pool
 from core.errors import ErrorCode, ModelyardError, Scope
 from core.ports import Clock, Lease, MemberCounts, Picked, Place, PoolNow
-from core.strategies import LATENCY_TAU_S, Chances
+from core.strategies import LATENCY_TAU_S, RECENT, Chances, late_after
 from storage.event_log import ALIVE_KEY
 from storage.redis import redis_errors
 
@@ -48,7 +49,7 @@ for name, count in pairs(map) do
   end
 end
 local contenders, earliest = {}, nil
-for i = 7, #ARGV - 1, 4 do
+for i = 9, #ARGV, 4 do
   local one = {member = ARGV[i], credential = ARGV[i + 1]}
   one.place, one.weight = tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3])
   local deadline, forever = nil, false
@@ -64,7 +65,7 @@ for i = 7, #ARGV - 1, 4 do
     local claim = map['p:' .. one.credential]
     if claim then
       local process, since = string.match(claim, '^(%x+) (.+)$')
-      if lives(process) and now - tonumber(since) < tonumber(ARGV[#ARGV]) then deadline = now + 1 end
+      if lives(process) and now - tonumber(since) < tonumber(ARGV[7]) then deadline = now + 1 end
     end
   end
   if forever then
@@ -75,7 +76,7 @@ for i = 7, #ARGV - 1, 4 do
     contenders[#contenders + 1] = one
   end
 end
-if #contenders == 0 then return {'', earliest and tostring(earliest) or ''} end
+if #contenders == 0 then return {'', earliest and tostring(earliest) or '', 0, ''} end
 local last = tonumber(map.last or '-1')
 local function round_robin(among)
   for _, one in ipairs(among) do if one.place > last then return one end end
@@ -122,27 +123,40 @@ end
 redis.call('HSET', KEYS[1], 'last', chosen.place)
 redis.call('HINCRBY', KEYS[1], 'b:' .. chosen.member .. ':' .. me, 1)
 if chosen.trial then redis.call('HSET', KEYS[1], 'p:' .. chosen.credential, me .. ' ' .. ARGV[1]) end
-return {chosen.member, ''}
+return {chosen.member, '', chosen.trial and 1 or 0, ARGV[8] ~= '0' and map.recent or ''}
 """
 
 _SPOKE = """
 local now, member, credential, seen = tonumber(ARGV[1]), ARGV[2], ARGV[3], tonumber(ARGV[4])
-local healed = redis.call('HDEL', KEYS[1], 'r:' .. credential) + redis.call('HDEL', KEYS[2], credential)
-redis.call('HDEL', KEYS[1], 'p:' .. credential)
-local before = redis.call('HMGET', KEYS[1], 'l:' .. member, 't:' .. member)
+local healed = 0
+for _, rest in ipairs({{KEYS[1], 'r:' .. credential}, {KEYS[2], credential}}) do
+  local raw = redis.call('HGET', rest[1], rest[2])
+  local ends = raw and cjson.decode(raw)['until']
+  if raw and ends ~= cjson.null and ends <= now then healed = healed + redis.call('HDEL', rest[1], rest[2]) end
+end
+local before = redis.call('HMGET', KEYS[1], 'l:' .. member, 't:' .. member, 'recent')
 local latency = seen
 if before[1] and tonumber(before[1]) > seen then
   local keeps = math.exp(-math.max(now - tonumber(before[2]), 0) / tonumber(ARGV[5]))
   latency = tonumber(before[1]) * keeps + seen * (1 - keeps)
 end
-redis.call('HSET', KEYS[1], 'l:' .. member, tostring(latency), 't:' .. member, ARGV[1])
+local recent, count = {ARGV[4]}, 1
+for one in string.gmatch(before[3] or '', '%S+') do
+  if count == tonumber(ARGV[6]) then break end
+  count = count + 1
+  recent[count] = one
+end
+redis.call('HSET', KEYS[1], 'l:' .. member, tostring(latency), 't:' .. member, ARGV[1],
+  'recent', table.concat(recent, ' '))
 return healed
 """
 
 _DONE = """
 local busy, claim = 'b:' .. ARGV[1] .. ':' .. ARGV[3], redis.call('HGET', KEYS[1], 'p:' .. ARGV[2])
 if redis.call('HINCRBY', KEYS[1], busy, -1) <= 0 then redis.call('HDEL', KEYS[1], busy) end
-if claim and string.sub(claim, 1, #ARGV[3]) == ARGV[3] then redis.call('HDEL', KEYS[1], 'p:' .. ARGV[2]) end
+if claim and ARGV[6] == '1' and string.sub(claim, 1, #ARGV[3]) == ARGV[3] then
+  redis.call('HDEL', KEYS[1], 'p:' .. ARGV[2])
+end
 if ARGV[4] ~= '' then redis.call('HINCRBY', KEYS[1], ARGV[4] .. ':' .. ARGV[1], 1) end
 redis.call('EXPIRE', KEYS[1], ARGV[5])
 """
@@ -174,20 +188,30 @@ class RedisPoolState:
     async def pick(self, workspace_id: UUID, pool: Pool, places: Sequence[Place], chances: Chances) -> Picked:
         """Choose one that does not rest, and count a call that is under way; one round trip."""
         now = self._now()
-        arguments: list[Any] = [now, pool.strategy.value, self._me, *chances, ALIVE_KEY]
+        hedge = pool.hedge_percentile or 0
+        arguments: list[Any] = [now, pool.strategy.value, self._me, *chances, ALIVE_KEY, _CLAIM_S, hedge]
         for place in places:
             arguments += (place.member_id.hex, place.credential_id.hex, place.number, place.weight)
         async with _soon():
-            chosen, earliest = await self._pick(keys=_keys(workspace_id, pool.id), args=[*arguments, _CLAIM_S])
+            chosen, earliest, trial, recent = await self._pick(keys=_keys(workspace_id, pool.id), args=arguments)
         if not chosen:
             return Picked(retry_after=max(float(earliest) - now, 0.0) if earliest else None)
         found = next(place for place in places if place.member_id.hex == chosen.decode())
-        return Picked(lease=Lease(workspace_id=workspace_id, pool_id=pool.id, place=found))
+        return Picked(
+            lease=Lease(
+                workspace_id=workspace_id,
+                pool_id=pool.id,
+                place=found,
+                is_trial=bool(trial),
+                late_s=late_after([float(one) for one in recent.split()], hedge) if hedge else None,
+            )
+        )
 
     async def spoke(self, lease: Lease, seconds: float) -> bool:
         """Take note that a member answered so soon: it is healthy. Tell whether it was not before."""
         place = lease.place
-        arguments: list[Any] = [self._now(), place.member_id.hex, place.credential_id.hex, seconds, LATENCY_TAU_S]
+        named = (place.member_id.hex, place.credential_id.hex)
+        arguments: list[Any] = [self._now(), *named, round(seconds, 6), LATENCY_TAU_S, RECENT]
         async with _soon():
             return bool(await self._spoke(keys=_keys(lease.workspace_id, lease.pool_id), args=arguments))
 
@@ -209,7 +233,8 @@ class RedisPoolState:
     async def done(self, lease: Lease, *, served: bool | None) -> None:
         """Take note that a call is no longer under way; `served` None counts it as neither served nor failed."""
         place, counted = lease.place, "" if served is None else "s" if served else "f"
-        arguments: list[Any] = [place.member_id.hex, place.credential_id.hex, self._me, counted, _KEPT_S]
+        named = (place.member_id.hex, place.credential_id.hex)
+        arguments: list[Any] = [*named, self._me, counted, _KEPT_S, int(lease.is_trial)]
         async with _soon():
             await self._done(keys=_keys(lease.workspace_id, lease.pool_id), args=arguments)
 

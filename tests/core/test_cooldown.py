@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core import errors
-from core.cooldown import Cooldown, Phase, on_trial, rest
+from core.cooldown import Cooldown, Phase, after_success, on_trial, rest
 from core.errors import ModelyardError, Scope
 
 NOW = 1_000_000.0
@@ -75,6 +75,13 @@ def test_failures_during_a_rest_neither_double_it_nor_shorten_it() -> None:
     long = rest(None, errors.UpstreamQuotaExhausted("no"), NOW)
     assert rest(long, errors.UpstreamQuotaExhausted("no"), NOW - 1) == long
     assert rest(long, errors.UpstreamRateLimited("no", retry_after=1), NOW + 1) == long
+
+
+def test_a_call_from_before_a_rest_does_not_end_it_and_one_after_it_does() -> None:
+    resting = rest(None, errors.UpstreamRateLimited("no"), NOW)
+    assert resting is not None
+    assert after_success(resting, NOW + 59) == resting
+    assert after_success(resting, NOW + 60) is None
 
 
 @given(

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.entities import PoolStrategy
-from core.strategies import Contender, Turns, choose, observe
+from core.strategies import ENOUGH, Contender, Turns, choose, late_after, observe
 
 NO_CHANCE = (0.0, 0.0)
 
@@ -66,6 +66,13 @@ def test_a_worse_time_counts_at_once_a_better_one_by_and_by() -> None:
     assert observe(0.4, 1, 3.0) == 3.0
     assert 0.4 < observe(3.0, 1, 0.4) < 3.0
     assert observe(3.0, 100, 0.4) < 0.41
+
+
+def test_late_is_what_so_many_were_not_and_is_not_known_of_few() -> None:
+    recent = [float(n) for n in range(1, 101)]
+    assert late_after(recent[::-1], 50) == 50.0
+    assert late_after(recent, 99) == 99.0
+    assert late_after(recent[: ENOUGH - 1], 50) is None
 
 
 members = st.builds(

@@ -4,10 +4,11 @@ import asyncio
 from collections import Counter
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.fake_provider import FakeProvider
-from tests.product import COMPLETE, LLM, Product, chat, check_sequence, completion, model, text_of
+from tests.product import COMPLETE, LLM, Client, Product, chat, check_sequence, completion, model, subscribed, text_of
 
 HELLO = "Hello from the fake provider."
 CREATE = """mutation ($input: CreateCredentialInput!) { createCredential(input: $input) {
@@ -22,10 +23,19 @@ ROUTE = """{ workspace { route(model: {provider: "openai_compatible", name: "poo
   problem { code } candidates { usable reason poolMember { name } credential { name } } } } }"""
 END = """mutation ($input: EndCooldownInput!) { endCooldown(input: $input) {
   pool { members { health } } errors { code path } } }"""
+ENABLE = """mutation ($input: SetPoolEnabledInput!) { setPoolEnabled(input: $input) {
+  pool { version enabled effective } errors { code path } } }"""
+DELETE = """mutation ($input: DeleteCredentialInput!) { deleteCredential(input: $input) {
+  pools { members { name } } errors { code } } }"""
+VALIDATE = """mutation ($input: ValidateCredentialInput!) { validateCredential(input: $input) {
+  credential { status poolMembers { name health } } errors { code } } }"""
+POOLS = """{ workspace { pools { nodes { id version enabled strategy
+  members { id name weight credential { id } } } } } }"""
+FOLLOW = """subscription ($id: ID) { poolChanged(poolId: $id) { kind pool { members { health inFlight served } } } }"""
 KEY = {"provider": LLM, "name": "pooled", "type": "LLM"}
 
 
-async def pooled(product: Product, provider: FakeProvider, *scenarios: str, **more: Any) -> Any:
+async def pooled(product: Client, provider: FakeProvider, *scenarios: str, **more: Any) -> Any:
     """Make a model whose pool has a member for each scenario, in this order; return the pool."""
     keys = [f"sk-{number}:{scenario}" for number, scenario in enumerate(scenarios)]
     await product.add_model("pooled", provider.url)
@@ -45,14 +55,16 @@ async def pooled(product: Product, provider: FakeProvider, *scenarios: str, **mo
     return (await product.changed(SAVE, model=KEY, enabled=True, members=members, **more))["pool"]
 
 
-async def members(product: Product, pool: Any) -> Any:
+async def members(product: Client, pool: Any) -> Any:
     return (await product.data(POOL, id=pool["id"]))["node"]["members"]
 
 
 async def calls(product: Product, count: int) -> list[Any]:
     """Return the payloads of as many calls at once."""
-    asked = (product.data(COMPLETE, input=chat(model=model("pooled"))) for _ in range(count))
-    return [answer["complete"] for answer in await asyncio.gather(*asked)]
+    body = {"query": COMPLETE, "variables": {"input": chat(model=model("pooled"))}}
+    async with httpx.AsyncClient(timeout=60, trust_env=False, headers=product.headers()) as client:
+        answers = await asyncio.gather(*(client.post(f"{product.url}/graphql", json=body) for _ in range(count)))
+    return [answer.json()["data"]["complete"] for answer in answers]
 
 
 def used(provider: FakeProvider) -> Counter[str]:
@@ -118,11 +130,12 @@ async def test_a_limited_member_rests_as_long_as_it_wishes_and_nobody_fails(
     pool = await pooled(product, provider, "text", "text", "text")
     provider.answers("rate_limited", key="sk-0:text", headers={"retry-after": "2"})
 
-    answers = await calls(product, 60)
+    answers = await calls(product, 200)
 
     assert {answer["message"]["text"] for answer in answers} == {HELLO}
     first = (await members(product, pool))[0]
-    assert first["health"] == "COOLING_DOWN"
+    assert first["failed"] > 0
+    assert first["cooldown"]["cause"] == "UPSTREAM_RATE_LIMITED"
     assert first["cooldown"]["remaining"] <= 2
 
 
@@ -195,3 +208,110 @@ async def test_calls_under_way_are_counted_and_a_cancelled_one_is_nobodys_fault(
 
     assert [one["inFlight"] for one in under_way] == [1, 0]
     assert [(one["health"], one["failed"]) for one in await members(product, pool)] == [("HEALTHY", 0)] * 2
+
+
+async def test_what_is_wrong_is_named_and_the_pool_stays_as_it_was(product: Product, provider: FakeProvider) -> None:
+    pool = await pooled(product, provider, "text", "text")
+    await product.add_model("other", provider.url)
+    listed = """{ workspace { credentials { nodes { id model { name } } } } }"""
+    found = (await product.data(listed))["workspace"]["credentials"]["nodes"]
+    foreign = next(one["id"] for one in found if one["model"]["name"] == "other")
+    first, second = ({"credentialId": one["credential"]["id"]} for one in pool["members"])
+    before = await product.data(POOLS)
+
+    wrong: list[tuple[dict[str, Any], str, list[str]]] = [
+        ({"members": [first, first]}, "INVALID_INPUT", ["members", "1", "credentialId"]),
+        ({"members": [{}, second, {}]}, "INVALID_INPUT", ["members", "2", "credentialId"]),
+        ({"members": [first, {"credentialId": foreign}]}, "INVALID_INPUT", ["members", "1", "credentialId"]),
+        ({"members": [first, {**second, "weight": 0}]}, "INVALID_INPUT", ["members", "1", "weight"]),
+        ({"members": [first, {**second, "weight": -3}]}, "INVALID_INPUT", ["members", "1", "weight"]),
+        ({"members": [first]}, "INVALID_INPUT", ["enabled"]),
+        ({"members": [first, {**second, "enabled": False}]}, "INVALID_INPUT", ["enabled"]),
+        ({"members": [first, second], "hedgePercentile": 49}, "INVALID_INPUT", ["hedgePercentile"]),
+        ({"members": [first, second], "expectedVersion": 7}, "CONFLICT", ["expectedVersion"]),
+        ({"members": [first, second], "expectedVersion": 0}, "CONFLICT", ["expectedVersion"]),
+        ({"members": [first, second], "model": {**KEY, "name": "nothing"}}, "MODEL_NOT_FOUND", ["model"]),
+    ]
+    for given, code, path in wrong:
+        payload = (await product.data(SAVE, input={"model": KEY, "enabled": True, **given}))["savePool"]
+        assert [(error["code"], error["path"]) for error in payload["errors"]] == [(code, path)]
+        assert (payload["pool"] or {}).get("version") == (1 if code == "CONFLICT" else None)
+        assert await product.data(POOLS) == before
+
+    await product.changed(SAVE, model=KEY, enabled=False, members=[first], expectedVersion=1)
+    refused = (await product.data(ENABLE, input={"id": pool["id"], "enabled": True}))["setPoolEnabled"]
+    assert [(error["code"], error["path"]) for error in refused["errors"]] == [("INVALID_INPUT", ["enabled"])]
+    assert (await product.data(POOLS))["workspace"]["pools"]["nodes"][0]["version"] == 2
+
+
+async def test_a_pool_is_switched_and_its_members_go_with_their_credentials(
+    product: Product, provider: FakeProvider
+) -> None:
+    pool = await pooled(product, provider, "text", "text", "text")
+    last = pool["members"][2]["credential"]["id"]
+
+    off = await product.changed(ENABLE, id=pool["id"], enabled=False)
+    on = await product.changed(ENABLE, id=pool["id"], enabled=True)
+    deleted = await product.changed(DELETE, id=last)
+
+    assert off["pool"] == {"version": 2, "enabled": False, "effective": False}
+    assert on["pool"] == {"version": 3, "enabled": True, "effective": True}
+    assert deleted["pools"] == [{"members": [{"name": "m0"}, {"name": "m1"}]}]
+
+
+async def test_a_refused_key_rests_until_it_is_found_valid(product: Product, provider: FakeProvider) -> None:
+    pool = await pooled(product, provider, "text", "text")
+    provider.answers("unauthorized", key="sk-0:text")
+    (answer,) = await calls(product, 1)
+    resting = (await members(product, pool))[0]
+
+    provider.reset()
+    validated = await product.changed(VALIDATE, id=pool["members"][0]["credential"]["id"])
+    (served, other) = await calls(product, 2)
+
+    assert answer["message"]["text"] == HELLO
+    assert (resting["health"], resting["cooldown"]["until"]) == ("COOLING_DOWN", None)
+    assert validated["credential"] == {"status": "VALID", "poolMembers": [{"name": "m0", "health": "PROBING"}]}
+    assert served["message"]["text"] == other["message"]["text"] == HELLO
+    assert [one["health"] for one in await members(product, pool)] == ["HEALTHY", "HEALTHY"]
+
+
+async def test_a_late_member_is_overtaken_and_both_are_recorded_and_charged(
+    product: Product, provider: FakeProvider
+) -> None:
+    pool = await pooled(product, provider, "text", "text", hedgePercentile=99)
+    for _ in range(12):
+        await product.stream(model=model("pooled"))
+    provider.answers("text", key="sk-0:text", first_delay_s=0.9)
+
+    for _ in range(4):
+        events = await product.stream(model=model("pooled"))
+        if events[1]["__typename"] == "CompletionRerouted":
+            break
+
+    check_sequence(events)
+    assert (events[1]["__typename"], events[1]["failed"]["error"]["code"]) == ("CompletionRerouted", "CANCELLED")
+    assert text_of(events) == HELLO
+    record = await product.last_invocation()
+    assert [attempt["error"] and attempt["error"]["code"] for attempt in record["attempts"]] == ["CANCELLED", None]
+    assert (record["credentialName"], record["usage"]["requests"], record["usage"]["estimated"]) == ("m1", 2, True)
+    standing = await members(product, pool)
+    assert [(one["health"], one["inFlight"], one["failed"]) for one in standing] == [("HEALTHY", 0, 0)] * 2
+
+
+async def test_who_follows_a_pool_sees_rests_and_counts(product: Product, provider: FakeProvider) -> None:
+    pool = await pooled(product, provider, "text", "text")
+    provider.answers("server_error", key="sk-0:text")
+    payload = {"query": FOLLOW, "variables": {"id": pool["id"]}}
+
+    async with product.socket() as ws, asyncio.timeout(20):
+        seen = subscribed(ws, payload)
+        first = (await anext(seen))["poolChanged"]
+        await calls(product, 1)
+        async for data in seen:
+            health, counted = data["poolChanged"]["pool"]["members"]
+            if health["health"] == "COOLING_DOWN" and counted["served"] == 1:
+                break
+
+    assert first["kind"] == "CURRENT"
+    assert [one["health"] for one in first["pool"]["members"]] == ["HEALTHY", "HEALTHY"]

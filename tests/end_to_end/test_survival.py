@@ -19,8 +19,9 @@ from websockets.asyncio.client import connect as open_socket
 
 from tests.conftest import settings_for
 from tests.end_to_end.apis import Api, Installation, installation
+from tests.end_to_end.test_pools import members, pooled
 from tests.fake_provider import FakeProvider
-from tests.product import COMPLETE, chat, check_sequence, completion, model, text_of
+from tests.product import COMPLETE, COMPLETION, chat, check_sequence, completion, model, text_of
 
 CLIENT = Path(__file__).resolve().parents[2] / "docs" / "clients" / "python" / "modelyard.py"
 CLIENTS = 24
@@ -244,3 +245,32 @@ async def test_readers_of_a_killed_process_are_told_so_once_they_come_back(
             True,
         )
     assert await two.rejoin(before[0]["invocationId"], 0) == again[1:]
+
+
+async def test_calls_of_a_killed_process_are_soon_not_counted_as_under_way(
+    installed: Installation, provider: FakeProvider
+) -> None:
+    first, second = await installed.pair()
+    pool = await pooled(second, provider, "silent", "silent")
+
+    async def under_way() -> list[int]:
+        return [one["inFlight"] for one in await members(second, pool)]
+
+    async with first.socket() as one, second.socket() as other, asyncio.timeout(60):
+        for number in range(100):
+            payload = {"query": COMPLETION, "variables": {"input": chat(model=model("pooled"))}}
+            message = {"id": str(number), "type": "subscribe", "payload": payload}
+            await (one if number % 2 else other).send(json.dumps(message))
+        while await under_way() != [50, 50]:
+            await asyncio.sleep(0.1)
+
+        first.kill()
+        began = time.monotonic()
+        while sum(await under_way()) != 50:
+            await asyncio.sleep(0.1)
+        took = time.monotonic() - began
+        second.kill()
+        for socket in (one, other):
+            socket.transport.abort()
+
+    assert took < 15
