@@ -10,14 +10,27 @@ import msgspec
 from core.manifest_files import ManifestError, read_manifest, read_manifests
 from core.plugins import Builder, PluginError, find_plugins
 from core.provider import Manifest, Provider
-from core.providers import anthropic, azure_openai, echo, elevenlabs, gemini, openai, openai_compatible, xinference
+from core.providers import (
+    anthropic,
+    azure_openai,
+    cohere,
+    echo,
+    elevenlabs,
+    gemini,
+    ollama,
+    openai,
+    openai_compatible,
+    xinference,
+)
 from core.wire.http import Http
 
 log = logging.getLogger(__name__)
 
 BUILDERS: Mapping[str, Builder] = {
     "anthropic": anthropic.build,
+    "cohere": cohere.build,
     "gemini": gemini.build,
+    "ollama": ollama.build,
     "openai": openai.build,
     "openai_compatible": openai_compatible.build,
     "azure_openai": azure_openai.build,

@@ -200,9 +200,8 @@ class _Connection(asyncio.StreamReaderProtocol):
             await self._gone.wait()
             raise _GoneError
         dialect = dialect_of(request)
-        if request.method == "GET" and scenario.status == 200 and scenario.body is None:
-            body, kind = fake_tasks.answer(request, usage=True) or (dialect.models(), "application/json")
-            await self._send(writer, 200, {}, body, kind)
+        if scenario.status == 200 and scenario.body is None and (about := _about(request)) is not None:
+            await self._send(writer, 200, {}, *about)
         elif scenario.refuses_stream_options and "stream_options" in (request.json or {}):
             await self._send(writer, 400, {}, b'{"error": "Unknown field: stream_options"}', "application/json")
         elif scenario.body is not None:
@@ -285,6 +284,14 @@ class _Connection(asyncio.StreamReaderProtocol):
         except TimeoutError:
             return
         raise _GoneError
+
+
+def _about(request: Request) -> tuple[bytes, str] | None:
+    """Return what answers a question about models, voices and keys, and its type; None for others."""
+    if request.method == "GET" and (task := fake_tasks.answer(request, usage=True)) is not None:
+        return task
+    body = dialect_of(request).about(request)
+    return (body, "application/json") if body is not None else None
 
 
 async def _read(reader: asyncio.StreamReader) -> Request:

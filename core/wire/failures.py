@@ -134,7 +134,7 @@ _WORDS: tuple[tuple[frozenset[int], type[ModelyardError], re.Pattern[str]], ...]
         UpstreamQuotaExhausted,
         re.compile(
             r"exceeded your current quota|insufficient (?:account )?(?:balance|credits?|funds|quota)"
-            r"|credit balance is too low|out of credits|PerDay",
+            r"|credit balance is too low|out of credits|PerDay|API calls / month",
             re.IGNORECASE,
         ),
     ),
@@ -144,7 +144,7 @@ _WORDS: tuple[tuple[frozenset[int], type[ModelyardError], re.Pattern[str]], ...]
         re.compile(
             r"maximum context length|context length exceeded|context window|context size|prompt is too long"
             r"|input token count .{0,40} exceeds|reduce the length of the (?:messages|prompt)"
-            r"|too many (?:input )?tokens",
+            r"|too many (?:input )?tokens|exceeds the (?:maximum )?context length",
             re.IGNORECASE,
         ),
     ),
@@ -165,7 +165,7 @@ _WORDS: tuple[tuple[frozenset[int], type[ModelyardError], re.Pattern[str]], ...]
         ),
     ),
     (
-        frozenset({400, 403, 422}),
+        frozenset({200, 400, 403, 422}),
         UpstreamModelNotFound,
         re.compile(r"model\b.{0,120}?(?:does not exist|not found|is not available|not exist)", re.IGNORECASE),
     ),

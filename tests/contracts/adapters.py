@@ -21,11 +21,12 @@ REQUEST = ChatRequest(messages=(Message(role=Role.USER, content=(Text("hi"),)),)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adapter:
-    """A provider, where its API begins on the server, and more values of its credential."""
+    """A provider, where its API begins on the server, more values of its credential, and whether it filters content."""
 
     provider: str
     base_path: str = ""
     values: Mapping[str, str] = field(default_factory=dict)
+    filters: bool = True
 
     def __str__(self) -> str:
         return "-".join([self.provider, *self.values.values()])
@@ -55,6 +56,8 @@ ADAPTERS = (
     Adapter(provider="openai_compatible", base_path="/v1"),
     Adapter(provider="anthropic"),
     Adapter(provider="gemini"),
+    Adapter(provider="cohere", base_path="/cohere"),
+    Adapter(provider="ollama", filters=False),
 )
 
 

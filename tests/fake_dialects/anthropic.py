@@ -79,8 +79,10 @@ def completion(request: Request, scenario: Scenario) -> bytes:
     return json.dumps(body).encode()
 
 
-def models() -> bytes:
-    """Return the list of models."""
+def about(request: Request) -> bytes | None:
+    """Answer what is no completion."""
+    if request.method != "GET":
+        return None
     data = [
         {"type": "model", "id": f"claude-{name}", "display_name": name, "max_input_tokens": 200_000, "max_tokens": 8192}
         for name in ("text", "tool")

@@ -96,8 +96,8 @@ class Dialect(Protocol):
         """Return a whole answer."""
         ...
 
-    def models(self) -> bytes:
-        """Return the list of models."""
+    def about(self, request: Request) -> bytes | None:
+        """Answer what is no completion: lists of models, checks of keys; None where it is one."""
         ...
 
 

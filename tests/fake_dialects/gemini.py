@@ -72,8 +72,10 @@ def completion(request: Request, scenario: Scenario) -> bytes:
     return json.dumps(_response(request, scenario, list(_parts(scenario)), reason)).encode()
 
 
-def models() -> bytes:
-    """Return the list of models."""
+def about(request: Request) -> bytes | None:
+    """Answer what is no completion."""
+    if request.method != "GET":
+        return None
     found = [
         {
             "name": f"models/gemini-{name}",

@@ -158,6 +158,9 @@ def _usage(scenario: Scenario) -> dict[str, Any]:
     }
 
 
-def models() -> bytes:
+def about(request: Request) -> bytes | None:
+    """Answer what is no completion."""
+    if request.method != "GET":
+        return None
     data = [{"id": name, "object": "model", "created": 1_700_000_000, "owned_by": "fake"} for name in SCENARIOS]
     return json.dumps({"object": "list", "data": data}).encode()

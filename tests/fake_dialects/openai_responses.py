@@ -9,7 +9,7 @@ from tests.fake_dialects.base import Request, Scenario, cut, sse
 
 MEDIA_TYPE = "text/event-stream; charset=utf-8"
 ENCRYPTED = "gAAAAABfake"
-models = openai_chat.models
+about = openai_chat.about
 
 _OVERLOADED = {"type": "error", "code": "server_is_overloaded", "message": "Our servers are overloaded.", "param": None}
 

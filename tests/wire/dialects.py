@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from core.wire.conversing import Decoding
-from core.wire.dialects import anthropic, gemini, openai_responses
+from core.wire.dialects import anthropic, cohere, gemini, ollama, openai_responses
 from core.wire.dialects.openai_chat.answer import StreamDecoder
 from tests.wire.recordings import Recording, load
 
@@ -34,6 +34,8 @@ SPOKEN: Mapping[str, Spoken] = {
     "azure-openai": _CHAT,
     "anthropic-messages": Spoken(provider="anthropic", decoder=lambda: anthropic.answer.stream_decoder("anthropic")),
     "openai-responses": _RESPONSES,
+    "cohere": Spoken(provider="cohere", decoder=lambda: cohere.answer.stream_decoder("cohere")),
+    "ollama": Spoken(provider="ollama", decoder=lambda: ollama.answer.stream_decoder("ollama")),
     "gemini": Spoken(provider="gemini", decoder=lambda: gemini.answer.stream_decoder("gemini")),
 }
 

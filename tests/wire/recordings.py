@@ -242,15 +242,14 @@ def _counts(usage: Usage | None) -> dict[str, int] | None:
     }
 
 
-_NO_MODELS = (
-    b'HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 26\r\n\r\n{"data": [], "models": []}'
-)
+_WELL = b'{"data": [], "models": [], "version": "0", "valid": true}'
+_ACCEPTED = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (len(_WELL), _WELL)
 
 
 class Replay:
     """A server that answers each recording below `/<name>/`, byte for byte, in pieces of `piece_bytes` (0: whole).
 
-    To GET it answers an empty list of models, so that credentials for it are valid.
+    What only asks about it is told that all is well, so that credentials for it are valid.
     """
 
     def __init__(self, recordings: Iterable[Recording], port: int) -> None:
@@ -279,8 +278,8 @@ class Replay:
             while head := await reader.readuntil(b"\r\n\r\n"):
                 await reader.readexactly(_content_length(head))
                 method, path = head.decode("latin-1").split(" ")[:2]
-                if method == "GET":
-                    writer.write(_NO_MODELS)
+                if method == "GET" or path.endswith(("/check-api-key", "/api/show")):
+                    writer.write(_ACCEPTED)
                     continue
                 await self._answer(self._recordings["/".join(path.split("/")[1:3])], writer)
         except (asyncio.IncompleteReadError, ConnectionError):

@@ -41,7 +41,7 @@ async def http() -> AsyncIterator[Http]:
 
 
 def test_the_folder_holds_recordings() -> None:
-    assert len(RECORDINGS) >= 60
+    assert len(RECORDINGS) >= 120
 
 
 @each
