@@ -11,7 +11,7 @@ from core.access import Role
 from core.errors import Problem
 from core.model_types import ModelKey, ModelType, Usage
 from core.model_types.llm import Attempt, Cost, ProviderType
-from core.provider import Pricing
+from core.provider import Pricing, RemoteModel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,6 +165,7 @@ class ProviderRow:
     name: str
     preferred_type: ProviderType | None = None
     active_credential_id: UUID | None = None
+    models_refreshed_at: datetime | None = None
 
 
 class ModelSource(StrEnum):
@@ -179,7 +180,8 @@ class ModelSource(StrEnum):
 class ModelRow:
     """What a workspace keeps of a model: a custom or remote one, or a predefined one with model-level credentials.
 
-    `form_values` are the public values of the credential that describes a custom model (context size, features).
+    `form_values` are the public values of the credential that describes a custom model (context size, features);
+    `remote` is what the provider's list says of a remote one.
     """
 
     key: ModelKey
@@ -187,6 +189,7 @@ class ModelRow:
     label: str | None
     active_credential_id: UUID | None
     form_values: Mapping[str, str] = field(default_factory=dict)
+    remote: RemoteModel | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,5 +35,14 @@ class RotateWorkspaceKey(Job, frozen=True, kw_only=True):
     workspace_id: UUID
 
 
-JOBS: tuple[type[Job], ...] = (RotateWorkspaceKey, ValidateCredential)
+class RefreshModels(Job, frozen=True, kw_only=True):
+    """Read a provider's own list of models for a workspace."""
+
+    name = "refresh_models"
+
+    workspace_id: UUID
+    provider: str
+
+
+JOBS: tuple[type[Job], ...] = (RefreshModels, RotateWorkspaceKey, ValidateCredential)
 """Every job that goes through the outbox; each has a worker function of its name."""

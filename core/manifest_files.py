@@ -27,6 +27,7 @@ from core.provider import (
     ParameterType,
     Pricing,
     PricingUnit,
+    RemoteModel,
 )
 
 FOLDER = Path(__file__).parent / "manifests"
@@ -279,6 +280,22 @@ def custom_card(manifest: Manifest, name: str, model_type: ModelType, values: Ma
         max_output_tokens=limit,
         properties={**base.properties, **properties},
         parameter_rules=tuple(_bounded(rule, limit) for rule in base.parameter_rules),
+    )
+
+
+def remote_card(manifest: Manifest, remote: RemoteModel) -> ModelCard:
+    """Return what is known of a model that the provider's list names: the defaults of its type, over them the list."""
+    base = manifest.defaults.get(remote.type) or ModelCard(name="", label="", type=remote.type)
+    limit = remote.max_output_tokens or base.max_output_tokens
+    return replace(
+        base,
+        name=remote.name,
+        label=remote.label or remote.name,
+        features=base.features if remote.features is None else remote.features,
+        context_window=remote.context_window or base.context_window,
+        max_output_tokens=limit,
+        parameter_rules=tuple(_bounded(rule, limit) for rule in base.parameter_rules),
+        deprecated=remote.gone,
     )
 
 

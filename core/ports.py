@@ -330,13 +330,16 @@ class ProviderRows(Protocol):
 
     async def set_active(self, workspace_id: UUID, provider: str, credential_id: UUID | None) -> None: ...
     async def set_preferred(self, workspace_id: UUID, provider: str, preferred: ProviderType | None) -> None: ...
+    async def set_refreshed(self, workspace_id: UUID, provider: str, at: datetime) -> None:
+        """Store when the provider's own list of models was read."""
+        ...
 
 
 class Models(Protocol):
     """Custom and configured models of a workspace."""
 
     async def put(self, workspace_id: UUID, row: ModelRow) -> None:
-        """Insert the row or replace label, source, active credential and form values of the one there."""
+        """Insert the row or replace all but its key of the one there."""
         ...
 
     async def delete(self, workspace_id: UUID, key: ModelKey) -> None:

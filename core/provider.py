@@ -153,6 +153,19 @@ class ModelCard:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteModel:
+    """What a provider's own list tells of a model; None where it does not tell. `gone`: the list has it no more."""
+
+    name: str
+    type: ModelType
+    label: str | None = None
+    features: frozenset[ModelFeature] | None = None
+    context_window: int | None = None
+    max_output_tokens: int | None = None
+    gone: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CustomModel:
     """Which form fields describe a custom model: limits, properties, and for each feature the switch that gives it.
 
@@ -278,6 +291,14 @@ class Moderators(Protocol):
         ...
 
 
+class ModelLists(Protocol):
+    """The capability to list the models that a credential may call."""
+
+    async def list_models(self, values: Values) -> Sequence[RemoteModel]:
+        """Return them in any order; errors as those of `LanguageModels`."""
+        ...
+
+
 class Provider(ABC):
     """A provider that can be called. Capabilities that it lacks are None."""
 
@@ -288,6 +309,7 @@ class Provider(ABC):
     speech2text: Transcribers | None = None
     tts: Speakers | None = None
     moderation: Moderators | None = None
+    listing: ModelLists | None = None
 
     @abstractmethod
     async def validate(self, values: Values, model: ModelKey | None, card: ModelCard | None) -> None:

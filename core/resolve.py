@@ -22,7 +22,7 @@ from core.errors import (
     NotFound,
     QuotaExceeded,
 )
-from core.manifest_files import custom_card
+from core.manifest_files import custom_card, remote_card
 from core.model_types import ModelKey, ModelType
 from core.model_types.llm import ProviderType
 from core.provider import Manifest, ModelCard
@@ -129,7 +129,10 @@ def find_model(configuration: Configuration, catalog: Catalog, key: ModelKey) ->
         return Known(key=key, card=_priced(configuration, key, card), source=ModelSource.PREDEFINED, manifest=manifest)
     if row is None or row.source is ModelSource.PREDEFINED:
         return None
-    card = custom_card(manifest, key.name, key.type, row.form_values)
+    if row.remote is not None:
+        card = remote_card(manifest, row.remote)
+    else:
+        card = custom_card(manifest, key.name, key.type, row.form_values)
     card = replace(card, label=row.label) if row.label else card
     return Known(key=key, card=_priced(configuration, key, card), source=row.source, manifest=manifest)
 

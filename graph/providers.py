@@ -1,6 +1,7 @@
 """Providers: services that serve models, as a workspace has them."""
 
 from collections.abc import AsyncGenerator
+from datetime import datetime
 from typing import Annotated
 
 import strawberry
@@ -11,6 +12,7 @@ from core.configuration import Configuration
 from core.credentials import set_preferred_type
 from core.entities import CredentialStatus
 from core.errors import NotFound
+from core.listing import refresh_models
 from core.live import Topic, follow
 from core.models import ModelQuery, ModelStatus, removed_models
 from core.models import RemovedModel as CoreRemovedModel
@@ -202,6 +204,11 @@ class Provider(Node):
         return ConfigurationMethod.CUSTOMIZABLE_MODEL in self.manifest.methods
 
     @resolved
+    def models_refreshed_at(self) -> datetime | None:
+        """When its own list of models was last read; null where it was not, or it has none."""
+        return self.configuration.provider(self.manifest.name).models_refreshed_at
+
+    @resolved
     def removed_models(self, info: Info) -> list[RemovedModel] | None:
         """Custom models that were taken off the list and whose credentials are kept, by name."""
         found = removed_models(self.configuration, info.context.app.catalog, self.manifest.name)
@@ -329,6 +336,16 @@ class SetPreferredProviderTypeInput:
     )
 
 
+@input_type
+class RefreshModelsInput:
+    """Which provider's own list of models to read."""
+
+    workspace_id: strawberry.ID | None = attribute(
+        "The workspace; left out, the token's, or the only one that your account belongs to.", default=None
+    )
+    provider: str = attribute("The provider, by its name or an alias.")
+
+
 @object_type
 class ProviderPayload:
     """What came of a change of a provider."""
@@ -352,6 +369,18 @@ class ProviderMutations:
         context = info.context
         given = ids.optional_uuid(input.workspace_id, "Workspace", ("workspaceId",))
         configuration, manifest = await set_preferred_type(context.app, context.who, given, input.provider, input.type)
+        context.changed(configuration)
+        return ProviderPayload(provider=Provider(configuration=configuration, manifest=manifest), errors=[])
+
+    @mutation(ProviderPayload)
+    async def refresh_models(self, info: Info, input: Annotated[RefreshModelsInput, INPUT]) -> ProviderPayload:
+        """Reads a provider's own list of models with its active credential, and keeps what it says as REMOTE models.
+
+        What the list has no more is deprecated and stays callable. A failure changes nothing. Needs MODEL_MANAGE.
+        """
+        context = info.context
+        given = ids.optional_uuid(input.workspace_id, "Workspace", ("workspaceId",))
+        configuration, manifest = await refresh_models(context.app, context.who, given, input.provider)
         context.changed(configuration)
         return ProviderPayload(provider=Provider(configuration=configuration, manifest=manifest), errors=[])
 

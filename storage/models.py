@@ -23,7 +23,7 @@ from sqlalchemy import (
 from core.entities import ModelRow, ModelSetting, ModelSource
 from core.ids import uuid7
 from core.model_types import ModelKey, ModelType
-from core.provider import Pricing
+from core.provider import Pricing, RemoteModel
 from storage.base import Json, id_column, metadata, times, within
 from storage.connection import Connection
 from storage.engine import Upsert
@@ -50,6 +50,7 @@ models = Table(
     Column("label", String(200)),
     Column("active_credential_id", Uuid),
     Column("form_values", Json(dict[str, str]), nullable=False),
+    Column("remote", Json(RemoteModel)),
     *times(),
     UniqueConstraint(*_KEY),
     ForeignKeyConstraint(
@@ -91,7 +92,9 @@ default_models = Table(
 _MODELS = select(models).where(within(models))
 _SETTINGS = select(model_settings).where(within(model_settings))
 _DEFAULTS = select(default_models).where(within(default_models))
-_PUT_MODEL = Upsert(models, key=_KEY, columns=("source", "label", "active_credential_id", "form_values", "updated_at"))
+_PUT_MODEL = Upsert(
+    models, key=_KEY, columns=("source", "label", "active_credential_id", "form_values", "remote", "updated_at")
+)
 _PUT_SETTING = Upsert(model_settings, key=_KEY, columns=("enabled", "pricing", "updated_at"))
 _PUT_DEFAULT = Upsert(default_models, key=("workspace_id", "type"), columns=("provider", "name", "updated_at"))
 
@@ -105,6 +108,7 @@ async def of_workspace(connection: Connection, workspace_id: UUID) -> Mapping[Mo
             label=row.label,
             active_credential_id=row.active_credential_id,
             form_values=row.form_values,
+            remote=row.remote,
         )
         for row in await connection.rows(_MODELS, {"workspace": workspace_id})
     }
@@ -131,7 +135,7 @@ class SqlModels:
         self._connection = connection
 
     async def put(self, workspace_id: UUID, row: ModelRow) -> None:
-        """Insert the row or replace label, source, active credential and form values of the one there."""
+        """Insert the row or replace all but its key of the one there."""
         await self._connection.run(
             _PUT_MODEL,
             self._named(workspace_id, row.key)
@@ -140,6 +144,7 @@ class SqlModels:
                 "label": row.label,
                 "active_credential_id": row.active_credential_id,
                 "form_values": dict(row.form_values),
+                "remote": row.remote,
             },
         )
 

@@ -14,7 +14,7 @@ from arq.worker import Function, Worker
 
 from core.app import App
 from core.errors import ServerUnavailable
-from core.jobs import Job, RotateWorkspaceKey, ValidateCredential
+from core.jobs import Job, RefreshModels, RotateWorkspaceKey, ValidateCredential
 from core.settings import Settings
 from storage import processes
 from storage.processes import Counts
@@ -24,6 +24,8 @@ from storage.resources import Resources, open_resources
 from workers.expire_cooldown import expire_cooldown
 from workers.perform import perform
 from workers.prune import prune
+from workers.refresh_lists import refresh_lists
+from workers.refresh_models import refresh_models
 from workers.relay_outbox import relay_outbox
 from workers.revalidate_credentials import revalidate_credentials
 from workers.rewrap_keys import rewrap_keys
@@ -72,6 +74,7 @@ class WorkerSettings:
     """The timetable."""
 
     functions = (
+        _job(RefreshModels, refresh_models),
         _job(RotateWorkspaceKey, rotate_workspace_key),
         _job(ValidateCredential, validate_credential),
     )
@@ -82,6 +85,7 @@ class WorkerSettings:
         _tick(sweep_invocations, second=_EVERY_10_S),
         _tick(roll_up_usage, second=_EVERY_10_S),
         _tick(revalidate_credentials, minute=47, second=0),
+        _tick(refresh_lists, minute=53, second=0),
         _tick(prune, minute=17, second=0),
         _tick(rewrap_keys, at_start=True, minute=41, second=0),
     )

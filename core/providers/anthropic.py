@@ -1,13 +1,16 @@
 """Anthropic: its models by the messages API."""
 
+from collections.abc import Sequence
+
 import msgspec
 
 from core.errors import UpstreamAuthentication, UpstreamModelNotFound, UpstreamProtocol
 from core.model_types import ModelKey
-from core.provider import Manifest, ModelCard, Provider, Values
+from core.provider import Manifest, ModelCard, Provider, RemoteModel, Values
 from core.wire.conversing import Server
 from core.wire.credential import base_url, checked_header, required_key, text_of
 from core.wire.dialects.anthropic import AnthropicMessages
+from core.wire.dialects.anthropic.models import list_models
 from core.wire.failures import failure, secrets_of
 from core.wire.http import Http
 
@@ -31,6 +34,7 @@ class Anthropic(Provider):
         self._http = http
         self._options = msgspec.convert(dict(manifest.options), Options)
         self.llm = AnthropicMessages(http, self._server, manifest.name)
+        self.listing = self
 
     async def validate(self, values: Values, model: ModelKey | None, card: ModelCard | None) -> None:
         """Ask for one model of the list, which costs nothing."""
@@ -46,6 +50,10 @@ class Anthropic(Provider):
         if isinstance(refusal, UpstreamModelNotFound):
             raise UpstreamProtocol(f"There is no API of Anthropic at {server.base_url}; check the base URL.")
         raise refusal
+
+    async def list_models(self, values: Values) -> Sequence[RemoteModel]:
+        """Return the models that the credential may call. See `ModelLists`."""
+        return await list_models(self._http, self._server(values))
 
     def _server(self, values: Values) -> Server:
         key = required_key(values)

@@ -1,13 +1,16 @@
 """Cohere: its models by the v2 API."""
 
+from collections.abc import Sequence
+
 import msgspec
 
 from core.errors import UpstreamAuthentication, UpstreamModelNotFound, UpstreamProtocol
 from core.model_types import ModelKey
-from core.provider import Manifest, ModelCard, Provider, Values
+from core.provider import Manifest, ModelCard, Provider, RemoteModel, Values
 from core.wire.conversing import Server
 from core.wire.credential import base_url, bearer, required_key
 from core.wire.dialects.cohere import CohereChat
+from core.wire.dialects.cohere.models import list_models
 from core.wire.failures import failure, secrets_of
 from core.wire.http import Http
 
@@ -30,6 +33,7 @@ class Cohere(Provider):
         self._http = http
         self._options = msgspec.convert(dict(manifest.options), Options)
         self.llm = CohereChat(http, self._server, manifest.name)
+        self.listing = self
 
     async def validate(self, values: Values, model: ModelKey | None, card: ModelCard | None) -> None:
         """Ask whether the key is one, which costs nothing."""
@@ -48,6 +52,10 @@ class Cohere(Provider):
             raise UpstreamProtocol(f"{server.base_url} does not tell whether the key is valid; check it.") from None
         if not is_valid:
             raise UpstreamAuthentication("Cohere does not know this key.")
+
+    async def list_models(self, values: Values) -> Sequence[RemoteModel]:
+        """Return the models that the credential may call. See `ModelLists`."""
+        return await list_models(self._http, self._server(values))
 
     def _server(self, values: Values) -> Server:
         return Server(

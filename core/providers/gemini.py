@@ -1,13 +1,16 @@
 """Google Gemini: its models that write, embed and speak, with a key of AI Studio."""
 
+from collections.abc import Sequence
+
 import msgspec
 
 from core.errors import UpstreamAuthentication, UpstreamModelNotFound, UpstreamProtocol
 from core.model_types import ModelKey
-from core.provider import Manifest, ModelCard, Provider, Values
+from core.provider import Manifest, ModelCard, Provider, RemoteModel, Values
 from core.wire.conversing import Server
 from core.wire.credential import base_url, required_key, text_of
 from core.wire.dialects.gemini import GeminiContent
+from core.wire.dialects.gemini.models import list_models
 from core.wire.dialects.gemini_tasks import GeminiEmbeddings, GeminiSpeech
 from core.wire.failures import failure, secrets_of
 from core.wire.http import Http
@@ -35,6 +38,7 @@ class Gemini(Provider):
         self.llm = GeminiContent(http, self._server, manifest.name)
         self.text_embedding = GeminiEmbeddings(http, self._server)
         self.tts = GeminiSpeech(http, self._server)
+        self.listing = self
 
     async def validate(self, values: Values, model: ModelKey | None, card: ModelCard | None) -> None:
         """Ask for one model of the list, which costs nothing."""
@@ -48,6 +52,10 @@ class Gemini(Provider):
         if isinstance(refusal, UpstreamModelNotFound):
             raise UpstreamProtocol(f"There is no API of Gemini at {server.base_url}; check base URL and version.")
         raise refusal
+
+    async def list_models(self, values: Values) -> Sequence[RemoteModel]:
+        """Return the models that the credential may call. See `ModelLists`."""
+        return await list_models(self._http, self._server(values))
 
     def _server(self, values: Values) -> Server:
         if text_of(values, "api_key").startswith("{"):

@@ -1,13 +1,16 @@
 """Ollama: models on a machine of one's own, or in its cloud, by its native API."""
 
+from collections.abc import Sequence
+
 import msgspec
 
 from core.errors import UpstreamModelNotFound, UpstreamProtocol
 from core.model_types import ModelKey
-from core.provider import Manifest, ModelCard, Provider, Values
+from core.provider import Manifest, ModelCard, Provider, RemoteModel, Values
 from core.wire.conversing import Server
 from core.wire.credential import base_url, bearer, text_of
 from core.wire.dialects.ollama import OllamaChat
+from core.wire.dialects.ollama.models import list_models
 from core.wire.failures import failure, secrets_of
 from core.wire.http import Http
 
@@ -28,6 +31,7 @@ class Ollama(Provider):
         self._http = http
         self._options = msgspec.convert(dict(manifest.options), Options)
         self.llm = OllamaChat(http, self._server, manifest.name)
+        self.listing = self
 
     async def validate(self, values: Values, model: ModelKey | None, card: ModelCard | None) -> None:
         """Ask for the version of the server, and whether it has the model."""
@@ -51,6 +55,10 @@ class Ollama(Provider):
             )
         if not 200 <= reply.status < 300:
             raise failure(reply.status, reply.headers, reply.body, secrets=server.secrets)
+
+    async def list_models(self, values: Values) -> Sequence[RemoteModel]:
+        """Return the models that the credential may call. See `ModelLists`."""
+        return await list_models(self._http, self._server(values))
 
     def _server(self, values: Values) -> Server:
         return Server(

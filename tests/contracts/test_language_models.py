@@ -12,6 +12,7 @@ from core.errors import (
     ModelyardError,
     UpstreamAuthentication,
     UpstreamBadRequest,
+    UpstreamError,
     UpstreamModelNotFound,
     UpstreamOverloaded,
     UpstreamPermission,
@@ -20,9 +21,10 @@ from core.errors import (
     UpstreamRateLimited,
     UpstreamUnavailable,
 )
+from core.model_types import ModelType
 from core.model_types.llm import FinishReason, TextPiece
 from core.wire.http import Http
-from tests.contracts.adapters import ADAPTERS, KEY, REQUEST, Adapter, completed, streamed
+from tests.contracts.adapters import ADAPTERS, KEY, NOBODY, REQUEST, Adapter, completed, streamed
 from tests.fake_provider import SCENARIOS, FakeProvider
 
 every_adapter = pytest.mark.parametrize("adapter", ADAPTERS, ids=str)
@@ -231,3 +233,29 @@ async def test_what_tells_nothing_of_a_key_is_no_refusal_of_it(
 
     with pytest.raises((UpstreamUnavailable, UpstreamProtocol, UpstreamRateLimited)):
         await adapter.build(http).validate(adapter.call(provider).values, None, None)
+
+
+@pytest.mark.parametrize("adapter", [one for one in ADAPTERS if one.build(NOBODY).listing is not None], ids=str)
+async def test_models_are_listed_with_what_the_list_tells(adapter: Adapter, provider: FakeProvider, http: Http) -> None:
+    listing = adapter.build(http).listing
+    assert listing is not None
+
+    found = await listing.list_models(adapter.call(provider).values)
+
+    language = [model for model in found if model.type is ModelType.LLM]
+    assert language != []
+    assert all(model.name and not model.gone and model.context_window for model in language)
+    assert provider.calls == []
+
+
+@pytest.mark.parametrize("adapter", [one for one in ADAPTERS if one.build(NOBODY).listing is not None], ids=str)
+@pytest.mark.parametrize("scenario", ["unauthorized", "server_error", "html", "rate_limited"])
+async def test_a_list_that_is_not_given_is_an_error(
+    scenario: str, adapter: Adapter, provider: FakeProvider, http: Http
+) -> None:
+    provider.answers(scenario)
+    listing = adapter.build(http).listing
+    assert listing is not None
+
+    with pytest.raises(UpstreamError):
+        await listing.list_models(adapter.call(provider).values)

@@ -444,6 +444,11 @@ MUTATIONS: Mapping[str, Operation] = {
         given=lambda place: {"workspaceId": place["Workspace"], "provider": "echo", "type": "CUSTOM"},
         needs="PROVIDER_MANAGE",
     ),
+    "refreshModels": Operation(
+        given=lambda place: {"workspaceId": place["Workspace"], "provider": "echo"},
+        needs="MODEL_MANAGE",
+        answers=dict.fromkeys(HOLDERS["MODEL_MANAGE"], "INVALID_INPUT"),
+    ),
     "activateCredential": Operation(
         given=lambda place: {"id": place["Credential"]},
         needs="CREDENTIAL_MANAGE",

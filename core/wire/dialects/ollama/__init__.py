@@ -52,7 +52,7 @@ class OllamaChat:
         return encode_request(
             request,
             model=text_of(call.values, "upstream_model") or call.model,
-            context=call.card.context_window,
+            context=int(text_of(call.values, "context_size") or 0) or call.card.context_window,
             keep_alive=text_of(call.values, "keep_alive") or None,
             provider=self._provider,
             stream=stream,
