@@ -1,0 +1,136 @@
+"""Rebuilds the prices in the manifests from a pinned public list: for a release, by hand; nothing runs it else.
+
+    pip download --no-deps litellm==1.109.1
+    python -m core.manifest_prices litellm-1.109.1-*.whl --as-of 2026-11-21 [--check]
+
+Only models that write or embed and are priced by tokens are looked up; an amount of zero in the list is no price, as it
+stands for unknown.
+"""
+
+import argparse
+import json
+import re
+import sys
+import tomllib
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from core.manifest_files import FOLDER, read_manifest
+
+Prices = Mapping[str, Mapping[str, Any]]
+
+_LIST = "litellm/model_prices_and_context_window_backup.json"
+_WHEEL = re.compile(r"litellm-([0-9.]+)-")
+_THEIR_NAMES = {"cohere": "cohere_chat", "together": "together_ai", "fireworks": "fireworks_ai"}
+_TYPES = ("LLM", "TEXT_EMBEDDING")
+_PARTS = (
+    ("input", "input_cost_per_token"),
+    ("output", "output_cost_per_token"),
+    ("cached_input", "cache_read_input_token_cost"),
+    ("cache_write", "cache_creation_input_token_cost"),
+)
+_BEYOND = re.compile(r"input_cost_per_token_above_([0-9]+)k_tokens")
+_PRICE = re.compile(r"^price = \{ (?!unit).*\}$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """A manifest as it should be, and what a person should look at."""
+
+    text: str
+    notes: tuple[str, ...]
+
+
+def rebuilt(text: str, prices: Prices, *, source: str, as_of: str) -> Rebuilt:
+    """Return a manifest's text with the prices of a list; everything else stays as it is written."""
+    name = str(tomllib.loads(text)["name"])
+    head, *blocks = text.split("[[models]]\n")
+    notes: list[str] = []
+    made = [_block(block, name, prices, notes) for block in blocks]
+    if made != blocks:
+        head = re.sub(r'^prices_from = ".*"$', f'prices_from = "{source}"', head, flags=re.MULTILINE)
+        head = re.sub(r'^prices_as_of = ".*"$', f'prices_as_of = "{as_of}"', head, flags=re.MULTILINE)
+    return Rebuilt("[[models]]\n".join([head, *made]), tuple(notes))
+
+
+def read_list(path: Path) -> tuple[str, Prices]:
+    """Return the name of a list with its version, and its entries with exact numbers."""
+    version = _WHEEL.search(path.name)
+    if version is None:
+        raise ValueError(f"{path.name} is not named as a wheel of litellm is")
+    with zipfile.ZipFile(path) as wheel:
+        return f"litellm {version[1]}", json.loads(wheel.read(_LIST), parse_float=Decimal)
+
+
+def _block(block: str, provider: str, prices: Prices, notes: list[str]) -> str:
+    """Return one model's entry with its price; one that is not priced by tokens as it is."""
+    found, model = _PRICE.search(block), tomllib.loads(f"[[models]]\n{block}")["models"][0]
+    if found is None or model["type"] not in _TYPES:
+        return block
+    name = str(model["name"])
+    entry = _entry(provider, name, prices)
+    if entry is None:
+        notes.append(f"{provider}/{name}: the list has no price; what stands there is kept")
+        return block
+    line = f"price = {_table(dict(_amounts(entry)))}"
+    if line != found[0]:
+        notes.append(f"{provider}/{name}: {found[0]} -> {line}")
+    return block[: found.start()] + line + block[found.end() :]
+
+
+def _entry(provider: str, name: str, prices: Prices) -> Mapping[str, Any] | None:
+    theirs = _THEIR_NAMES.get(provider, provider)
+    for key in (f"{theirs}/{name}", name):
+        entry = prices.get(key)
+        if entry is not None and entry.get("litellm_provider") == theirs and entry.get("input_cost_per_token"):
+            return entry
+    return None
+
+
+def _amounts(entry: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the parts of a price, the one of long input last."""
+    yield from _million(entry, "")
+    above = sorted(int(found[1]) for key in entry if (found := _BEYOND.fullmatch(key)) and entry[key])
+    if above:
+        beyond = dict(_million(entry, f"_above_{above[0]}k_tokens"))
+        table = ", ".join(f'{part} = "{amount}"' for part, amount in beyond.items())
+        yield "beyond", f"{{ above_input_tokens = {above[0] * 1000}, {table} }}"
+
+
+def _million(entry: Mapping[str, Any], ending: str) -> Iterator[tuple[str, str]]:
+    for part, key in _PARTS:
+        if entry.get(key + ending):
+            yield part, format((Decimal(str(entry[key + ending])) * 1_000_000).normalize(), "f")
+
+
+def _table(amounts: Mapping[str, str]) -> str:
+    parts = (f"{part} = {amount}" if part == "beyond" else f'{part} = "{amount}"' for part, amount in amounts.items())
+    return f"{{ {', '.join(parts)} }}"
+
+
+def main() -> None:
+    """Rebuild the manifests that ship, or with `--check` say what would change."""
+    parser = argparse.ArgumentParser(description="Rebuild the prices in the manifests from a wheel of litellm.")
+    parser.add_argument("wheel", type=Path)
+    parser.add_argument("--as-of", required=True, help="the date of the list, YYYY-MM-DD")
+    parser.add_argument("--check", action="store_true", help="change nothing; fail where something would change")
+    given = parser.parse_args()
+    source, prices = read_list(given.wheel)
+    differs = False
+    for path in sorted(FOLDER.glob("*.toml")):
+        text = path.read_text("utf-8")
+        made = rebuilt(text, prices, source=source, as_of=given.as_of)
+        differs |= made.text != text
+        sys.stdout.writelines(f"{note}\n" for note in made.notes)
+        if not given.check and made.text != text:
+            path.write_text(made.text, "utf-8")
+            read_manifest(path)
+    sys.exit(1 if given.check and differs else 0)
+
+
+if __name__ == "__main__":
+    main()
