@@ -76,7 +76,10 @@ def _block(block: str, provider: str, prices: Prices, notes: list[str]) -> str:
     if entry is None:
         notes.append(f"{provider}/{name}: the list has no price; what stands there is kept")
         return block
-    line = f"price = {_table(dict(_amounts(entry)))}"
+    amounts = dict(_amounts(entry))
+    if model["type"] == "TEXT_EMBEDDING":
+        amounts = {"input": amounts["input"]}
+    line = f"price = {_table(amounts)}"
     if line != found[0]:
         notes.append(f"{provider}/{name}: {found[0]} -> {line}")
     return block[: found.start()] + line + block[found.end() :]

@@ -24,7 +24,7 @@ def listed(*names: str) -> Scenario:
 
 
 def answer_lists(provider: FakeProvider, scenario: Scenario) -> None:
-    provider.answers_at("/v1/models?limit=1000", scenario)
+    provider.answers_at("/v1/models", scenario)
 
 
 async def with_credential(product: Product, provider: FakeProvider) -> None:
