@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings as hypothesis_settings
 from sqlalchemy import make_url, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -23,6 +24,10 @@ from tests import engines
 
 KEY = base64.b64encode(bytes(range(100, 132))).decode()
 _numbers = itertools.count(1)
+
+# How long an example takes says more about what else the machine does than about the code.
+hypothesis_settings.register_profile("modelyard", deadline=None)
+hypothesis_settings.load_profile("modelyard")
 
 
 class MovableClock:
