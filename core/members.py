@@ -275,7 +275,7 @@ async def _taken(tx: Transaction, secret_hash: bytes, now: datetime) -> Invitati
 async def _new_account(tx: Transaction, invitation: Invitation, name: str | None, now: datetime) -> Account:
     account = Account(
         id=uuid7(),
-        name=name or invitation.name or invitation.email.partition("@")[0],
+        name=name or invitation.name or invitation.email.partition("@")[0][:MAX_NAME],
         email=invitation.email,
         is_operator=False,
         created_at=now,

@@ -85,6 +85,22 @@ async def test_one_new_address_that_two_workspaces_invite_becomes_one_account(ap
     assert len(places[account_id]) == 1
 
 
+async def test_a_long_address_names_an_account_that_fits(app: App) -> None:
+    tenant = await rows.tenant(app)
+    email = "x" * 308 + "@example.com"
+    new = NewMember(workspace_id=tenant.id, email=email, name=None, role=Role.MEMBER)
+    invitation = await add_member(app, _owner(tenant.id, tenant.account.id), new)
+
+    token, _ = await accept_invitation(
+        app, None, Acceptance(invitation=invitation.reveal(), name=None, token_name=None)
+    )
+
+    assert token.account_id is not None
+    async with app.storage.read() as tx:
+        account = (await tx.accounts.get_many([token.account_id]))[token.account_id]
+    assert (account.email, account.name) == (email, "x" * 100)
+
+
 async def test_a_removed_members_tokens_stop_at_once_in_every_process(
     app: App, settings: Settings, clock: MovableClock
 ) -> None:
