@@ -132,16 +132,16 @@ def _frame(message: Any) -> bytes:
 
 
 async def run(job: dict[str, Any]) -> dict[str, Any]:
-    """Make `calls` calls, `at_once` at a time, begun evenly over `ramp_s`."""
+    """Make `calls` calls, `at_once` at a time, begun evenly over `ramp_s` on connections that are open already."""
     seen: list[Seen] = []
     waiting = iter(range(job["calls"]))
 
     async def worker(number: int) -> None:
         await asyncio.sleep(job["ramp_s"] * number / job["at_once"])
-        client = await Client.connect(job)
-        seen.extend([await client.call() for _ in waiting])
-        client.writer.close()
+        seen.extend([await clients[number].call() for _ in waiting])
+        clients[number].writer.close()
 
+    clients = [await Client.connect(job) for _ in range(job["at_once"])]
     began = time.monotonic()
     await asyncio.gather(*(worker(number) for number in range(job["at_once"])))
     seconds = time.monotonic() - began
