@@ -1,8 +1,6 @@
 """The use cases of a completion: begin one, read it, wait for its end, cancel it."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
 from uuid import UUID
 
 from core.access import Permission, Viewer
@@ -10,11 +8,11 @@ from core.admission import admit, configuration_for
 from core.app import App
 from core.completion_owner import CompletionOwner
 from core.entities import Invocation, InvocationStatus
-from core.errors import Cancelled, InvalidInput, ModelyardError, NotFound, Problem, ServerUnavailable
+from core.errors import Cancelled, InvalidInput, NotFound, ServerUnavailable
 from core.journal import Written, written
 from core.media import check_addresses
 from core.model_types import ModelType
-from core.model_types.llm import CompletionEvent, CompletionFailed, CompletionFinished, InterruptReason
+from core.model_types.llm import CompletionFailed, CompletionFinished, InterruptReason
 from core.plan import CompletionRequest, plan
 from core.recorder import taken_over
 from core.stream import EventStream, Reader
@@ -25,20 +23,6 @@ CANCEL_AGAIN_S = 0.25
 CANCEL_WAIT_S = 3.0
 LOG_AGAIN_S = 0.1
 LOG_WAIT_S = 15.0
-
-
-async def stream_completion(
-    app: App, viewer: Viewer, request: CompletionRequest
-) -> AsyncGenerator[Sequence[CompletionEvent], None]:
-    """Yield the events of a new completion in batches; a refusal is one CompletionFailed without an invocation."""
-    try:
-        reader = await start(app, viewer, request, streaming=True)
-    except ModelyardError as refusal:
-        yield (CompletionFailed(invocation_id=None, sequence=0, error=Problem.of(refusal)),)
-        return
-    async with aclosing(reader.batches()) as batches:
-        async for batch in batches:
-            yield batch
 
 
 async def rejoin(app: App, viewer: Viewer, invocation_id: UUID, after: int) -> Reader:

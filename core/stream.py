@@ -30,16 +30,25 @@ UNWRITTEN_EVENTS = 512
 RETRY_AFTER_S = 1.0
 
 
-class Reader:
-    """One who follows a completion: where they are, and whether they were sent away."""
+Feed = Callable[[Sequence[CompletionEvent]], bool]
+"""Is given events at once, and tells whether it took them."""
 
-    __slots__ = ("interrupted", "is_live", "position", "stream", "token_id", "waiter")
+
+class Reader:
+    """One who follows a completion: where they are, and whether they were sent away.
+
+    While they wait for news, `feed` is given them first, in the turn of whoever appends; what it does not take, and the
+    end, comes by `batches`.
+    """
+
+    __slots__ = ("feed", "interrupted", "is_live", "position", "stream", "token_id", "waiter")
 
     def __init__(self, stream: "EventStream", token_id: UUID, after: int) -> None:
         self.stream = stream
         self.token_id = token_id
         self.position = after + 1
         self.is_live = stream.is_current and self.position >= stream.next_sequence
+        self.feed: Feed | None = None
         self.waiter: asyncio.Future[None] | None = None
         self.interrupted: InterruptReason | None = None
 
@@ -85,8 +94,15 @@ class Reader:
 
     def wake(self) -> None:
         """Let the reader look for what is new."""
-        if self.waiter is not None and not self.waiter.done():
-            self.waiter.set_result(None)
+        waiter = self.waiter
+        if waiter is None or waiter.done():
+            return
+        if self.feed is not None and self.interrupted is None and self.stream.last is None:
+            batch = self.stream.read(self.position)
+            if batch and self.feed(batch):
+                self.position += len(batch)
+                return
+        waiter.set_result(None)
 
     def close(self) -> None:
         """Leave. Called twice, the second does nothing."""

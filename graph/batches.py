@@ -5,6 +5,7 @@ from contextlib import aclosing
 from typing import Any
 
 from core.model_types.llm import Event
+from core.stream import Reader
 from graph.completion_events import mark_of
 
 
@@ -22,11 +23,18 @@ class EventPayloads(list[bytes]):
         return [mark_of(event) for event in self.events]
 
 
+class Tap:
+    """Where events of a completion can be had in the very turn in which they come: its reader, once there is one."""
+
+    reader: Reader | None = None
+
+
 class Batches(AsyncIterator[Any]):
     """What a streaming subscription resolves to. Read by `batches` or by iterating, not by both."""
 
-    def __init__(self, batches: AsyncGenerator[Sequence[Any], None]) -> None:
+    def __init__(self, batches: AsyncGenerator[Sequence[Any], None], tap: Tap) -> None:
         self.batches = batches
+        self.tap = tap
         self._events = _one_by_one(batches)
 
     def __aiter__(self) -> AsyncIterator[Any]:

@@ -1,8 +1,9 @@
 """Executes operations: a query or mutation to one payload, a subscription to a stream of encoded payloads."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -16,6 +17,7 @@ from graphql.execution import (
 )
 
 from core.errors import Unauthenticated
+from core.model_types.llm import DELTAS
 from graph.batches import Batches, EventPayloads
 from graph.compiled import Compiled, compile_selection
 from graph.completion_events import EVENT_STRUCTS
@@ -25,6 +27,9 @@ from graph.masking import formatted
 from graph.planned import planned
 
 _encode = msgspec.json.Encoder(enc_hook=str).encode
+
+Write = Callable[[Sequence[bytes]], bool]
+"""Writes payloads at once, or takes none of them."""
 
 
 class Engine:
@@ -72,21 +77,29 @@ class Engine:
         return encoded(result)
 
     async def stream(
-        self, prepared: Prepared, variables: Mapping[str, Any] | None, context: Context, seconds: float
+        self,
+        prepared: Prepared,
+        variables: Mapping[str, Any] | None,
+        context: Context,
+        seconds: float,
+        write: Write | None = None,
     ) -> AsyncGenerator[Sequence[bytes], None]:
         """Return any operation as a stream of encoded payloads; a query or mutation is one payload.
+
+        What `write` takes is not in the stream: it is given payloads of a completion's events in the turn in which they
+        come, while nothing of the stream waits to be read.
 
         Raises:
             Refused: nothing was begun.
         """
         if prepared.is_subscription:
-            return await self.subscribe(prepared, variables, context)
+            return await self.subscribe(prepared, variables, context, write)
         return _single(await self.execute(prepared, variables, context, seconds))
 
     async def subscribe(
-        self, prepared: Prepared, variables: Mapping[str, Any] | None, context: Context
+        self, prepared: Prepared, variables: Mapping[str, Any] | None, context: Context, write: Write | None = None
     ) -> AsyncGenerator[Sequence[bytes], None]:
-        """Return the stream of encoded payloads, in batches of what has come together.
+        """Return the stream of encoded payloads, in batches of what has come together; `write` is as in `stream`.
 
         Raises:
             Refused: the stream could not be begun.
@@ -108,15 +121,17 @@ class Engine:
             raise Refused(*(source.errors or ()))
         if isinstance(source, Batches):
             compiled = compile_selection(self.schema, prepared, variables or {}, EVENT_STRUCTS)
-            return _ended_by_faults(self._compiled(compiled, source, executor))
+            return _ended_by_faults(self._compiled(compiled, source, executor, write))
         return _ended_by_faults(_payloads(map_source_to_response_event(executor, source)))
 
     async def _compiled(
-        self, compiled: Compiled, source: Batches, executor: Executor[Any]
+        self, compiled: Compiled, source: Batches, executor: Executor[Any], write: Write | None
     ) -> AsyncGenerator[Sequence[bytes], None]:
         encoders = compiled.encoders
         async with aclosing(source.batches) as batches:
             async for batch in batches:
+                if write is not None and source.tap.reader is not None:
+                    source.tap.reader.feed = partial(_feed, encoders, write)
                 payloads = EventPayloads(batch)
                 for event in batch:
                     encode = encoders.get(type(event))
@@ -131,6 +146,21 @@ class Engine:
         """Return the payload of one event as graphql-core makes it."""
         result = execute_subscription_event(executor.build_per_event_executor(event))
         return encoded(result if isinstance(result, ExecutionResult) else await result)
+
+
+def _feed(encoders: Mapping[type, Any], write: Write, batch: Sequence[Any]) -> bool:
+    """Write the deltas of a batch at once; tell whether it was possible."""
+    payloads = []
+    for event in batch:
+        encode = encoders.get(type(event)) if isinstance(event, DELTAS) else None
+        try:
+            payload = encode(event) if encode is not None else None
+        except Exception:  # the other way says what a client sees of it
+            payload = None
+        if payload is None:
+            return False
+        payloads.append(payload)
+    return write(payloads)
 
 
 async def _single(payload: bytes) -> AsyncGenerator[Sequence[bytes], None]:

@@ -13,7 +13,7 @@ import msgspec
 import strawberry
 
 from core.access import Permission, workspace_of
-from core.completion import complete, rejoin, stream_completion
+from core.completion import complete, rejoin, start
 from core.continuation import check_continuation
 from core.count_tokens import count_tokens
 from core.errors import InvalidInput, ModelyardError, Problem, Unauthenticated
@@ -21,7 +21,7 @@ from core.model_types import llm
 from core.model_types.llm import FinishReason, MediaKind, Role, ToolChoiceMode
 from core.plan import CompletionRequest
 from graph import ids, links
-from graph.batches import Batches
+from graph.batches import Batches, Tap
 from graph.completion_events import AssistantMessage, CompletionEvent, read_mark
 from graph.context import Context, Info
 from graph.invocations import tags_of
@@ -437,7 +437,9 @@ class CompletionMutations:
         )
 
 
-async def event_source(context: Context, given: CompletionInput) -> AsyncGenerator[Sequence[llm.CompletionEvent], None]:
+async def event_source(
+    context: Context, given: CompletionInput, tap: Tap
+) -> AsyncGenerator[Sequence[llm.CompletionEvent], None]:
     """Yield the events of a new completion in batches, as this viewer may see them.
 
     A refusal, of the input too, is one CompletionFailed without an invocation. A client that has lost the stream of one
@@ -445,7 +447,7 @@ async def event_source(context: Context, given: CompletionInput) -> AsyncGenerat
     """
     viewer = context.who
     if context.last_event_id is not None:
-        async with aclosing(rejoined_source(context, None, -1)) as batches:
+        async with aclosing(rejoined_source(context, None, -1, tap)) as batches:
             async for batch in batches:
                 yield batch
         return
@@ -455,13 +457,18 @@ async def event_source(context: Context, given: CompletionInput) -> AsyncGenerat
     except ModelyardError as refusal:
         yield (llm.CompletionFailed(invocation_id=None, sequence=0, error=Problem.of(refusal)),)
         return
-    async with aclosing(stream_completion(context.app, viewer, request)) as batches:
+    try:
+        reader = tap.reader = await start(context.app, viewer, request, streaming=True)
+    except ModelyardError as refusal:
+        yield (llm.CompletionFailed(invocation_id=None, sequence=0, error=Problem.of(refusal)),)
+        return
+    async with aclosing(reader.batches()) as batches:
         async for batch in batches:
             yield batch if named else [_unnamed(event) for event in batch]
 
 
 async def rejoined_source(
-    context: Context, given: str | None, after: int
+    context: Context, given: str | None, after: int, tap: Tap
 ) -> AsyncGenerator[Sequence[llm.CompletionEvent], None]:
     """Yield the events of a completion that follow the one numbered `after`, in batches, as this viewer may see them.
 
@@ -476,7 +483,7 @@ async def rejoined_source(
                 raise InvalidInput("`Last-Event-ID` is of another completion.", path=("invocationId",))
             given = marked
         invocation_id = ids.given_uuid(given or "", "Invocation", ("invocationId",))
-        reader = await rejoin(context.app, viewer, invocation_id, after)
+        reader = tap.reader = await rejoin(context.app, viewer, invocation_id, after)
     except ModelyardError as refusal:
         yield (llm.CompletionFailed(invocation_id=None, sequence=max(after + 1, 0), error=Problem.of(refusal)),)
         return
@@ -510,7 +517,8 @@ class CompletionSubscriptions:
         That is CompletionFinished or CompletionFailed. Leaving is not cancelling: the call goes on for a while, and
         `cancelInvocation` ends it at once. A document has at most one such field. Needs MODEL_INVOKE.
         """
-        return cast("AsyncGenerator[CompletionEvent, None]", Batches(event_source(info.context, input)))
+        tap = Tap()
+        return cast("AsyncGenerator[CompletionEvent, None]", Batches(event_source(info.context, input, tap), tap))
 
     @streamed
     async def completion_events(
@@ -525,5 +533,6 @@ class CompletionSubscriptions:
 
         Until 10 minutes after its end. Needs MODEL_INVOKE.
         """
-        source = rejoined_source(info.context, invocation_id, -1 if after is None else after)
-        return cast("AsyncGenerator[CompletionEvent, None]", Batches(source))
+        tap = Tap()
+        source = rejoined_source(info.context, invocation_id, -1 if after is None else after, tap)
+        return cast("AsyncGenerator[CompletionEvent, None]", Batches(source, tap))

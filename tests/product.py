@@ -17,6 +17,7 @@ from core.app import App
 from core.settings import Settings
 from storage.bootstrap import bootstrap
 from web.app import create_app
+from web.protocol import SocketProtocol
 from web.sockets import MAX_MESSAGE, PROTOCOL
 
 LLM = "openai_compatible"
@@ -228,7 +229,7 @@ async def serving(settings: Settings, token: str) -> AsyncIterator[Product]:
         listening.bind(("127.0.0.1", 0))
         server = _Server(
             uvicorn.Config(
-                application, lifespan="on", log_config=None, ws="websockets-sansio", ws_max_size=MAX_MESSAGE,
+                application, lifespan="on", log_config=None, ws=SocketProtocol, ws_max_size=MAX_MESSAGE,
                 ws_per_message_deflate=False, timeout_graceful_shutdown=2,
             )
         )  # fmt: skip

@@ -16,6 +16,7 @@ from core.settings import SettingsError, load_settings
 from core.telemetry import set_up_logging
 from core.wire.egress import egress_of
 from web.app import create_app
+from web.protocol import SocketProtocol
 from web.sockets import MAX_MESSAGE
 
 ENDING_SECONDS = 5.0
@@ -74,7 +75,7 @@ def main() -> int:
             port=settings.port,
             loop="uvloop",
             http="httptools",
-            ws="websockets-sansio",
+            ws=SocketProtocol,
             ws_max_size=MAX_MESSAGE,
             ws_per_message_deflate=False,
             lifespan="on",

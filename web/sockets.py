@@ -15,10 +15,11 @@ from core.errors import ModelyardError, Unauthenticated
 from core.secret import Secret
 from graph.context import make_context
 from graph.documents import Refused
-from graph.execution import Engine, error_list
+from graph.execution import Engine, Write, error_list
 from web.auth import secret_of, secret_of_payload, viewer_of
 from web.endpoint import QUERY_SECONDS, Request, Unfit, decoded
 from web.negotiation import is_foreign
+from web.protocol import Push, push_of
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +68,7 @@ class SocketEndpoint:
             await send({"type": "websocket.close", "code": 4406, "reason": "Subprotocol not acceptable"})
             return
         await send({"type": "websocket.accept", "subprotocol": PROTOCOL})
-        connection = _Connection(self, headers, send)
+        connection = _Connection(self, headers, send, push_of(scope))
         self._connections.add(connection)
         try:
             await connection.run(receive)
@@ -98,11 +99,12 @@ class SocketEndpoint:
 class _Connection:
     """One socket: who it is, and what runs on it."""
 
-    def __init__(self, endpoint: SocketEndpoint, headers: Headers, send: Send) -> None:
+    def __init__(self, endpoint: SocketEndpoint, headers: Headers, send: Send, push: Push | None) -> None:
         self._endpoint = endpoint
         self._app = endpoint.app
         self._headers = headers
         self._send = send
+        self._push = push
         self._secret: Secret | None = None
         self._is_acknowledged = False
         self._is_initialised = False
@@ -266,7 +268,9 @@ class _Connection:
         try:
             prepared = engine.prepare(request.query, request.operation_name, context)
             seconds = app.settings.call_seconds + 30 if prepared.is_mutation else QUERY_SECONDS
-            payloads = await engine.stream(prepared, request.variables, context, seconds)
+            payloads = await engine.stream(
+                prepared, request.variables, context, seconds, self._pushing(before.encode())
+            )
             try:
                 turns = 0
                 async for batch in payloads:
@@ -281,6 +285,13 @@ class _Connection:
             await context.aclose()
         self._operations.pop(operation_id, None)
         await self._reply({"id": operation_id, "type": "complete"})
+
+    def _pushing(self, before: bytes) -> Write | None:
+        """Return how payloads of an operation are sent at once; None where the server cannot."""
+        push = self._push
+        if push is None:
+            return None
+        return lambda payloads: push([b"%b%b}" % (before, payload) for payload in payloads])
 
     async def _send_all(self, texts: list[str]) -> None:
         try:

@@ -239,6 +239,10 @@ class ToolCallDelta(Event, frozen=True, kw_only=True, gc=False):
     arguments: str
 
 
+DELTAS = (TextDelta, ReasoningDelta, ToolCallDelta)
+"""The events that carry what the model writes."""
+
+
 class CompletionFinished(Event, frozen=True, kw_only=True):
     """The end, well."""
 

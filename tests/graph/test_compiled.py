@@ -169,7 +169,7 @@ class Fed:
     closed: int = 0
     engine: Engine = field(default_factory=lambda: Engine(schema))
 
-    async def source(self, context: Context, given: object) -> AsyncGenerator[Sequence[Any], None]:
+    async def source(self, context: Context, given: object, tap: object) -> AsyncGenerator[Sequence[Any], None]:
         try:
             for batch in self.batches:
                 yield batch
@@ -308,7 +308,7 @@ async def test_leaving_in_the_middle_closes_the_source(fed: Fed) -> None:
 
 
 async def test_a_source_that_breaks_is_a_masked_last_payload(fed: Fed, caplog: pytest.LogCaptureFixture) -> None:
-    async def breaks(context: Context, given: object) -> AsyncGenerator[Sequence[Any], None]:
+    async def breaks(context: Context, given: object, tap: object) -> AsyncGenerator[Sequence[Any], None]:
         yield [llm.TextDelta(invocation_id=None, sequence=0, text="a")]
         raise ValueError("postgresql://user:canary@host")
 
