@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 
 from starlette.types import Scope
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-from websockets.exceptions import InvalidState
 
 PUSH = "modelyard.push"
 """The extension of a connection's scope that holds `push`."""
@@ -22,13 +21,10 @@ class SocketProtocol(WebSocketsSansIOProtocol):
 
     def push(self, texts: Sequence[bytes]) -> bool:
         """Send text messages in one write, unless the client is slow or leaving; tell whether they were sent."""
-        if not self.writable.is_set() or self.disconnected or self.close_sent or not self.handshake_complete:
+        if not self.writable.is_set() or self.disconnected or self.close_sent or self.conn.state.name != "OPEN":
             return False
-        try:
-            for text in texts:
-                self.conn.send_text(text)
-        except InvalidState:
-            return False
+        for text in texts:
+            self.conn.send_text(text)
         self.transport.write(b"".join(self.conn.data_to_send()))
         return True
 
