@@ -6,10 +6,10 @@ from typing import Protocol
 
 from core.errors import ModelyardError, UpstreamProtocol
 from core.model_types.llm import Piece
+from core.wire.asking import WEB_PAGE
 from core.wire.failures import failure, looks_like_html
 from core.wire.http import ANSWER_LIMIT, Answer, Http
 
-WEB_PAGE = "The provider's server answered with a web page (HTML), not with an answer of a model. Check the base URL."
 EVENTS = frozenset({"text/event-stream", "text/plain", "application/octet-stream", ""})
 LINES = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl", *EVENTS})
 

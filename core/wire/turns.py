@@ -1,4 +1,4 @@
-"""What the requests of several dialects share: turns that alternate, arguments as objects, options passed on."""
+"""What the requests of several dialects share: turns that alternate, arguments as objects, names of tools."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from core.errors import CapabilityUnsupported, InvalidInput
-from core.model_types.llm import ChatRequest, Media, Message, ResponseFormat, Role, ToolCall
+from core.model_types.llm import Media, Message, ResponseFormat, Role, ToolCall
 
 Path = tuple[str, ...]
 
@@ -89,18 +89,6 @@ def json_schema_of(wanted: ResponseFormat, provider: str) -> dict[str, Any]:
             path=("responseFormat", "jsonObject"),
         )
     return wanted.json_schema
-
-
-def passed_on(request: ChatRequest, *reserved: str) -> Mapping[str, Any]:
-    """Return provider options that may be sent as they are.
-
-    Raises:
-        InvalidInput: one of them is what the input itself says.
-    """
-    for name in reserved:
-        if name in request.provider_options:
-            raise InvalidInput(f"providerOptions may not set {name!r}.", path=("providerOptions", name))
-    return request.provider_options
 
 
 def not_taken(part: Media, number: int, what: str) -> InvalidInput:

@@ -20,7 +20,8 @@ from core.model_types.llm import (
     ToolChoiceMode,
 )
 from core.provider import Call
-from core.wire.turns import arguments_of, json_schema_of, not_taken, passed_on, system_text, turns
+from core.wire.asking import passed_on
+from core.wire.turns import arguments_of, json_schema_of, not_taken, system_text, turns
 
 _MAX_TOKENS = 4096
 _LEAST_BUDGET = 1024
@@ -67,7 +68,7 @@ def encode_request(request: ChatRequest, *, call: Call, provider: str, stream: b
     if request.end_user is not None:
         body["metadata"] = {"user_id": request.end_user}
     body.update(parameters)
-    _add_options(body, passed_on(request, *_RESERVED))
+    _add_options(body, passed_on(request.provider_options, *_RESERVED))
     if stream:
         body["stream"] = True
     return msgspec.json.encode(body)

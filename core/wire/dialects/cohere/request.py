@@ -19,7 +19,8 @@ from core.model_types.llm import (
     ToolChoice,
     ToolChoiceMode,
 )
-from core.wire.turns import not_taken, passed_on, text_of_parts
+from core.wire.asking import passed_on
+from core.wire.turns import not_taken, text_of_parts
 
 _RESERVED = ("model", "messages", "stream")
 _BUDGETS = {"low": 2048, "medium": 8192, "high": 24_576}
@@ -48,7 +49,7 @@ def encode_request(request: ChatRequest, *, model: str, provider: str, stream: b
         body["response_format"] = _format(request.response_format)
     if request.stop:
         body["stop_sequences"] = list(request.stop)
-    body.update(passed_on(request, *_RESERVED))
+    body.update(passed_on(request.provider_options, *_RESERVED))
     return msgspec.json.encode(body)
 
 

@@ -20,7 +20,8 @@ from core.model_types.llm import (
     ToolChoiceMode,
 )
 from core.provider import Call
-from core.wire.turns import arguments_of, called_name, names_of_calls, passed_on, system_text, text_of_parts, turns
+from core.wire.asking import passed_on
+from core.wire.turns import arguments_of, called_name, names_of_calls, system_text, text_of_parts, turns
 
 _RESERVED = ("contents", "model")
 _BUDGETS = {"none": 0, "minimal": 512, "low": 2048, "medium": 8192, "high": 24_576}
@@ -56,7 +57,7 @@ def encode_request(request: ChatRequest, *, call: Call, provider: str) -> bytes:
         if request.tool_choice is not None:
             body["toolConfig"] = {"functionCallingConfig": _tool_choice(request.tool_choice)}
     settings = _settings(request, call.card.properties.get("thinking"))
-    options = dict(passed_on(request, *_RESERVED))
+    options = dict(passed_on(request.provider_options, *_RESERVED))
     more = options.pop("generationConfig", None)
     settings |= more if isinstance(more, dict) else {}
     if settings:

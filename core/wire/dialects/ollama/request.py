@@ -7,7 +7,8 @@ import msgspec
 
 from core.continuation import arranged
 from core.model_types.llm import ChatRequest, Media, MediaKind, Message, Role, Tool, ToolChoiceMode
-from core.wire.turns import arguments_of, called_name, names_of_calls, not_taken, passed_on, text_of_parts
+from core.wire.asking import passed_on
+from core.wire.turns import arguments_of, called_name, names_of_calls, not_taken, text_of_parts
 
 _RESERVED = ("model", "messages", "stream")
 _NAMES = {"max_tokens": "num_predict"}
@@ -41,7 +42,7 @@ def encode_request(
         body["format"] = request.response_format.json_schema or "json"
     if keep_alive is not None:
         body["keep_alive"] = int(keep_alive) if keep_alive.lstrip("-").isdecimal() else keep_alive
-    options = dict(passed_on(request, *_RESERVED))
+    options = dict(passed_on(request.provider_options, *_RESERVED))
     more = options.pop("options", None)
     settings |= more if isinstance(more, dict) else {}
     if settings:

@@ -20,8 +20,9 @@ from core.model_types.llm import (
     ToolChoice,
 )
 from core.provider import ModelCard
+from core.wire.asking import passed_on
 from core.wire.dialects.openai_chat.request import is_strict
-from core.wire.turns import not_taken, passed_on, text_of_parts
+from core.wire.turns import not_taken, text_of_parts
 
 _RESERVED = ("model", "input", "stream")
 _ENCRYPTED = "reasoning.encrypted_content"
@@ -49,7 +50,7 @@ def encode_request(request: ChatRequest, *, model: str, card: ModelCard, provide
             body["tool_choice"] = _tool_choice(request.tool_choice)
     if request.end_user is not None:
         body["safety_identifier"] = request.end_user
-    _add_options(body, passed_on(request, *_RESERVED))
+    _add_options(body, passed_on(request.provider_options, *_RESERVED))
     if stream:
         body["stream"] = True
         body["stream_options"] = {"include_obfuscation": False}
