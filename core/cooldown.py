@@ -71,6 +71,13 @@ def rest(before: Cooldown | None, error: ModelyardError, now: float) -> Cooldown
     )
 
 
+def later(one: Cooldown | None, other: Cooldown) -> Cooldown:
+    """Return the rest that ends later, of two that two sides know of."""
+    if one is None or other.until is None:
+        return other
+    return one if one.until is None or one.until >= other.until else other
+
+
 def after_success(before: Cooldown, now: float) -> Cooldown | None:
     """Return what is left when a call is served: nothing after a rest; a call from before it does not end it."""
     return before if before.rests(now) else None

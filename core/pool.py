@@ -62,11 +62,7 @@ class Tries(Generic[S]):
         """
         if not await self.advance():
             known = [wait for wait in self._waits if wait is not None]
-            raise PoolExhausted(
-                "Every member of the pool rests after failures: ask again later, end a rest with `endCooldown`, or add "
-                "a credential to the pool.",
-                retry_after=min(known) if known else None,
-            )
+            raise exhausted(min(known, default=None))
 
     async def advance(self) -> bool:
         """Go to the next attempt; tell whether there is one. None follows after too many, or after too long."""
@@ -167,6 +163,15 @@ class Tries(Generic[S]):
 
     def _report(self, work: Coroutine[Any, Any, None]) -> None:
         self._app.running.background(work)
+
+
+def exhausted(retry_after: float | None) -> PoolExhausted:
+    """Return that every member of a pool rests, the first for so many seconds; None: until it is validated."""
+    return PoolExhausted(
+        "Every member of the pool rests after failures: ask again later, end a rest with `endCooldown`, or add a "
+        "credential to the pool.",
+        retry_after=retry_after,
+    )
 
 
 def _place(step: Step) -> Place:

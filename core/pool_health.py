@@ -9,7 +9,7 @@ from uuid import UUID
 from core.app import App
 from core.cooldown import Cooldown, Phase
 from core.entities import CredentialStatus, Pool
-from core.errors import PoolExhausted
+from core.pool import exhausted
 from core.ports import MemberCounts, PoolNow
 from core.resolve import Candidate, Route
 
@@ -74,7 +74,9 @@ async def with_rests(app: App, workspace_id: UUID, route: Route, pool: Pool | No
     candidates = tuple(_candidate(one, pool_now, now) for one in route.candidates)
     problem = route.problem
     if problem is None and not any(one.usable for one in candidates):
-        problem = PoolExhausted("Every member of the pool rests after failures.")
+        rests = [standing(one, pool_now, now).cooldown for one in route.candidates]
+        waits = [rest.until - now.timestamp() for rest in rests if rest is not None and rest.until is not None]
+        problem = exhausted(min(waits, default=None))
     return replace(route, candidates=candidates, problem=problem)
 
 

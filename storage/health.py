@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine, Sequence
+from dataclasses import replace
 
 from sqlalchemy import literal, select
 
@@ -12,6 +13,7 @@ from storage.queue import Queue
 from storage.transaction import SqlStorage
 
 _PATIENCE_S = 3.0
+_WITHOUT_REDIS = "Meanwhile each process spreads calls over pools by what it knows alone."
 _ALIVE = select(literal(1))
 
 
@@ -30,7 +32,8 @@ class SqlHealth:
 
     async def redis(self) -> ComponentHealth:
         """Return whether Redis answers."""
-        return await self._ask("redis", self._queue.ping())
+        found = await self._ask("redis", self._queue.ping())
+        return found if found.ok else replace(found, problem=f"{found.problem} {_WITHOUT_REDIS}")
 
     async def workers(self) -> Sequence[WorkerHealth]:
         """Return the workers that are alive."""

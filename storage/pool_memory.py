@@ -11,6 +11,7 @@ from core.entities import Pool
 from core.errors import ErrorCode, ModelyardError, Scope, ServerUnavailable
 from core.ports import Clock, Lease, MemberCounts, Picked, Place, PoolNow, PoolState
 from core.strategies import RECENT, Chances, Contender, Turns, choose, late_after, observe
+from storage.pool_state import RedisPoolState
 
 log = logging.getLogger(__name__)
 
@@ -121,6 +122,11 @@ class MemoryPoolState:
         """Return nothing: what is over is told by the process that knows all."""
         return ()
 
+    def take_rests(self) -> Mapping[tuple[UUID, UUID], Cooldown]:
+        """Return and forget who rests."""
+        taken, self.rests = self.rests, {}
+        return taken
+
     def _standing(self, workspace_id: UUID, pool: Pool) -> PoolNow:
         rests: dict[UUID, tuple[Cooldown, ...]] = defaultdict(tuple)
         for place in (workspace_id, pool.id):
@@ -159,7 +165,7 @@ class MemoryPoolState:
 class SharedPoolState:
     """The pools of all processes, and while Redis is away those of this one: calls go on, and nothing waits long."""
 
-    def __init__(self, shared: PoolState, clock: Clock) -> None:
+    def __init__(self, shared: RedisPoolState, clock: Clock) -> None:
         self._shared = shared
         self._memory = MemoryPoolState(clock)
         self._clock = clock
@@ -210,10 +216,21 @@ class SharedPoolState:
                 self._note_away()
             else:
                 if self._is_away:
-                    self._is_away = False
-                    log.warning("Redis is back: pools are shared with the other processes again")
+                    await self._rejoin()
                 return found
         return await ask(self._memory)
+
+    async def _rejoin(self) -> None:
+        """Tell Redis who rests, as far as this process alone knows it."""
+        self._is_away = False
+        log.warning("Redis is back: pools are shared with the other processes again")
+        known, now = self._memory.take_rests(), self._clock.now().timestamp()
+        try:
+            for (place, credential_id), found in known.items():
+                if found.rests(now):
+                    await self._shared.carry(place, credential_id, found)
+        except ServerUnavailable:
+            self._note_away()
 
     def _note_away(self) -> None:
         if not self._is_away:

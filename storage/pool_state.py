@@ -17,7 +17,7 @@ from uuid import UUID
 import msgspec
 from redis.asyncio import ConnectionPool, Redis
 
-from core.cooldown import Cooldown, on_trial, rest
+from core.cooldown import Cooldown, later, on_trial, rest
 from core.entities import Pool
 from core.errors import ErrorCode, ModelyardError, Scope
 from core.ports import Clock, Lease, MemberCounts, Picked, Place, PoolNow
@@ -49,9 +49,8 @@ for name, count in pairs(map) do
   end
 end
 local contenders, earliest = {}, nil
-for i = 9, #ARGV, 4 do
-  local one = {member = ARGV[i], credential = ARGV[i + 1]}
-  one.place, one.weight = tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3])
+for member, credential, place, weight in string.gmatch(ARGV[9], '(%x+) (%x+) (%d+) (%d+)') do
+  local one = {member = member, credential = credential, place = tonumber(place), weight = tonumber(weight)}
   local deadline, forever = nil, false
   for _, raw in ipairs({map['r:' .. one.credential] or '', redis.call('HGET', KEYS[2], one.credential) or ''}) do
     if raw ~= '' then
@@ -190,8 +189,9 @@ class RedisPoolState:
         now = self._now()
         hedge = pool.hedge_percentile or 0
         arguments: list[Any] = [now, pool.strategy.value, self._me, *chances, ALIVE_KEY, _CLAIM_S, hedge]
-        for place in places:
-            arguments += (place.member_id.hex, place.credential_id.hex, place.number, place.weight)
+        arguments.append(
+            " ".join(f"{one.member_id.hex} {one.credential_id.hex} {one.number} {one.weight}" for one in places)
+        )
         async with _soon():
             chosen, earliest, trial, recent = await self._pick(keys=_keys(workspace_id, pool.id), args=arguments)
         if not chosen:
@@ -277,6 +277,14 @@ class RedisPoolState:
             for key, name in named:
                 await self._change(key, name, ended, "")
         return changed
+
+    async def carry(self, place: UUID, credential_id: UUID, known: Cooldown) -> None:
+        """Take over a rest that a process knows of: for all models of a workspace, or for the model of a pool."""
+        of_credential = known.scope is Scope.CREDENTIAL
+        key = _rests(place) if of_credential else _pool(place)
+        name = credential_id.hex if of_credential else f"r:{credential_id.hex}"
+        async with _soon():
+            await self._change(key, name, lambda before: later(before, known), "")
 
     async def over(self) -> Sequence[tuple[UUID, UUID]]:
         """Return, once, the workspace and pool of every rest whose deadline has passed."""

@@ -256,5 +256,8 @@ async def test_without_redis_the_process_goes_on_alone_and_rejoins(redis_url: st
 
     assert not before.is_local
     assert {lease.is_local for lease in alone} == {True}
-    assert (await pick(state, pool)).is_local is False
+    shared = await pick(state, pool)
+    assert (shared.is_local, shared.place.number) == (False, alone[1].place.number)
+    now = (await state.now(WORKSPACE, [pool]))[pool.id]
+    assert [one.cause for one in now.rests[alone[0].place.credential_id]] == [errors.UpstreamUnavailable.code]
     await connections.aclose()

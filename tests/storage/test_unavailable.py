@@ -105,6 +105,7 @@ async def test_health_tells_what_answers_and_what_does_not(app: App, database_ur
     assert redis.ok
     assert (without.ok, without.latency) == (False, None)
     assert "Redis" in (without.problem or "")
+    assert "pools" in (without.problem or "")
     assert (worker.queued, worker.ongoing) == (0, 0)
     assert await app.health.workers() == []
 
