@@ -1,4 +1,4 @@
-"""Cohere: its models by the v2 API."""
+"""Cohere: its models that write, embed, rerank and transcribe, by the v2 API."""
 
 from collections.abc import Sequence
 
@@ -11,6 +11,7 @@ from core.wire.conversing import Server
 from core.wire.credential import base_url, bearer, required_key
 from core.wire.dialects.cohere import CohereChat
 from core.wire.dialects.cohere.models import list_models
+from core.wire.dialects.cohere_tasks import CohereEmbeddings, CohereTranscriptions, cohere_rerankers
 from core.wire.failures import failure, secrets_of
 from core.wire.http import Http
 
@@ -34,6 +35,9 @@ class Cohere(Provider):
         self._options = msgspec.convert(dict(manifest.options), Options)
         self.llm = CohereChat(http, self._server, manifest.name)
         self.listing = self
+        self.text_embedding = CohereEmbeddings(http, self._server)
+        self.rerank = cohere_rerankers(http, self._server)
+        self.speech2text = CohereTranscriptions(http, self._server)
 
     async def validate(self, values: Values, model: ModelKey | None, card: ModelCard | None) -> None:
         """Ask whether the key is one, which costs nothing."""

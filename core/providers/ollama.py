@@ -11,6 +11,7 @@ from core.wire.conversing import Server
 from core.wire.credential import base_url, bearer, text_of
 from core.wire.dialects.ollama import OllamaChat
 from core.wire.dialects.ollama.models import list_models
+from core.wire.dialects.ollama_embed import OllamaEmbeddings
 from core.wire.failures import failure, secrets_of
 from core.wire.http import Http
 
@@ -32,6 +33,7 @@ class Ollama(Provider):
         self._options = msgspec.convert(dict(manifest.options), Options)
         self.llm = OllamaChat(http, self._server, manifest.name)
         self.listing = self
+        self.text_embedding = OllamaEmbeddings(http, self._server)
 
     async def validate(self, values: Values, model: ModelKey | None, card: ModelCard | None) -> None:
         """Ask for the version of the server, and whether it has the model."""

@@ -10,6 +10,7 @@ from core.model_types.text_embedding import EmbeddingRequest, Embeddings
 from core.provider import Call, Values
 from core.wire.asking import ask, passed_on, read
 from core.wire.conversing import Server
+from core.wire.credential import text_of
 from core.wire.http import Http
 from core.wire.vectors import vectors_of
 
@@ -31,7 +32,8 @@ class OllamaEmbeddings:
     async def embed(self, call: Call, request: EmbeddingRequest) -> Embeddings:
         """Return a vector for each text; one too long is an error, not cut in silence. See `EmbeddingModels`."""
         server = self._server_of(call.values)
-        body: dict[str, Any] = {"model": call.model, "input": list(request.texts), "truncate": False}
+        model = text_of(call.values, "upstream_model") or call.model
+        body: dict[str, Any] = {"model": model, "input": list(request.texts), "truncate": False}
         if request.dimensions is not None:
             body["dimensions"] = request.dimensions
         body |= passed_on(request.provider_options, "model", "input")
