@@ -13,7 +13,10 @@ MAX_AUDIO_BYTES = 25 * 1024 * 1024
 FETCH_SECONDS = 30.0
 
 # One text for refused, unknown and silent: who may enter a URL must not learn what listens where.
-_UNFETCHED = "The audio cannot be fetched from this address; give an https address that anybody can read, or `base64`."
+_UNFETCHED = (
+    "The audio cannot be fetched from this address: give an https address that anybody can read and that does not "
+    "redirect, or `base64`."
+)
 _UNKNOWN = "These bytes are no audio in a format that is known: send WAV, MP3, M4A, OGG, FLAC, WebM, AAC or AIFF."
 
 
