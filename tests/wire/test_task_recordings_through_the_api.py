@@ -13,7 +13,7 @@ from tests.product import ADD_MODEL, LLM, Product, running
 from tests.wire.recordings import KINDS, Recording, Replay, load
 
 FOLDER = os.environ.get("MODELYARD_RECORDINGS", "")
-DIALECTS = ("openai-embeddings", "voyage")
+DIALECTS = ("openai-embeddings", "voyage", "cohere")
 RECORDINGS = load(Path(FOLDER), DIALECTS, ("embeddings", "rerank")) if FOLDER else []
 TYPES = {"embeddings": "TEXT_EMBEDDING", "rerank": "RERANK"}
 COHERE = "cohere"
