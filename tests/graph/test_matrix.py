@@ -541,7 +541,7 @@ def test_places_for_ids_are_found_in_arguments_inputs_lists_and_what_nests_in_th
 async def test_a_foreign_id_is_answered_as_an_unknown_one(still: World, sampled: Sampled, name: str) -> None:
     """The owner of `away` asks with the ids of `home`."""
     taker, away, home = TAKERS[name], sampled.places["away"], sampled.places["home"]
-    before = await rows(still)
+    before = await rows(still) if taker.kind != "query" else {}
 
     for type_name in NODES:
         foreign = home[type_name]
@@ -552,7 +552,7 @@ async def test_a_foreign_id_is_answered_as_an_unknown_one(still: World, sampled:
         if taker.kind == "mutation":
             assert _failed(answers[0]), (type_name, answers[0])
 
-    assert await rows(still) == before
+    assert taker.kind == "query" or await rows(still) == before
 
 
 async def _answer(world: World, taker: Taker, variables: dict[str, Any]) -> Any:
