@@ -1,6 +1,7 @@
 """The beginning of a call of any type: admitted and written down before anybody is called."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TypeVar
 from uuid import UUID
 
@@ -10,8 +11,11 @@ from core.configuration import Configuration
 from core.entities import Invocation
 from core.errors import ServerUnavailable
 from core.ids import id_of
+from core.model_types.llm import ProviderType
 from core.plan import Step
 from core.pool import Tries
+from core.ports import OnceKey
+from core.resolve import preferred_type
 
 S = TypeVar("S", bound=Step)
 
@@ -26,16 +30,36 @@ async def configuration_for(app: App, viewer: Viewer, workspace_id: UUID | None)
         raise ServerUnavailable("This server is stopping; ask again in a moment.")
     found = workspace_of(viewer, workspace_id)
     require(viewer, found, Permission.MODEL_INVOKE)
-    return await app.configurations.get(found, viewer.memberships[found].version)
+    return await current(app, await app.configurations.get(found, viewer.memberships[found].version))
+
+
+async def current(app: App, configuration: Configuration) -> Configuration:
+    """Return the configuration with the balances of its quotas as they are now, where they may decide anything."""
+    if not configuration.quotas or not any(
+        preferred_type(configuration, name)[0] is ProviderType.SYSTEM for name in configuration.hosted
+    ):
+        return configuration
+    async with app.storage.read() as tx:
+        quotas = await tx.quotas.of_workspace(configuration.workspace_id)
+    return replace(configuration, quotas=tuple(quotas))
 
 
 async def admit(
-    app: App, viewer: Viewer, workspace_id: UUID, steps: Sequence[S], *, end_user: str | None, tags: Mapping[str, str]
+    app: App,
+    viewer: Viewer,
+    workspace_id: UUID,
+    steps: Sequence[S],
+    *,
+    end_user: str | None,
+    tags: Mapping[str, str],
+    once: Callable[[UUID], OnceKey] | None = None,
 ) -> tuple[Invocation, Tries[S]]:
-    """Choose the first attempt and write the call down; return its record and its attempts.
+    """Choose the first attempt, hold what it may use, and write the call down; return its record and its attempts.
 
     Raises:
         PoolExhausted: every member of the pool rests.
+        QuotaExceeded: no quota has enough left; nothing was written.
+        AlreadyAdmitted: its key stands for another call already.
     """
     tries = Tries(app, workspace_id, steps)
     await tries.begin()
@@ -56,8 +80,9 @@ async def admit(
         end_user=end_user,
         tags=tags,
     )
+    key = once(invocation.id) if once is not None else None
     try:
-        await app.invocations.admit(invocation)
+        tries.hold = await app.invocations.admit(invocation, first.wants(), key)
     except BaseException:
         tries.call_off()
         raise

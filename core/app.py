@@ -1,9 +1,11 @@
 """`App`: the plugged-in ports and the catalog, handed to every use case."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
 from core.catalog import Catalog
+from core.configuration import HostedProvider
 from core.ports import (
     Changes,
     Clock,
@@ -35,6 +37,7 @@ class App:
     process_id: UUID
     clock: Clock
     catalog: Catalog
+    hosted: Mapping[str, HostedProvider]
     storage: Storage
     identity: Identity
     configurations: Configurations

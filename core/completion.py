@@ -8,7 +8,7 @@ from core.admission import admit, configuration_for
 from core.app import App
 from core.completion_owner import CompletionOwner
 from core.entities import Invocation, InvocationStatus
-from core.errors import Cancelled, InvalidInput, NotFound, ServerUnavailable
+from core.errors import Cancelled, InvalidInput, NotFound, QuotaExceeded, ServerUnavailable
 from core.journal import Written, written
 from core.media import check_addresses
 from core.model_types import ModelType
@@ -23,6 +23,7 @@ CANCEL_AGAIN_S = 0.25
 CANCEL_WAIT_S = 3.0
 LOG_AGAIN_S = 0.1
 LOG_WAIT_S = 15.0
+ADMIT_TRIES = 3
 
 
 async def rejoin(app: App, viewer: Viewer, invocation_id: UUID, after: int) -> Reader:
@@ -90,11 +91,19 @@ async def start(app: App, viewer: Viewer, request: CompletionRequest, *, streami
     Raises:
         ModelyardError: refused; nothing was recorded and nobody was called.
     """
-    configuration = await configuration_for(app, viewer, request.workspace_id)
-    steps = plan(app.catalog, viewer, configuration, request)
-    check_addresses(app.egress, request.chat)
-    workspace_id = configuration.workspace_id
-    invocation, tries = await admit(app, viewer, workspace_id, steps, end_user=request.end_user, tags=request.tags)
+    for left in reversed(range(ADMIT_TRIES)):
+        configuration = await configuration_for(app, viewer, request.workspace_id)
+        workspace_id = configuration.workspace_id
+        steps = plan(app.catalog, viewer, configuration, request, streaming=streaming)
+        check_addresses(app.egress, request.chat)
+        try:
+            invocation, tries = await admit(
+                app, viewer, workspace_id, steps, end_user=request.end_user, tags=request.tags
+            )
+            break
+        except QuotaExceeded:  # others were faster: what is left decides anew
+            if not left:
+                raise
     stream = EventStream(invocation.id, workspace_id, invocation.principal, viewer.token_id)
     app.recorder.track(stream)
     reader = stream.join(viewer.token_id)

@@ -8,13 +8,14 @@ from itertools import groupby
 import msgspec
 
 from core.app import App
-from core.counting import estimate_usage, estimated_input
+from core.counting import BYTES_PER_TOKEN, estimate_usage, estimated_input
 from core.deadline import Idle, timeout_text
-from core.entities import Invocation
+from core.entities import Invocation, QuotaUnit
 from core.errors import ModelyardError, Problem, UpstreamProtocol, UpstreamTimeout
 from core.model_types import Usage
 from core.model_types.llm import (
     Attempt,
+    ChatRequest,
     CompletionEvent,
     CompletionFailed,
     CompletionFinished,
@@ -95,7 +96,7 @@ class CompletionOwner(Owner[CompletionStep]):
 
     async def _try(self, one: Try[CompletionStep]) -> None:
         step, answer = one.step, Answer()
-        values = await self._app.vault.open(step.credential) if step.credential is not None else {}
+        values, chat = await self._values(step), self._affordable(step)
         call = Call(model=step.model, card=step.card, values=values)
         settings, loop = self._app.settings, asyncio.get_running_loop()
         end = loop.time() + settings.call_seconds
@@ -107,12 +108,14 @@ class CompletionOwner(Owner[CompletionStep]):
         try:
             async with deadline:
                 if not self._streaming:
-                    self._take(await step.adapter.complete(call, step.chat), one, answer)
+                    self._take(await step.adapter.complete(call, chat), one, answer)
                 else:
-                    async with aclosing(step.adapter.stream(call, step.chat)) as batches:
+                    async with aclosing(step.adapter.stream(call, chat)) as batches:
                         async for batch in batches:
                             idle.heard()
                             self._take(batch, one, answer)
+                            if self._hold is not None:
+                                await self._pay(-(-answer.size // BYTES_PER_TOKEN))
         except TimeoutError:
             raise UpstreamTimeout(
                 timeout_text(step.key.provider, spoke=idle.ever_spoke, total=loop.time() >= end)
@@ -122,6 +125,16 @@ class CompletionOwner(Owner[CompletionStep]):
         if answer.finish is None:
             raise UpstreamProtocol(f"The answer of {step.key.provider} ended before the model had finished.")
         self._answer = answer
+
+    def _affordable(self, step: CompletionStep) -> ChatRequest:
+        """Return what is asked, its output lowered to what the quota can pay for."""
+        hold = self._hold
+        if hold is None or hold.unit is not QuotaUnit.TOKENS or hold.left is None:
+            return step.chat
+        ceiling = hold.amount + hold.left - step.estimate.input_bound
+        if ceiling >= step.estimate.output or all(rule.name != "max_tokens" for rule in step.card.parameter_rules):
+            return step.chat
+        return msgspec.structs.replace(step.chat, parameters={**step.chat.parameters, "max_tokens": ceiling})
 
     def _take(self, pieces: Sequence[Piece], one: Try[CompletionStep], answer: Answer) -> None:
         """Turn pieces of an attempt into numbered events and hand them to the readers."""

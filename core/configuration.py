@@ -4,28 +4,68 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from core.entities import Credential, ModelRow, ModelSetting, ModelSource, Pool, ProviderRow, Quota
+from core.entities import (
+    BudgetPeriod,
+    Credential,
+    ModelRow,
+    ModelSetting,
+    ModelSource,
+    Pool,
+    ProviderRow,
+    Quota,
+    QuotaType,
+    QuotaUnit,
+)
 from core.model_types import ModelKey, ModelType
+from core.provider import ModelCard, Values
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostedModel:
-    """A model that the installation serves with its own credentials."""
+    """A model that the installation serves with its own credentials. `card`: of one that the manifest does not have."""
 
     key: ModelKey
     base_model: str | None = None
+    card: ModelCard | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """A quota that every workspace is given once. `limit` None: without end."""
+
+    type: QuotaType
+    unit: QuotaUnit
+    limit: int | None
+    resets_every: BudgetPeriod | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostedProvider:
-    """A provider that the installation hosts. `models` None: every predefined model."""
+    """A provider that the installation hosts, by the opened `values` of its own credential.
+
+    `models` None: every predefined model. `base_models` are the names that the provider knows models by, `credits` what
+    a call of a model takes of a quota of CREDITS.
+    """
 
     name: str
     models: Mapping[ModelKey, HostedModel] | None = None
+    base_models: Mapping[str, str] = field(default_factory=dict)
+    credits: Mapping[str, int] = field(default_factory=dict)
+    values: Values = field(default_factory=dict, repr=False)
+    grants: tuple[Grant, ...] = ()
 
     def allows(self, key: ModelKey) -> bool:
         """Tell whether the allow-list has the model."""
         return self.models is None or key in self.models
+
+    def base_model(self, key: ModelKey) -> str | None:
+        """Return the name by which the provider is asked for a model, where it is another one."""
+        entry = self.models.get(key) if self.models is not None else None
+        return (entry.base_model if entry is not None else None) or self.base_models.get(key.name)
+
+    def credits_a_call(self, key: ModelKey) -> int:
+        """Return what a call of a model takes of a quota of CREDITS."""
+        return self.credits.get(key.name, 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

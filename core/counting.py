@@ -11,7 +11,7 @@ _PER_PART = 2
 _PER_TOOL = 16
 _WITH_TOOLS = 1024  # before tools, providers put a prompt of their own: Anthropic's has up to 530 tokens
 _PER_MEDIA = {MediaKind.IMAGE: 4096, MediaKind.AUDIO: 8192, MediaKind.VIDEO: 65_536, MediaKind.DOCUMENT: 65_536}
-_BYTES_PER_TOKEN = 4
+BYTES_PER_TOKEN = 4
 _SLICE = 65_536
 
 
@@ -31,7 +31,7 @@ def input_upper_bound(request: ChatRequest) -> int:
 def estimated_input(request: ChatRequest) -> int:
     """Return about how many tokens the input has, never more than the bound: four bytes count as one."""
     overhead = len(request.messages) * _PER_MESSAGE // 2 + _media(request) // 4
-    return -(-_text_bytes(request) // _BYTES_PER_TOKEN) + overhead
+    return -(-_text_bytes(request) // BYTES_PER_TOKEN) + overhead
 
 
 def has_media(request: ChatRequest) -> bool:
@@ -43,7 +43,7 @@ def estimate_usage(request: ChatRequest, produced: str) -> Usage:
     """Return the usage of a call whose provider reported none, marked `estimated`: four bytes count as a token."""
     return Usage(
         input_tokens=estimated_input(request),
-        output_tokens=-(-len(produced.encode("utf-8", "surrogatepass")) // _BYTES_PER_TOKEN),
+        output_tokens=-(-len(produced.encode("utf-8", "surrogatepass")) // BYTES_PER_TOKEN),
         estimated=True,
     )
 

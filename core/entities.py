@@ -250,9 +250,21 @@ class QuotaUnit(StrEnum):
     TIMES = "TIMES"
 
 
+class BudgetPeriod(StrEnum):
+    """How often what was used is forgotten, in UTC. TOTAL: never."""
+
+    DAY = "DAY"
+    WEEK = "WEEK"
+    MONTH = "MONTH"
+    TOTAL = "TOTAL"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quota:
-    """A balance of hosted use. `provider` None: shared; `limit` None: unlimited; `restricted_to` None: every model."""
+    """A balance of hosted use. `provider` None: shared; `limit` None: unlimited; `restricted_to` None: every model.
+
+    `used` and `reserved` are of the period that began at `period`; it has one where it `resets_every` so often.
+    """
 
     id: UUID
     provider: str | None
@@ -262,6 +274,11 @@ class Quota:
     used: int
     reserved: int
     restricted_to: frozenset[ModelKey] | None = None
+    resets_every: BudgetPeriod | None = None
+    period: datetime | None = None
+    workspace_id: UUID | None = None
+    archived_at: datetime | None = None
+    created_at: datetime | None = None
 
     @property
     def is_valid(self) -> bool:
@@ -271,6 +288,40 @@ class Quota:
     def allows(self, key: ModelKey) -> bool:
         """Tell whether the quota may be spent on this model."""
         return self.restricted_to is None or key in self.restricted_to
+
+
+class EntryKind(StrEnum):
+    """Why a balance has changed."""
+
+    GRANT = "GRANT"
+    RESERVE = "RESERVE"
+    SETTLE = "SETTLE"
+    LATE_SETTLE = "LATE_SETTLE"
+    RELEASE = "RELEASE"
+    EXPIRE = "EXPIRE"
+    PURCHASE = "PURCHASE"
+    REFUND = "REFUND"
+    ADJUST = "ADJUST"
+    RESET = "RESET"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuotaEntry:
+    """One change of a balance, never changed itself: limit, used and reserved are the sums of their changes."""
+
+    id: UUID
+    quota_id: UUID
+    workspace_id: UUID
+    at: datetime
+    kind: EntryKind
+    limit_change: int
+    used_change: int
+    reserved_change: int
+    remaining: int | None
+    invocation_id: UUID | None
+    order_id: UUID | None
+    account_id: UUID | None
+    note: str | None
 
 
 class InvocationStatus(StrEnum):

@@ -2,6 +2,7 @@
 
 ModelyardError
 ├── Unauthenticated · Forbidden · NotFound · AlreadyExists · Conflict · InvalidInput
+│   └── (Conflict) AlreadyAdmitted
 ├── CredentialInvalid · CredentialMissing · CredentialRemoved · CredentialUnreadable
 ├── ModelNotFound · ModelDisabled · ModelNotPermitted · ModelTypeMismatch · CapabilityUnsupported
 ├── PoolExhausted · QuotaExceeded · BudgetExceeded · RateLimited
@@ -17,6 +18,7 @@ ModelyardError
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar
+from uuid import UUID
 
 
 class ErrorCode(StrEnum):
@@ -201,6 +203,15 @@ class QuotaExceeded(ModelyardError):
     """No quota can hold the amount."""
 
     code = ErrorCode.QUOTA_EXCEEDED
+
+
+class AlreadyAdmitted(Conflict):
+    """The key of a call stands for one already; `repeats` it is."""
+
+    def __init__(self, message: str, *, repeats: UUID, input_hash: bytes) -> None:
+        super().__init__(message, path=("idempotencyKey",))
+        self.repeats = repeats
+        self.input_hash = input_hash
 
 
 class BudgetExceeded(ModelyardError):

@@ -19,6 +19,7 @@ from core.deadline import timeout_text
 from core.entities import Invocation
 from core.errors import Cancelled, ModelyardError, Problem, UpstreamTimeout
 from core.media import fetch_audio
+from core.metering import NOTHING, expected
 from core.model_types import ModelType, Usage, moderation, rerank, speech2text, text_embedding, tts
 from core.model_types.llm import Media
 from core.model_types.moderation import ModerationRequest, Verdict
@@ -29,7 +30,7 @@ from core.model_types.tts import SpeechChunk, SpeechEvent, SpeechFailed, SpeechF
 from core.owner import Owner
 from core.plan import ModelReference, Step, question, steps_of, unserved
 from core.pool import Tries, Try
-from core.provider import Call, EmbeddingModels, ModelCard, Provider
+from core.provider import Call, EmbeddingModels, ModelCard, Provider, Values
 from core.stream import Reader
 
 T = TypeVar("T")
@@ -67,7 +68,7 @@ class Outcome(Generic[T]):
 
 async def embed(app: App, viewer: Viewer, asked: Asked, request: EmbeddingRequest) -> Outcome[Embeddings]:
     """Embed texts, in as many requests as the provider needs for them. A refusal is raised, here and below."""
-    plan = await _plan(app, viewer, asked, ModelType.TEXT_EMBEDDING)
+    plan = await _plan(app, viewer, asked, ModelType.TEXT_EMBEDDING, text_embedding.estimate_usage(request))
     adapter = plan.adapter(plan.provider.text_embedding)
     check_embedding(request, plan.card)
     return await _call(app, viewer, asked, plan, _Embedding(adapter, request), request.end_user)
@@ -75,7 +76,7 @@ async def embed(app: App, viewer: Viewer, asked: Asked, request: EmbeddingReques
 
 async def rerank_documents(app: App, viewer: Viewer, asked: Asked, request: RerankRequest) -> Outcome[Ranking]:
     """Order documents by how well they answer a query, the best first."""
-    plan = await _plan(app, viewer, asked, ModelType.RERANK)
+    plan = await _plan(app, viewer, asked, ModelType.RERANK, rerank.estimate_usage(request))
     adapter = plan.adapter(plan.provider.rerank)
     check_rerank(request, plan.card)
 
@@ -104,7 +105,7 @@ async def transcribe(
 
 async def moderate(app: App, viewer: Viewer, asked: Asked, request: ModerationRequest) -> Outcome[Verdict]:
     """Judge whether a text is harmful."""
-    plan = await _plan(app, viewer, asked, ModelType.MODERATION)
+    plan = await _plan(app, viewer, asked, ModelType.MODERATION, moderation.estimate_usage(request))
     adapter = plan.adapter(plan.provider.moderation)
     check_moderation(request, plan.card)
     work = _Single(
@@ -165,10 +166,11 @@ class _Plan:
         return found
 
 
-async def _plan(app: App, viewer: Viewer, asked: Asked, model_type: ModelType) -> _Plan:
+async def _plan(app: App, viewer: Viewer, asked: Asked, model_type: ModelType, foreseen: Usage | None = None) -> _Plan:
     configuration = await configuration_for(app, viewer, asked.workspace_id)
     wanted = question(viewer, configuration.workspace_id, model_type, asked.model, asked.credential_id)
-    return _Plan(configuration=configuration, steps=steps_of(app.catalog, configuration, wanted))
+    estimate = expected(foreseen) if foreseen is not None else NOTHING
+    return _Plan(configuration=configuration, steps=steps_of(app.catalog, configuration, wanted, lambda _: estimate))
 
 
 async def _admit(
@@ -305,7 +307,7 @@ class _WholeOwner(Owner[Step], Generic[T]):
 
     async def _try(self, one: Try[Step]) -> None:
         step = one.step
-        call = await _opened(self._app, step)
+        call = _opened(await self._values(step), step)
         try:
             async with asyncio.timeout(self._app.settings.call_seconds):
                 self._result = await self._work.attempt(call)
@@ -386,7 +388,7 @@ class _SpeechOwner(Owner[Step]):
 
     async def _try(self, one: Try[Step]) -> None:
         step = one.step
-        call = await _opened(self._app, step)
+        call = _opened(await self._values(step), step)
         loop = asyncio.get_running_loop()
         end = loop.time() + self._app.settings.call_seconds
         wait, spoke = self._app.settings.first_byte_seconds, False
@@ -428,8 +430,7 @@ class _SpeechOwner(Owner[Step]):
         self._line.end(SpeechFinished(invocation_id=self._id, sequence=sequence, usage=record.usage, cost=record.cost))
 
 
-async def _opened(app: App, step: Step) -> Call:
-    values = await app.vault.open(step.credential) if step.credential is not None else {}
+def _opened(values: Values, step: Step) -> Call:
     return Call(model=step.model, card=step.card, values=values)
 
 

@@ -348,8 +348,10 @@ def _row(app: App, configuration: Configuration, key: ModelKey) -> ModelRow:
 
 def _models_of(configuration: Configuration, catalog: Catalog, manifest: Manifest) -> list[Known]:
     keys = dict.fromkeys(ModelKey(provider=manifest.name, name=card.name, type=card.type) for card in manifest.models)
-    own = [key for key in configuration.models if key.provider == manifest.name and key not in keys]
-    known = (find_model(configuration, catalog, key) for key in (*keys, *own))
+    hosted = configuration.hosted.get(manifest.name)
+    listed = hosted.models or {} if hosted is not None else {}
+    own = [key for key in configuration.models if key.provider == manifest.name]
+    known = (find_model(configuration, catalog, key) for key in dict.fromkeys((*keys, *listed, *own)))
     return sorted((model for model in known if model is not None), key=place_of)
 
 

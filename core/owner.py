@@ -3,18 +3,22 @@
 import asyncio
 import logging
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Generic, TypeVar
+from uuid import UUID
 
 from core.app import App
-from core.entities import Invocation, InvocationStatus
-from core.errors import Cancelled, ErrorCode, Internal, ModelyardError, Problem, ServerUnavailable
+from core.entities import Invocation, InvocationStatus, QuotaUnit
+from core.errors import Cancelled, ErrorCode, Internal, ModelyardError, Problem, QuotaExceeded, ServerUnavailable
 from core.ids import uuid7
+from core.metering import SLICE, charge
 from core.model_types import Usage
 from core.model_types.llm import Attempt
 from core.plan import Step
 from core.pool import Tries, Try
 from core.pricing import cost
+from core.provider import Values
 from core.running import Owned
 from core.validation import validate_soon
 
@@ -42,6 +46,9 @@ class Owner(ABC, Generic[S]):
         self._lost: list[Try[S]] = []
         self._decided: Try[S] | None = None
         self._hedges = False
+        self._hold = tries.hold
+        self._held_for = tries.current.step if tries.hold is not None else None
+        self._more_held = 0
         self.owned: Owned | None = None
 
     @abstractmethod
@@ -193,6 +200,50 @@ class Owner(ABC, Generic[S]):
         reason = self.owned.reason if self.owned is not None else None
         return reason or ServerUnavailable("This server is stopping; ask again in a moment.")
 
+    # ---- paying
+
+    async def _values(self, step: S) -> Values:
+        """Return the opened values that an attempt is made with; a SYSTEM one holds what it may use by then.
+
+        Raises:
+            QuotaExceeded: no quota of the model has enough left.
+            CredentialUnreadable: the credential cannot be opened.
+        """
+        if step.hosted is not None and step.quotas:
+            if self._held_for is not step:
+                self._hold = await self._app.invocations.hold(self._invocation, step.wants())
+                self._held_for, self._more_held = step, 0
+                if self._hold is None:
+                    raise QuotaExceeded(f"The hosted quota for {step.key.provider} has not enough left for this call.")
+            return step.hosted.values
+        return await self._app.vault.open(step.credential) if step.credential is not None else {}
+
+    async def _pay(self, output_tokens: int) -> None:
+        """Hold more, a slice at a time, when so much output is there that what is held does not pay for it.
+
+        Raises:
+            QuotaExceeded: nothing is left.
+        """
+        hold, step = self._hold, self._step
+        if hold is None or hold.unit is not QuotaUnit.TOKENS:
+            return
+        while output_tokens > hold.amount + self._more_held - step.estimate.input_bound:
+            more = await self._app.invocations.grow(hold.id, self._invocation.id, SLICE)
+            if not more:
+                raise QuotaExceeded(
+                    f"The hosted quota for {step.key.provider} was used up in the middle of the answer: order more, or "
+                    "add your own credential with `createCredential`."
+                )
+            self._more_held += more
+
+    def _charges(self, usage: Usage | None) -> Mapping[UUID, int] | None:
+        """Return what the holds have used, by their ids: what none names was used by nothing. None: there are none."""
+        if self._held_for is None:
+            return None
+        if self._hold is None or self._held_for is not self._step:
+            return {}
+        return {self._hold.id: charge(self._hold.unit, usage, self._step.credits)}
+
     # ---- ending
 
     async def _finish(self, error: ModelyardError | None) -> None:
@@ -208,7 +259,7 @@ class Owner(ABC, Generic[S]):
     async def _settle(self, record: Invocation) -> bool:
         try:
             async with asyncio.timeout(SETTLE_WAIT_S):
-                await self._app.invocations.settle(record)
+                await self._app.invocations.settle(record, self._charges(record.usage))
         except Exception:
             log.exception("the settlement of invocation %s has to be tried again", self._id)
             return False

@@ -1,7 +1,7 @@
 """What a call will try, in order: each attempt checked for its model before anything is admitted."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -10,14 +10,17 @@ import msgspec
 from core.access import Permission, Viewer
 from core.capabilities import check_capabilities
 from core.catalog import Catalog
-from core.configuration import Configuration
-from core.entities import Credential, Pool, PoolMember
+from core.configuration import Configuration, HostedProvider
+from core.counting import estimated_input, input_upper_bound
+from core.entities import Credential, Pool, PoolMember, Quota
 from core.errors import InvalidInput, ModelyardError
+from core.metering import NOTHING, Estimate, demand, output_ceiling
 from core.model_types import ModelKey, ModelType
 from core.model_types.llm import ChatRequest, ProviderType
 from core.parameters import check_parameters
+from core.ports import Want
 from core.provider import LanguageModels, ModelCard, Provider
-from core.resolve import Request, resolve
+from core.resolve import Known, Request, resolve
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +50,8 @@ class CompletionRequest:
 class Step:
     """One attempt that may be made. `model` is the provider's name of it; `credential` None where none is needed.
 
-    One by a `member` of a `pool` is made when the pool chooses it, the others in their order.
+    One by a `member` of a `pool` is made when the pool chooses it, the others in their order. A SYSTEM one is made by
+    the values of `hosted`, against the first of `quotas` that can hold what `estimate` says.
     """
 
     key: ModelKey
@@ -58,6 +62,29 @@ class Step:
     provider: Provider
     pool: Pool | None = None
     member: PoolMember | None = None
+    hosted: HostedProvider | None = None
+    quotas: tuple[Quota, ...] = ()
+    estimate: Estimate = NOTHING
+
+    def wants(self) -> list[Want]:
+        """Return what the attempt wants to hold, of the first of its quotas that has enough; none for a CUSTOM one."""
+        wants = []
+        for quota in self.quotas:
+            asked = demand(quota.unit, self.estimate, self.credits)
+            wants.append(
+                Want(
+                    quota_id=quota.id,
+                    minimum=asked.minimum,
+                    wanted=asked.wanted,
+                    input_tokens=self.estimate.input_likely,
+                )
+            )
+        return wants
+
+    @property
+    def credits(self) -> int:
+        """Return what the attempt takes of a quota of CREDITS."""
+        return self.hosted.credits_a_call(self.key) if self.hosted is not None else 1
 
     @property
     def credential_name(self) -> str | None:
@@ -74,17 +101,22 @@ class CompletionStep(Step):
 
 
 def plan(
-    catalog: Catalog, viewer: Viewer, configuration: Configuration, request: CompletionRequest
+    catalog: Catalog,
+    viewer: Viewer,
+    configuration: Configuration,
+    request: CompletionRequest,
+    *,
+    streaming: bool = True,
 ) -> list[CompletionStep]:
     """Return every attempt that the configuration allows, the first model's before the fallbacks'.
 
     Raises:
         ModelyardError: why the first model cannot serve. A fallback that cannot is left out.
     """
-    steps = _steps(catalog, viewer, configuration, request, request.model, request.credential_id)
+    steps = _steps(catalog, viewer, configuration, request, request.model, request.credential_id, streaming)
     for reference in request.fallbacks:
         try:
-            steps += _steps(catalog, viewer, configuration, request, reference, None)
+            steps += _steps(catalog, viewer, configuration, request, reference, None, streaming)
         except ModelyardError as problem:
             log.info("fallback %s/%s is left out: %s", reference.provider, reference.name, problem.message)
     return steps
@@ -110,13 +142,25 @@ def question(
     )
 
 
-def steps_of(catalog: Catalog, configuration: Configuration, asked: Request) -> list[Step]:
+def steps_of(
+    catalog: Catalog,
+    configuration: Configuration,
+    asked: Request,
+    estimate: Callable[[ModelCard], Estimate] = lambda _: NOTHING,
+) -> list[Step]:
     """Return every attempt that the configuration allows at what was asked for, one at the least.
+
+    `estimate` says what a call of a model may use, where that decides which quota can hold it.
 
     Raises:
         ModelyardError: why the model cannot serve.
     """
-    route = resolve(configuration, catalog, asked)
+
+    def least(quota: Quota, known: Known) -> int:
+        hosted = configuration.hosted[known.key.provider]
+        return demand(quota.unit, estimate(known.card), hosted.credits_a_call(known.key)).minimum
+
+    route = resolve(configuration, catalog, asked, least)
     if route.problem is not None:
         raise route.problem
     assert route.model is not None
@@ -134,6 +178,9 @@ def steps_of(catalog: Catalog, configuration: Configuration, asked: Request) -> 
             provider=provider,
             pool=pool,
             member=candidate.member,
+            hosted=route.hosted,
+            quotas=route.quotas,
+            estimate=estimate(route.model.card) if route.quotas else NOTHING,
         )
         for candidate in route.usable
     ]
@@ -151,9 +198,19 @@ def _steps(
     request: CompletionRequest,
     reference: ModelReference | None,
     credential_id: UUID | None,
+    streaming: bool,  # noqa: FBT001 - handed through
 ) -> list[CompletionStep]:
     asked = question(viewer, configuration.workspace_id, ModelType.LLM, reference, credential_id)
-    steps = steps_of(catalog, configuration, asked)
+
+    def estimate(card: ModelCard) -> Estimate:
+        return Estimate(
+            input_bound=input_upper_bound(request.chat),
+            input_likely=estimated_input(request.chat),
+            output=output_ceiling(card, request.chat.parameters.get("max_tokens")),
+            streaming=streaming,
+        )
+
+    steps = steps_of(catalog, configuration, asked, estimate)
     card, adapter = steps[0].card, steps[0].provider.llm
     check_capabilities(request.chat, card)
     parameters = check_parameters(card.parameter_rules, request.chat.parameters)
@@ -170,6 +227,9 @@ def _steps(
             provider=step.provider,
             pool=step.pool,
             member=step.member,
+            hosted=step.hosted,
+            quotas=step.quotas,
+            estimate=step.estimate,
             adapter=adapter,
             chat=chat,
         )

@@ -18,6 +18,7 @@ from core.entities import (
     AuditEntry,
     Credential,
     CredentialStatus,
+    EntryKind,
     Invitation,
     Invocation,
     KeyRotation,
@@ -25,6 +26,10 @@ from core.entities import (
     ModelRow,
     ModelSetting,
     Pool,
+    Quota,
+    QuotaEntry,
+    QuotaType,
+    QuotaUnit,
     Sealed,
     UsageBucket,
     UsageDimension,
@@ -33,6 +38,7 @@ from core.entities import (
 )
 from core.errors import ErrorCode, ModelyardError, Problem
 from core.jobs import Job
+from core.ledger import Change as LedgerChange
 from core.model_types import ModelKey, ModelType
 from core.model_types.llm import CompletionFailed, CompletionFinished, ProviderType
 from core.provider import Values
@@ -447,6 +453,86 @@ class PoolState(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """What an entry of the ledger says besides its amounts: who, for which order, and why."""
+
+    account_id: UUID | None = None
+    order_id: UUID | None = None
+    text: str | None = None
+
+
+class Quotas(Protocol):
+    """Balances of hosted use. What changes which there are needs `workspaces.touch` in the same transaction."""
+
+    async def insert(self, quota: Quota, kind: EntryKind, note: Note) -> bool:
+        """Insert with the entry of its limit, unless one that is live has its place; tell whether it was inserted."""
+        ...
+
+    async def change(self, quota_id: UUID, change: LedgerChange, note: Note) -> Quota | None:
+        """Change the limit, or what is used, by an entry; None where there is no such live quota."""
+        ...
+
+    async def archive(self, quota_id: UUID, at: datetime) -> bool:
+        """End a quota; tell whether it was live."""
+        ...
+
+    async def locked(self, quota_id: UUID) -> Quota | None:
+        """Return a quota that nobody else changes before the transaction ends."""
+        ...
+
+    async def get_many(self, quota_ids: Sequence[UUID]) -> Mapping[UUID, Quota]: ...
+    async def of_workspace(self, workspace_id: UUID, *, include_archived: bool = False) -> Sequence[Quota]:
+        """Return the quotas of a workspace with their balances as they are now, oldest first."""
+        ...
+
+    async def workspaces_without(self, provider: str, quota_type: QuotaType, *, limit: int) -> Sequence[UUID]:
+        """Return workspaces that never had a quota of this provider and type."""
+        ...
+
+    async def entries(self, workspace_id: UUID, quota_id: UUID, page: PageRequest) -> Slice[QuotaEntry]:
+        """Return the changes of a quota, newest first."""
+        ...
+
+    async def entries_of(self, invocation_ids: Sequence[UUID]) -> Mapping[UUID, Sequence[QuotaEntry]]:
+        """Return the changes that each of these calls has made, oldest first."""
+        ...
+
+    async def entries_by_id(self, entry_ids: Sequence[UUID]) -> Mapping[UUID, QuotaEntry]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repeated:
+    """What a key stands for already: the hash of the input it came with, and what that made."""
+
+    input_hash: bytes
+    result_id: UUID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OnceKey:
+    """What makes a repeat of an operation one: its place, and the hash of its input. `result_id` is what it makes."""
+
+    workspace_id: UUID
+    principal: UUID
+    operation: str
+    key: str
+    input_hash: bytes
+    result_id: UUID
+
+
+class OnceKeys(Protocol):
+    """The keys by which operations are done once, remembered for 24 hours."""
+
+    async def find(self, workspace_id: UUID, principal: UUID, operation: str, key: str) -> Repeated | None:
+        """Return what a key stands for already."""
+        ...
+
+    async def claim(self, key: OnceKey) -> Repeated | None:
+        """Write the key with the transaction; return what it stands for already if it does, and write nothing then."""
+        ...
+
+
 class Invocations(Protocol):
     """Records of calls, for reading."""
 
@@ -518,6 +604,8 @@ class Transaction(Protocol):
     models: Models
     pools: Pools
     invocations: Invocations
+    quotas: Quotas
+    once: OnceKeys
     usage: UsageSums
     audit: Audit
     outbox: Outbox
@@ -540,15 +628,60 @@ class Storage(Protocol):
         ...
 
 
-class InvocationLog(Protocol):
-    """Writes records of calls, in groups where many come at once; returns when they are committed."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Want:
+    """What a call wants to hold of a quota: all of `wanted`, or what there is from `minimum` on.
 
-    async def admit(self, invocation: Invocation) -> None:
-        """Insert a running invocation."""
+    `input_tokens` is what its input counts for if its process dies.
+    """
+
+    quota_id: UUID
+    minimum: int
+    wanted: int
+    input_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """What a call holds of a quota; `left` is what more there was when it was taken, None: without end."""
+
+    id: UUID
+    quota_id: UUID
+    unit: QuotaUnit
+    amount: int
+    left: int | None
+
+
+class InvocationLog(Protocol):
+    """Writes records of calls and books what they use, in groups where many come at once; returns when committed."""
+
+    async def admit(
+        self, invocation: Invocation, wants: Sequence[Want] = (), once: OnceKey | None = None
+    ) -> Hold | None:
+        """Insert a running invocation, with a hold of the first of `wants` that has enough left.
+
+        All or nothing.
+
+        Raises:
+            QuotaExceeded: none has.
+            AlreadyAdmitted: the key stands for another invocation already.
+        """
         ...
 
-    async def settle(self, invocation: Invocation) -> bool:
-        """Write the end of an invocation if it is still running, with its attempts; tell whether it was."""
+    async def hold(self, invocation: Invocation, wants: Sequence[Want]) -> Hold | None:
+        """Let a running invocation hold of the first that has enough left; None where none has, or it has ended."""
+        ...
+
+    async def grow(self, hold_id: UUID, invocation_id: UUID, wanted: int) -> int:
+        """Hold up to `wanted` more; return how much more it is now, 0 where nothing is left or the hold has ended."""
+        ...
+
+    async def settle(self, invocation: Invocation, charges: Mapping[UUID, int] | None = None) -> bool:
+        """Write the end of an invocation if it is still running, with its attempts; tell whether it was.
+
+        `charges` are what its holds used, by their ids: it is booked with the end, once, and the rest is freed. None
+        where it has no holds. What the sweep has booked for it meanwhile is corrected.
+        """
         ...
 
 

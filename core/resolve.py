@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from uuid import UUID
 
 from core.catalog import Catalog
-from core.configuration import Configuration
-from core.entities import Credential, CredentialStatus, ModelSource, Pool, PoolMember, Quota, QuotaType
+from core.configuration import Configuration, HostedProvider
+from core.entities import Credential, CredentialStatus, ModelSource, Pool, PoolMember, Quota, QuotaType, QuotaUnit
 from core.errors import (
     CredentialInvalid,
     CredentialMissing,
@@ -23,6 +23,7 @@ from core.errors import (
     QuotaExceeded,
 )
 from core.manifest_files import custom_card, remote_card
+from core.metering import is_counted_in_tokens
 from core.model_types import ModelKey, ModelType
 from core.model_types.llm import ProviderType
 from core.provider import Manifest, ModelCard
@@ -55,6 +56,10 @@ class Known:
     manifest: Manifest
 
 
+Amount = Callable[[Quota, Known], int]
+"""The least that a call of a model takes from a quota, in the quota's unit."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
     """One way to serve the call, in the order in which they are tried. `credential` None: none is needed, or hosted."""
@@ -67,12 +72,17 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """What a call would do. With a `problem` it would do nothing but fail with it."""
+    """What a call would do. With a `problem` it would do nothing but fail with it.
+
+    `quota` is the one that it would draw, `quotas` are all that may pay for the model, in the order of spending.
+    """
 
     model: Known | None = None
     provider_type: ProviderType | None = None
     candidates: tuple[Candidate, ...] = ()
     quota: Quota | None = None
+    quotas: tuple[Quota, ...] = ()
+    hosted: HostedProvider | None = None
     problem: ModelyardError | None = None
     base_model: str | None = None
     from_pool: bool = False
@@ -84,12 +94,14 @@ class Route:
 
 
 def resolve(
-    configuration: Configuration, catalog: Catalog, request: Request, amount: Callable[[Quota], int] = lambda _: 1
+    configuration: Configuration,
+    catalog: Catalog,
+    request: Request,
+    amount: Amount | None = None,
 ) -> Route:
     """Return the route of a request: what would serve it, in which order, or the problem that stands against it.
 
-    `amount` is what a call takes from a quota, in the quota's unit. Never writes and never raises for what a workspace
-    can have configured.
+    `amount` None: a call takes 1. Never writes and never raises for what a workspace can have configured.
     """
     try:
         model = _asked_for(configuration, catalog, request)
@@ -103,7 +115,7 @@ def route_of(
     catalog: Catalog,
     model: Known,
     request: Request,
-    amount: Callable[[Quota], int] = lambda _: 1,
+    amount: Amount | None = None,
 ) -> Route:
     """Return the route of a request for a model that is known."""
     try:
@@ -128,13 +140,23 @@ def find_model(configuration: Configuration, catalog: Catalog, key: ModelKey) ->
     if card is not None:
         return Known(key=key, card=_priced(configuration, key, card), source=ModelSource.PREDEFINED, manifest=manifest)
     if row is None or row.source is ModelSource.PREDEFINED:
-        return None
+        return _hosted_model(configuration, manifest, key)
     if row.remote is not None:
         card = remote_card(manifest, row.remote)
     else:
         card = custom_card(manifest, key.name, key.type, row.form_values)
     card = replace(card, label=row.label) if row.label else card
     return Known(key=key, card=_priced(configuration, key, card), source=row.source, manifest=manifest)
+
+
+def _hosted_model(configuration: Configuration, manifest: Manifest, key: ModelKey) -> Known | None:
+    """Return a model that is there because the installation hosts it."""
+    hosted = configuration.hosted.get(key.provider)
+    entry = hosted.models.get(key) if hosted is not None and hosted.models is not None else None
+    if entry is None or entry.card is None:
+        return None
+    card = _priced(configuration, key, entry.card)
+    return Known(key=key, card=card, source=ModelSource.PREDEFINED, manifest=manifest)
 
 
 def preferred_type(configuration: Configuration, provider: str) -> tuple[ProviderType, bool]:
@@ -153,7 +175,7 @@ def effective_type(configuration: Configuration, catalog: Catalog, model: Known)
     quotas = _quotas(configuration, model.key.provider)
     if preferred is ProviderType.CUSTOM or model.source is ModelSource.CUSTOM or not quotas:
         return ProviderType.CUSTOM
-    if any(quota.is_valid for quota in _allowing(configuration, model.key)):
+    if any(quota.is_valid for quota in _allowing(configuration, model)):
         return ProviderType.SYSTEM
     return ProviderType.CUSTOM if has_custom(configuration, model) else ProviderType.SYSTEM
 
@@ -249,14 +271,14 @@ def _pinned(configuration: Configuration, model: Known, credential_id: UUID, pin
     return _single(model, credential, "pinned by credentialId")
 
 
-def _hosted(configuration: Configuration, model: Known, amount: Callable[[Quota], int]) -> Route:
-    allowing = _allowing(configuration, model.key)
+def _hosted(configuration: Configuration, model: Known, amount: Amount | None) -> Route:
+    allowing = _allowing(configuration, model)
     if not allowing:
         raise ModelNotPermitted(
             f"No hosted quota of this workspace includes the model {model.key.name!r} of {model.key.provider}.",
             path=("model",),
         )
-    quota = next((quota for quota in allowing if _holds(quota, amount(quota))), None)
+    quota = next((quota for quota in allowing if _holds(quota, amount(quota, model) if amount else 1)), None)
     if quota is None:
         problem = QuotaExceeded(
             f"The hosted quota for {model.key.provider} is used up: order more, or add your own credential with "
@@ -264,12 +286,13 @@ def _hosted(configuration: Configuration, model: Known, amount: Callable[[Quota]
         )
         return Route(model=model, provider_type=ProviderType.SYSTEM, problem=problem)
     hosted = configuration.hosted[model.key.provider]
-    entry = hosted.models.get(model.key) if hosted.models is not None else None
     return Route(
         model=model,
         provider_type=ProviderType.SYSTEM,
         quota=quota,
-        base_model=entry.base_model if entry is not None else None,
+        quotas=tuple(allowing),
+        hosted=hosted,
+        base_model=hosted.base_model(model.key),
         candidates=(Candidate(credential=None, member=None, usable=True, reason=f"hosted, by the {quota.type} quota"),),
     )
 
@@ -369,11 +392,18 @@ def _quotas(configuration: Configuration, provider: str) -> list[Quota]:
     )
 
 
-def _allowing(configuration: Configuration, key: ModelKey) -> list[Quota]:
+def _allowing(configuration: Configuration, model: Known) -> list[Quota]:
+    """Return the quotas that may pay for a model; those of TOKENS only where it is priced per token."""
+    key = model.key
     hosted = configuration.hosted.get(key.provider)
     if hosted is None or not hosted.allows(key):
         return []
-    return [quota for quota in _quotas(configuration, key.provider) if quota.allows(key)]
+    in_tokens = is_counted_in_tokens(model.card)
+    return [
+        quota
+        for quota in _quotas(configuration, key.provider)
+        if quota.allows(key) and (in_tokens or quota.unit is not QuotaUnit.TOKENS)
+    ]
 
 
 def _holds(quota: Quota, amount: int) -> bool:

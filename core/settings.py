@@ -4,10 +4,11 @@ import base64
 import binascii
 import ipaddress
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from core.operator_files import read_hosted
 from core.secret import Secret
 
 PREFIX = "MODELYARD_"
@@ -43,6 +44,7 @@ class Settings:
     retention_days: int
     usage_retention_days: int
     operators_create_workspaces: bool
+    hosted: Mapping[str, Any] = field(repr=False)
     log_level: str
     providers: Path | None
     plugins: tuple[str, ...]
@@ -89,6 +91,7 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
         allowed_origins=reader.take("ALLOWED_ORIGINS", _words, ()),
         retention_days=reader.take("RETENTION_DAYS", _count, 90),
         usage_retention_days=reader.take("USAGE_RETENTION_DAYS", _count, 730),
+        hosted=reader.take("HOSTED", lambda text: read_hosted(Path(text), environ), {}),
         operators_create_workspaces=reader.take("OPERATORS_CREATE_WORKSPACES", _switch, False),
         log_level=reader.take("LOG_LEVEL", _level, "INFO"),
         providers=reader.take("PROVIDERS", _path, None),

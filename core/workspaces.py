@@ -11,6 +11,7 @@ from core.entities import Member, Workspace
 from core.errors import AlreadyExists, Forbidden, InvalidInput, NotFound
 from core.ids import uuid7
 from core.ports import Transaction
+from core.quotas import give_configured
 
 MAX_NAME = 100
 MAX_SLUG = 60
@@ -57,6 +58,7 @@ async def create_workspace(app: App, viewer: Viewer, name: str, slug: str | None
             summary=f"Created the workspace {name!r}",
             changes=changes(name=(None, name), slug=(None, workspace.slug)),
         )
+        await give_configured(app, tx, workspace_id)
     return workspace
 
 

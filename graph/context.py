@@ -5,6 +5,7 @@ from uuid import UUID
 import strawberry
 
 from core.access import Viewer
+from core.admission import current
 from core.app import App
 from core.configuration import Configuration
 from core.errors import Unauthenticated
@@ -45,7 +46,7 @@ class Context:
         if found is None:
             membership = self.who.memberships.get(workspace_id)
             version = membership.version if membership is not None else None
-            loaded = await self.app.configurations.get(workspace_id, version)
+            loaded = await current(self.app, await self.app.configurations.get(workspace_id, version))
             found = self._configurations.setdefault(workspace_id, loaded)
         return found
 

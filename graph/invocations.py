@@ -17,7 +17,7 @@ from core.ports import InvocationQuery
 from graph import ids, links
 from graph.connections import LongConnection, Page, long_row_page, rows_of
 from graph.context import Context, Info
-from graph.links import AccountLink, ApiTokenLink, CredentialLink, WorkspaceLink
+from graph.links import AccountLink, ApiTokenLink, CredentialLink, QuotaEntryLink, WorkspaceLink
 from graph.mutations import ERRORS, INPUT, mutation
 from graph.problems import UserError
 from graph.scalars import JSON
@@ -97,6 +97,11 @@ class Invocation(Node):
     def pricing(self) -> Pricing | None:
         """The price in force when it was admitted."""
         return Pricing.of(self.invocation.pricing)
+
+    @resolved
+    async def quota_entries(self, info: Info) -> list[QuotaEntryLink] | None:
+        """What it changed of quotas, in order; empty where it drew none."""
+        return [links.quota_entry(one) for one in await info.context.load.quota_entries(self.invocation.id)]
 
     @resolved
     def attempts(self, info: Info) -> list[Attempt]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from graph.models import Model
     from graph.pools import Pool, PoolMember
     from graph.providers import Provider
+    from graph.quotas import Quota, QuotaEntry
     from graph.tokens import ApiToken
     from graph.viewer import Account
     from graph.workspaces import Workspace
@@ -37,6 +38,8 @@ ModelLink = Annotated["Model", strawberry.lazy("graph.models")]
 PoolLink = Annotated["Pool", strawberry.lazy("graph.pools")]
 PoolMemberLink = Annotated["PoolMember", strawberry.lazy("graph.pools")]
 ProviderLink = Annotated["Provider", strawberry.lazy("graph.providers")]
+QuotaLink = Annotated["Quota", strawberry.lazy("graph.quotas")]
+QuotaEntryLink = Annotated["QuotaEntry", strawberry.lazy("graph.quotas")]
 WorkspaceLink = Annotated["Workspace", strawberry.lazy("graph.workspaces")]
 
 
@@ -138,6 +141,20 @@ def provider(configuration: Configuration, of: Manifest) -> "Provider":
     from graph.providers import Provider
 
     return Provider(configuration=configuration, manifest=of)
+
+
+def quota(of: entities.Quota) -> "Quota":
+    """Return the view of a quota."""
+    from graph.quotas import Quota
+
+    return Quota(quota=of)
+
+
+def quota_entry(of: entities.QuotaEntry) -> "QuotaEntry":
+    """Return the view of a change of a quota."""
+    from graph.quotas import QuotaEntry
+
+    return QuotaEntry(entry=of)
 
 
 async def present_workspace(context: "Context", workspace_id: UUID) -> "Workspace":

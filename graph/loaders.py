@@ -9,7 +9,19 @@ from strawberry.dataloader import DataLoader
 
 from core.access import Viewer
 from core.app import App
-from core.entities import Account, ApiToken, AuditEntry, Invitation, Invocation, KeyRotation, Member, Pool, Workspace
+from core.entities import (
+    Account,
+    ApiToken,
+    AuditEntry,
+    Invitation,
+    Invocation,
+    KeyRotation,
+    Member,
+    Pool,
+    Quota,
+    QuotaEntry,
+    Workspace,
+)
 from core.pool_health import pools_now
 from core.ports import PoolNow, Transaction
 
@@ -34,6 +46,9 @@ class Loaders:
         self._invited = self._loader(_invited)
         self._audit_entries = self._loader(_audit_entries)
         self._invocations = self._loader(self._read_invocations)
+        self._quotas = self._loader(_quotas)
+        self._quota_entries = self._loader(_quota_entries)
+        self._entries_of_calls = self._loader(_entries_of_calls)
         self._last_used = self._loader(self._read_last_used)
         self._memberships_of = self._loader(_memberships_of)
 
@@ -77,6 +92,18 @@ class Loaders:
         """Return an invocation of one of the viewer's workspaces."""
         return await self._invocations.load(invocation_id)
 
+    async def quota(self, quota_id: UUID) -> Quota | None:
+        """Return a quota, whoever asks."""
+        return await self._quotas.load(quota_id)
+
+    async def quota_entry(self, entry_id: UUID) -> QuotaEntry | None:
+        """Return a change of a quota, whoever asks."""
+        return await self._quota_entries.load(entry_id)
+
+    async def quota_entries(self, invocation_id: UUID) -> Sequence[QuotaEntry]:
+        """Return what a call has changed of quotas, whoever asks."""
+        return await self._entries_of_calls.load(invocation_id) or ()
+
     async def credential_last_used(self, credential_id: UUID) -> datetime | None:
         """Return when a credential of one of the viewer's workspaces was last used."""
         return await self._last_used.load(credential_id)
@@ -119,6 +146,18 @@ async def _rotations(tx: Transaction, ids: Sequence[UUID]) -> Mapping[UUID, KeyR
 
 async def _tokens(tx: Transaction, ids: Sequence[UUID]) -> Mapping[UUID, ApiToken]:
     return await tx.tokens.get_many(ids)
+
+
+async def _quotas(tx: Transaction, ids: Sequence[UUID]) -> Mapping[UUID, Quota]:
+    return await tx.quotas.get_many(ids)
+
+
+async def _quota_entries(tx: Transaction, ids: Sequence[UUID]) -> Mapping[UUID, QuotaEntry]:
+    return await tx.quotas.entries_by_id(ids)
+
+
+async def _entries_of_calls(tx: Transaction, ids: Sequence[UUID]) -> Mapping[UUID, Sequence[QuotaEntry]]:
+    return await tx.quotas.entries_of(ids)
 
 
 async def _members(tx: Transaction, ids: Sequence[UUID]) -> Mapping[UUID, Member]:

@@ -28,13 +28,13 @@ from core.models import (
 from core.provider import ParameterRule as CoreParameterRule
 from core.provider import ParameterType
 from core.provider import Pricing as CorePricing
-from core.resolve import Known, active_credential, effective_type
+from core.resolve import Known, Request, active_credential, effective_type, resolve
 from core.voices import list_voices
 from graph import ids, links
 from graph.connections import After, Before, Connection, First, Last, Page, list_page, page_of
 from graph.context import Context, Info
 from graph.credentials import CredentialValueInput, values_of
-from graph.links import CredentialLink, PoolLink, ProviderLink, WorkspaceLink
+from graph.links import CredentialLink, PoolLink, ProviderLink, QuotaLink, WorkspaceLink
 from graph.mutations import ERRORS, INPUT, mutation
 from graph.problems import UserError
 from graph.scalars import JSON
@@ -262,6 +262,14 @@ class Model(Node):
     def effective_type(self, info: Info) -> ProviderType | None:
         """Whose credentials a call made now would use."""
         return effective_type(self.configuration, info.context.app.catalog, self.known)
+
+    @resolved
+    def current_quota(self, info: Info) -> QuotaLink | None:
+        """The quota that a call made now would draw; null where the workspace's own credentials would serve it."""
+        key = self.known.key
+        asked = Request(type=key.type, provider=key.provider, name=key.name)
+        found = resolve(self.configuration, info.context.app.catalog, asked).quota
+        return links.quota(found) if found is not None else None
 
     @resolved
     def active_credential(self) -> CredentialLink | None:

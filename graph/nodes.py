@@ -79,6 +79,18 @@ async def _audit_entry(context: Context, parts: Parts) -> Node | None:
     return links.audit_entry(found) if found is not None and found.workspace_id is not None else None
 
 
+async def _quota(context: Context, parts: Parts) -> Node | None:
+    key = _single(parts)
+    found = await context.load.quota(key) if key is not None else None
+    return links.quota(found) if found is not None else None
+
+
+async def _quota_entry(context: Context, parts: Parts) -> Node | None:
+    key = _single(parts)
+    found = await context.load.quota_entry(key) if key is not None else None
+    return links.quota_entry(found) if found is not None else None
+
+
 async def _invocation(context: Context, parts: Parts) -> Node | None:
     key = _single(parts)
     return await links.invocation(context, key) if key is not None else None
@@ -155,6 +167,8 @@ _FINDERS: Mapping[str, Find] = {
     "Pool": _pool,
     "PoolMember": _pool_member,
     "Provider": _provider,
+    "Quota": _quota,
+    "QuotaEntry": _quota_entry,
     "Workspace": _workspace,
 }
 """How each type is found by the parts of its id."""

@@ -13,7 +13,7 @@ from core.resolve import Candidate, resolve
 from core.resolve import Route as CoreRoute
 from graph import links
 from graph.context import Context, Info
-from graph.links import CredentialLink, PoolMemberLink
+from graph.links import CredentialLink, PoolMemberLink, QuotaLink
 from graph.problems import UserError
 from graph.types import object_type, resolved
 from graph.values import ModelKey, ProviderType
@@ -66,6 +66,11 @@ class Route:
     configuration: strawberry.Private[Configuration]
     routes: strawberry.Private[tuple[CoreRoute, ...]]
 
+    @property
+    def workspace_id(self) -> object:
+        """Return the workspace."""
+        return self.configuration.workspace_id
+
     @resolved
     def model(self) -> ModelKey | None:
         """The model that would be called first; null where it is not there."""
@@ -86,6 +91,12 @@ class Route:
             if route.model is not None
             for candidate in route.candidates
         ]
+
+    @resolved
+    def quota(self) -> QuotaLink | None:
+        """The quota that it would draw; null where the workspace's own credentials would serve it."""
+        found = self.routes[0].quota
+        return links.quota(found) if found is not None else None
 
     @resolved
     def problem(self) -> UserError | None:

@@ -21,6 +21,7 @@ from graph.nodes import NodeQuery
 from graph.permissions import guard
 from graph.pools import PoolMutations, PoolSubscriptions
 from graph.providers import ProviderMutations, ProviderSubscriptions
+from graph.quotas import QuotaMutations, QuotaSubscriptions
 from graph.rerank import RerankMutations
 from graph.scalars import SCALARS, refuse_nul
 from graph.server import ServerQuery
@@ -50,6 +51,7 @@ class Mutation(
     ModelMutations,
     DefaultMutations,
     PoolMutations,
+    QuotaMutations,
     CompletionMutations,
     EmbeddingMutations,
     RerankMutations,
@@ -62,7 +64,12 @@ class Mutation(
 
 @object_type
 class Subscription(
-    CompletionSubscriptions, SpeechSubscriptions, CredentialSubscriptions, ProviderSubscriptions, PoolSubscriptions
+    CompletionSubscriptions,
+    SpeechSubscriptions,
+    CredentialSubscriptions,
+    ProviderSubscriptions,
+    PoolSubscriptions,
+    QuotaSubscriptions,
 ):
     """What is streamed. Every field needs a token."""
 

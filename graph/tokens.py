@@ -2,13 +2,13 @@
 
 from datetime import datetime
 from decimal import Decimal
-from enum import StrEnum
 from typing import Annotated, TypeVar
 from uuid import UUID
 
 import strawberry
 
 from core import entities
+from core.entities import BudgetPeriod
 from core.errors import Forbidden, InvalidInput
 from core.model_types import ModelKey as CoreModelKey
 from core.tokens import KEEP, NewToken, TokenChange, create_token, revoke_token, update_token
@@ -19,32 +19,13 @@ from graph.context import Context, Info
 from graph.links import AccountLink, WorkspaceLink
 from graph.mutations import ERRORS, INPUT, mutation
 from graph.problems import UserError
-from graph.types import Node, attribute, described, input_type, object_type, resolved
+from graph.types import Node, attribute, input_type, object_type, resolved
 from graph.values import ModelKey, ModelKeyInput
 
 T = TypeVar("T")
 
 MAX_LISTED = 1000
 """How many models or credentials a token names at most."""
-
-
-class BudgetPeriod(StrEnum):
-    """The time after which a budget begins anew."""
-
-    DAY = "DAY"
-    WEEK = "WEEK"
-    MONTH = "MONTH"
-    TOTAL = "TOTAL"
-
-
-described(
-    BudgetPeriod,
-    "The time after which a budget begins anew, in UTC.",
-    DAY="Every day.",
-    WEEK="Every Monday.",
-    MONTH="Every first of a month.",
-    TOTAL="Never.",
-)
 
 
 @object_type

@@ -8,6 +8,7 @@ from typing import cast
 import msgspec
 
 from core import model_types, provider
+from core.entities import BudgetPeriod
 from core.model_types import ModelFeature, ModelType, llm
 from core.model_types.llm import ProviderType
 from core.plan import ModelReference
@@ -52,6 +53,16 @@ described(
     CHARACTER="Characters of input.",
     SECOND="Seconds of audio.",
     REQUEST="Requests.",
+)
+
+
+described(
+    BudgetPeriod,
+    "How often what was used is forgotten, in UTC.",
+    DAY="Every day.",
+    WEEK="Every week, on Monday.",
+    MONTH="Every month, on its first day.",
+    TOTAL="Never.",
 )
 
 

@@ -8,7 +8,7 @@ import strawberry
 
 from core import entities
 from core.access import workspace_of
-from core.entities import CredentialStatus, UsageDimension, UsageInterval
+from core.entities import CredentialStatus, QuotaType, UsageDimension, UsageInterval
 from core.errors import InvalidInput
 from core.keys import rotate_workspace_key
 from core.models import ModelQuery, ModelStatus
@@ -40,6 +40,7 @@ from graph.mutations import ERRORS, INPUT, DeletedPayload, mutation
 from graph.pools import Pool, pool_page
 from graph.problems import UserError
 from graph.providers import Provider, provider_page
+from graph.quotas import Quota, quota_list
 from graph.route import Route, find_route
 from graph.tokens import ApiToken, token_page
 from graph.types import Node, argument, attribute, input_type, object_type, resolved
@@ -317,6 +318,21 @@ class Workspace(Node):
         """Its pools, oldest first."""
         configuration = await info.context.configuration(self.workspace.id)
         return pool_page(info.context, configuration, page_of(first, after, last, before), provider, enabled=enabled)
+
+    @resolved
+    async def quotas(
+        self,
+        info: Info,
+        provider: Annotated[
+            str | None, argument("Only those for this provider, by its name or an alias; shared ones too.")
+        ] = None,
+        type: Annotated[QuotaType | None, argument("Only those of this type.")] = None,
+        include_archived: Annotated[bool | None, argument("Whether those that have ended are listed.")] = False,  # noqa: FBT002 - an argument of the schema
+    ) -> list[Quota] | None:
+        """Its balances of hosted use, in the order in which they are spent."""
+        return await quota_list(
+            info.context, self.workspace.id, provider=provider, type=type, include_archived=bool(include_archived)
+        )
 
     @resolved
     async def default_models(self, info: Info) -> list[DefaultModel]:

@@ -3,18 +3,34 @@
 import os
 import socket
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Column, Index, String, Table, bindparam, delete, insert, select, update
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Index,
+    Select,
+    String,
+    Table,
+    bindparam,
+    delete,
+    insert,
+    literal,
+    select,
+    update,
+)
 
-from core.entities import InvocationStatus
+from core.entities import InvocationStatus, QuotaUnit
 from core.errors import ErrorCode, Problem
 from core.ports import WorkerHealth
 from storage.base import Json, UtcDateTime, id_column, metadata, times
 from storage.connection import Connection
 from storage.invocations import STILL_RUNS, invocations
+from storage.quotas import HELD, quota_holds, quotas
 
 API, WORKER = "api", "worker"
 LEASE = timedelta(seconds=15)
@@ -91,7 +107,17 @@ async def workers(connection: Connection) -> Sequence[WorkerHealth]:
     ]
 
 
-_LEFT_BEHIND = Problem(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadHold:
+    """What the call of a dead process holds."""
+
+    id: UUID
+    unit: QuotaUnit
+    amount: int
+    input_tokens: int
+
+
+LEFT_BEHIND = Problem(
     code=ErrorCode.SERVER_UNAVAILABLE,
     message="The server process that ran this call has died.",
     retryable=True,
@@ -99,26 +125,68 @@ _LEFT_BEHIND = Problem(
 
 
 async def fail_left_behind(connection: Connection, *, limit: int) -> int:
-    """End the running invocations of dead processes as FAILED; return how many, at most `limit`.
-
-    An invocation whose process is not known at all counts once it is older than a lease can be.
-    """
-    now = connection.now()
-    alive = select(processes.c.id).where(processes.c.lease_until > now - DEAD_AFTER)
-    columns = invocations.c
-    left_behind = (STILL_RUNS, columns.owner.not_in(alive), columns.started_at < now - LEASE - DEAD_AFTER)
-    orphans = select(columns.id).where(*left_behind).limit(limit)
+    """End the running invocations of dead processes that hold nothing as FAILED; return how many, at most `limit`."""
+    orphans = _left_behind(connection.now()).where(~_holding()).order_by(invocations.c.id).limit(limit)
     ids = [row.id for row in await connection.rows(orphans)]
     if not ids:
         return 0
+    now = connection.now()
     end: Mapping[str, object] = {
         "status": InvocationStatus.FAILED.value,
-        "error": _LEFT_BEHIND,
+        "error": LEFT_BEHIND,
         "ended_at": now,
         "updated_at": now,
     }
-    statement = update(invocations).where(columns.id.in_(bindparam("ids", expanding=True)), STILL_RUNS).values(**end)
+    statement = (
+        update(invocations).where(invocations.c.id.in_(bindparam("ids", expanding=True)), STILL_RUNS).values(**end)
+    )
     return await connection.run(statement, {"ids": ids})
+
+
+async def holding_left_behind(
+    connection: Connection, *, after: UUID | None, limit: int
+) -> Sequence[tuple[UUID, UUID, Sequence[DeadHold]]]:
+    """Return the invocations of dead processes that hold something: id, workspace, and what; oldest first."""
+    columns, holds = invocations.c, quota_holds.c
+    orphans = _left_behind(connection.now()).add_columns(columns.workspace_id).where(_holding())
+    if after is not None:
+        orphans = orphans.where(columns.id > after)
+    found = await connection.rows(orphans.order_by(columns.id).limit(limit))
+    held: dict[UUID, list[DeadHold]] = {row.id: [] for row in found}
+    if held:
+        for row in await connection.rows(
+            select(quota_holds, quotas.c.unit)
+            .join(quotas, quotas.c.id == holds.quota_id)
+            .where(holds.invocation_id.in_(list(held)), holds.state == HELD)
+            .order_by(holds.id)
+        ):
+            held[row.invocation_id].append(
+                DeadHold(id=row.id, unit=QuotaUnit(row.unit), amount=row.amount, input_tokens=row.input_tokens)
+            )
+    return [(row.id, row.workspace_id, held[row.id]) for row in found]
+
+
+def _left_behind(now: datetime) -> Select[Any]:
+    """Select the running invocations of dead processes.
+
+    An invocation whose process is not known at all counts once it is older than a lease can be.
+    """
+    columns = invocations.c
+    alive = select(processes.c.id).where(processes.c.lease_until > now - DEAD_AFTER)
+    return select(columns.id).where(
+        STILL_RUNS,
+        columns.owner.not_in(alive),
+        columns.started_at < now - LEASE - DEAD_AFTER,
+    )
+
+
+def _holding() -> ColumnElement[bool]:
+    return (
+        select(literal(1))
+        .where(quota_holds.c.invocation_id == invocations.c.id, quota_holds.c.state == HELD)
+        .correlate(invocations)
+        .exists()
+    )
 
 
 async def forget_dead(connection: Connection, before: datetime) -> int:

@@ -5,18 +5,21 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from uuid import UUID
 
 from core.app import App
 from core.catalog import discover
 from core.errors import ServerUnavailable
+from core.hosted import hosted_of
 from core.ids import uuid7
 from core.ports import Clock
+from core.quotas import give_grants
 from core.recorder import Recorder
 from core.running import Running
 from core.settings import Settings
 from core.tailer import LOOK_EVERY_S, Tailer
-from core.wire.egress import egress_of
+from core.wire.egress import Egress, egress_of, normalise_base_url
 from core.wire.http import Http
 from storage import configurations, processes
 from storage.background import Background
@@ -24,7 +27,6 @@ from storage.changes import RedisChanges
 from storage.cipher import Cipher
 from storage.clock import SystemClock
 from storage.configurations import Cache
-from storage.connection import Connection
 from storage.engine import open_engines
 from storage.event_log import ALIVE_S, RedisEventLog
 from storage.health import SqlHealth
@@ -38,7 +40,7 @@ from storage.queue import Queue
 from storage.redis import open_pool
 from storage.relay import Relay
 from storage.teller import Teller
-from storage.transaction import AfterCommit, SqlStorage
+from storage.transaction import AfterCommit, Committed, SqlStorage
 from storage.vault import SqlVault
 
 log = logging.getLogger(__name__)
@@ -57,6 +59,7 @@ class Resources:
     queue: Queue
     relay: Relay
     background: Background
+    log: SqlInvocationLog
 
 
 @asynccontextmanager
@@ -83,6 +86,8 @@ async def open_resources(
     process_id = uuid7()
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(Http.open(egress=egress_of(settings)))
+        catalog = discover(http, echo=settings.echo, folder=settings.providers, plugins=settings.plugins)
+        hosted = hosted_of(settings.hosted, catalog, partial(_address, http.egress)) if settings.hosted else {}
         engines = open_engines(settings.database_url, pool=settings.database_pool)
         stack.push_async_callback(engines.close)
         pool = open_pool(settings.redis_url)
@@ -93,11 +98,11 @@ async def open_resources(
         queue = Queue(pool)
         cipher = Cipher(settings.encryption_keys)
         told = _AfterCommit()
-        storage = SqlStorage(engines, cipher, clock, told)
+        storage = SqlStorage(engines, cipher, clock, told, hosted)
         snapshots = Cache(storage)
         last_used = LastUsed(storage, clock)
         identity = SqlIdentity(storage, clock, last_used)
-        invocations = SqlInvocationLog(storage, last_used)
+        invocations = SqlInvocationLog(storage, last_used, clock)
         relay = Relay(storage, queue)
         stack.push_async_callback(_last_words, last_used)
         for closing in (changes.close, snapshots.close, identity.close, invocations.close):
@@ -121,7 +126,8 @@ async def open_resources(
             settings=settings,
             process_id=process_id,
             clock=clock,
-            catalog=discover(http, echo=settings.echo, folder=settings.providers, plugins=settings.plugins),
+            catalog=catalog,
+            hosted=hosted,
             storage=storage,
             identity=identity,
             configurations=snapshots,
@@ -137,7 +143,17 @@ async def open_resources(
             egress=http.egress,
             http=http,
         )
-        yield Resources(app=app, storage=storage, cipher=cipher, queue=queue, relay=relay, background=background)
+        await give_grants(app)
+        yield Resources(
+            app=app, storage=storage, cipher=cipher, queue=queue, relay=relay, background=background, log=invocations
+        )
+
+
+def _address(egress: Egress, text: str) -> str:
+    """Return a base URL of the operator's file in its canonical form, if this installation may ever call it."""
+    url = normalise_base_url(text)
+    egress.check_url(url)
+    return url
 
 
 @asynccontextmanager
@@ -180,7 +196,7 @@ class _AfterCommit:
     def to(self, teller: Teller, snapshots: Cache, relay: Relay) -> None:
         """Pass on to these."""
 
-        def pass_on(committed: Connection) -> None:
+        def pass_on(committed: Committed) -> None:
             for workspace_id, version in committed.versions.items():
                 snapshots.changed(workspace_id, version)
             teller.tell(committed)
@@ -189,7 +205,7 @@ class _AfterCommit:
 
         self._pass_on = pass_on
 
-    def __call__(self, committed: Connection) -> None:
+    def __call__(self, committed: Committed) -> None:
         if self._pass_on is not None:
             self._pass_on(committed)
 

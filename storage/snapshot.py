@@ -1,20 +1,25 @@
 """One snapshot of a workspace's configuration, read whole."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from uuid import UUID
 
 from sqlalchemy import Uuid, bindparam, select
 
-from core.configuration import Configuration
+from core.configuration import Configuration, HostedProvider
 from core.errors import NotFound
 from storage import credentials, models, pools, providers
 from storage.connection import Connection
+from storage.quotas import SqlQuotas
 from storage.workspaces import workspaces
 
 _VERSION = select(workspaces.c.config_version).where(workspaces.c.id == bindparam("workspace", type_=Uuid))
 
 
-async def load(connection: Connection, workspace_id: UUID) -> Configuration:
-    """Return the configuration of a workspace by seven statements, eight where it has pools. NotFound if it is gone."""
+async def load(
+    connection: Connection, workspace_id: UUID, hosted: Mapping[str, HostedProvider] = MappingProxyType({})
+) -> Configuration:
+    """Return the configuration of a workspace by eight statements, nine where it has pools. NotFound if it is gone."""
     version = await version_of(connection, workspace_id)
     return Configuration(
         workspace_id=workspace_id,
@@ -25,6 +30,8 @@ async def load(connection: Connection, workspace_id: UUID) -> Configuration:
         settings=await models.settings_of_workspace(connection, workspace_id),
         defaults=await models.defaults_of_workspace(connection, workspace_id),
         pools=await pools.of_workspace(connection, workspace_id),
+        quotas=tuple(await SqlQuotas(connection).of_workspace(workspace_id)),
+        hosted=hosted,
     )
 
 

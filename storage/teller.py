@@ -9,7 +9,7 @@ import msgspec
 from core.errors import ServerUnavailable
 from storage import configurations
 from storage.changes import RedisChanges
-from storage.connection import Connection
+from storage.transaction import Committed
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ class Teller:
         self._changes = changes
         self._waiting: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue(_KEPT)
 
-    def tell(self, committed: Connection) -> None:
+    def tell(self, committed: Committed) -> None:
         """Publish what a commit brought, soon. Never blocks."""
         for workspace_id, version in committed.versions.items():
             self._put(configurations.CHANNEL, configurations.to_message(workspace_id, version))

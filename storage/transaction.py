@@ -1,14 +1,17 @@
 """One SQL transaction with the nouns on it; what it asked for is sent on once it is committed."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import TypeVar
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Protocol, TypeVar
 from uuid import UUID
 
 from sqlalchemy import Connection as SyncConnection
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from core.configuration import Configuration
+from core.changes import Change
+from core.configuration import Configuration, HostedProvider
 from core.ports import (
     Accounts,
     Audit,
@@ -20,9 +23,11 @@ from core.ports import (
     Members,
     Models,
     News,
+    OnceKeys,
     Outbox,
     Pools,
     ProviderRows,
+    Quotas,
     Tokens,
     UsageSums,
     Workspaces,
@@ -39,26 +44,47 @@ from storage.invocations import SqlInvocations
 from storage.keys import SqlKeys
 from storage.members import SqlMembers
 from storage.models import SqlModels
+from storage.once import SqlOnceKeys
 from storage.outbox import SqlOutbox
 from storage.pools import SqlPools
 from storage.providers import SqlProviders
+from storage.quotas import SqlQuotas
 from storage.tokens import SqlTokens
 from storage.usage import SqlUsage
 from storage.workspaces import SqlWorkspaces
 
 T = TypeVar("T")
 
-AfterCommit = Callable[[Connection], None]
-"""Is told after a commit what it brought: `versions` of configurations, `news`, and whether it `has_jobs`.
 
-Must not block.
-"""
+class Committed(Protocol):
+    """What a commit brought: `versions` of configurations, `news`, and whether it `has_jobs`."""
+
+    @property
+    def versions(self) -> Mapping[UUID, int]: ...
+    @property
+    def news(self) -> Iterable[Change]: ...
+    @property
+    def has_jobs(self) -> bool: ...
+
+
+AfterCommit = Callable[[Committed], None]
+"""Is told after a commit what it brought. Must not block."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """A change that no `Connection` brought."""
+
+    news: Sequence[Change]
+    versions: Mapping[UUID, int] = field(default_factory=dict)
+    has_jobs: bool = False
 
 
 class SqlTransaction:
     """The nouns, all on one connection."""
 
-    def __init__(self, connection: Connection, cipher: Cipher) -> None:
+    def __init__(self, connection: Connection, cipher: Cipher, hosted: Mapping[str, HostedProvider]) -> None:
+        self._hosted = hosted
         workspaces = SqlWorkspaces(connection, cipher)
         self.connection = connection
         self.accounts: Accounts = SqlAccounts(connection)
@@ -73,20 +99,30 @@ class SqlTransaction:
         self.pools: Pools = SqlPools(connection)
         self.invocations: Invocations = SqlInvocations(connection)
         self.usage: UsageSums = SqlUsage(connection)
+        self.quotas: Quotas = SqlQuotas(connection)
+        self.once: OnceKeys = SqlOnceKeys(connection)
         self.audit: Audit = SqlAudit(connection)
         self.outbox: Outbox = SqlOutbox(connection)
         self.news: News = connection.news
 
     async def configuration(self, workspace_id: UUID) -> Configuration:
         """Return the configuration as this transaction sees it. NotFound if the workspace is gone."""
-        return await snapshot.load(self.connection, workspace_id)
+        return await snapshot.load(self.connection, workspace_id, self._hosted)
 
 
 class SqlStorage:
     """The database. Foreign errors come out as AlreadyExists, Conflict or ServerUnavailable."""
 
-    def __init__(self, engines: Engines, cipher: Cipher, clock: Clock, after_commit: AfterCommit) -> None:
+    def __init__(
+        self,
+        engines: Engines,
+        cipher: Cipher,
+        clock: Clock,
+        after_commit: AfterCommit,
+        hosted: Mapping[str, HostedProvider] = MappingProxyType({}),
+    ) -> None:
         self.engines = engines
+        self._hosted = hosted
         self._cipher = cipher
         self._clock = clock
         self._after_commit = after_commit
@@ -95,13 +131,13 @@ class SqlStorage:
     async def transaction(self) -> AsyncIterator[SqlTransaction]:
         """Open a transaction that may write; leaving the block commits, an exception rolls back."""
         async with self.connect() as connection:
-            yield SqlTransaction(connection, self._cipher)
+            yield SqlTransaction(connection, self._cipher, self._hosted)
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[SqlTransaction]:
         """Open a transaction that sees one moment of the database and cannot write."""
         async with _translated(self.engines.reader.connect()) as raw:
-            yield SqlTransaction(Connection(raw, self._clock), self._cipher)
+            yield SqlTransaction(Connection(raw, self._clock), self._cipher, self._hosted)
 
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[Connection]:
@@ -121,6 +157,10 @@ class SqlStorage:
         """Run the statements of what every call needs, in one transaction."""
         with translated():
             return await self.engines.hot.write(work)
+
+    def tell(self, change: Change) -> None:
+        """Tell of a change that `write_hot` has brought."""
+        self._after_commit(_Told((change,)))
 
     @asynccontextmanager
     async def single(self) -> AsyncIterator[Connection]:

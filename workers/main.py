@@ -21,6 +21,7 @@ from storage.processes import Counts
 from storage.queue import QUEUE, decode, encode
 from storage.redis import redis_errors
 from storage.resources import Resources, open_resources
+from workers.check_ledger import check_ledger
 from workers.expire_cooldown import expire_cooldown
 from workers.perform import perform
 from workers.prune import prune
@@ -31,6 +32,7 @@ from workers.revalidate_credentials import revalidate_credentials
 from workers.rewrap_keys import rewrap_keys
 from workers.roll_up_usage import roll_up_usage
 from workers.rotate_workspace_key import rotate_workspace_key
+from workers.sweep_holds import sweep_holds
 from workers.sweep_invocations import sweep_invocations
 from workers.validate_credential import validate_credential
 
@@ -82,7 +84,9 @@ class WorkerSettings:
     cron_jobs = (
         _tick(relay_outbox, second=_EVERY_5_S),
         _tick(expire_cooldown, second=_EVERY_S),
+        _tick(sweep_holds, second=_EVERY_10_S),
         _tick(sweep_invocations, second=_EVERY_10_S),
+        _tick(check_ledger, minute=29, second=0),
         _tick(roll_up_usage, second=_EVERY_10_S),
         _tick(revalidate_credentials, minute=47, second=0),
         _tick(refresh_lists, minute=53, second=0),

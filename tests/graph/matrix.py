@@ -64,6 +64,8 @@ TYPES: Mapping[str, str] = {
     "Pool": "POOL_READ",
     "PoolMember": "POOL_READ",
     "Provider": "MODEL_READ",
+    "Quota": "QUOTA_READ",
+    "QuotaEntry": "QUOTA_READ",
     "Workspace": "WORKSPACE_READ",
 }
 """What it takes to be given the owner's sample of each type that has an id."""
@@ -95,6 +97,7 @@ FIELDS: Mapping[str, str] = {
     "Invocation.error": "USAGE_READ",
     "Invocation.model": "USAGE_READ",
     "Invocation.pricing": "USAGE_READ",
+    "Invocation.quotaEntries": "QUOTA_READ",
     "Invocation.token": "TOKEN_MANAGE",
     "Invocation.usage": "USAGE_READ",
     "Invocation.workspace": "WORKSPACE_READ",
@@ -102,6 +105,7 @@ FIELDS: Mapping[str, str] = {
     "Member.workspace": "WORKSPACE_READ",
     "Model.activeCredential": "CREDENTIAL_READ",
     "Model.credentials": "CREDENTIAL_READ",
+    "Model.currentQuota": "QUOTA_READ",
     "Model.parameterRules": "MODEL_READ",
     "Model.pool": "POOL_READ",
     "Model.pricing": "MODEL_READ",
@@ -124,10 +128,17 @@ FIELDS: Mapping[str, str] = {
     "Provider.removedModels": "CREDENTIAL_READ",
     "Provider.problem": "MODEL_READ",
     "Provider.workspace": "WORKSPACE_READ",
+    "Quota.entries": "QUOTA_READ",
+    "Quota.provider": "MODEL_READ",
+    "Quota.restrictedTo": "QUOTA_READ",
+    "Quota.workspace": "WORKSPACE_READ",
+    "QuotaEntry.actor": "QUOTA_READ",
+    "QuotaEntry.invocation": "QUOTA_READ",
     "RemovedModel.credentials": "CREDENTIAL_READ",
     "Route.candidates": "MODEL_INVOKE",
     "Route.model": "MODEL_INVOKE",
     "Route.problem": "MODEL_INVOKE",
+    "Route.quota": "QUOTA_READ",
     "RouteCandidate.credential": "CREDENTIAL_READ",
     "RouteCandidate.poolMember": "POOL_READ",
     "Server.database": "SERVER_READ",
@@ -149,6 +160,7 @@ FIELDS: Mapping[str, str] = {
     "Workspace.pools": "POOL_READ",
     "Workspace.provider": "MODEL_READ",
     "Workspace.providers": "MODEL_READ",
+    "Workspace.quotas": "QUOTA_READ",
     "Workspace.route": "MODEL_INVOKE",
     "Workspace.usage": "USAGE_READ",
 }
@@ -276,6 +288,18 @@ async def _invocation(world: World, place: Place) -> str:
     return str(made["invocation"]["id"])
 
 
+async def _quota(world: World, place: Place) -> str:
+    query = "mutation ($input: GrantQuotaInput!) { grantQuota(input: $input) { quota { id } errors { message } } }"
+    given = {"workspaceId": place["Workspace"], "type": "TRIAL", "unit": "TIMES", "limit": 10, "idempotencyKey": "one"}
+    return str((await world.change("operator", query, **given))["quota"]["id"])
+
+
+async def _quota_entry(world: World, place: Place) -> str:
+    query = "query ($id: ID!) { node(id: $id) { ... on Quota { entries { nodes { id } } } } }"
+    data = await world.data(place.who, query, id=place["Quota"])
+    return str(data["node"]["entries"]["nodes"][0]["id"])
+
+
 async def _audit_entry(world: World, place: Place) -> str:
     query = "query ($id: ID!) { workspace(id: $id) { auditLog(last: 1) { nodes { id } } } }"
     data = await world.data(place.who, query, id=place["Workspace"])
@@ -319,6 +343,8 @@ SAMPLES: Mapping[str, Callable[[World, Place], Awaitable[str]]] = {
     "Model.custom": _custom_model,
     "Model.removed": _removed_model,
     "Invocation": _invocation,
+    "Quota": _quota,
+    "QuotaEntry": _quota_entry,
     "AuditEntry": _audit_entry,
 }
 """How a sample of each type is made and found by its id, in this order; a later one may use those before.
@@ -495,6 +521,21 @@ MUTATIONS: Mapping[str, Operation] = {
         needs="WORKSPACE_MANAGE",
         answers=_all("NOT_FOUND", "editor", "member", "service", "operator"),
     ),
+    "grantQuota": Operation(
+        given=lambda place: {
+            "workspaceId": place["Workspace"],
+            "type": "FREE",
+            "unit": "TIMES",
+            "limit": 10,
+            "idempotencyKey": "grant",
+        },
+        needs="QUOTA_MANAGE",
+    ),
+    "adjustQuota": Operation(
+        given=lambda place: {"id": place["Quota"], "amount": 1, "note": "more", "idempotencyKey": "adjust"},
+        needs="QUOTA_MANAGE",
+    ),
+    "archiveQuota": Operation(given=lambda place: {"id": place["Quota"]}, needs="QUOTA_MANAGE"),
 }
 """Every mutation. Its input names the samples of a place where it takes ids, the optional ones too."""
 
@@ -521,6 +562,9 @@ SUBSCRIPTIONS: Mapping[str, Operation] = {
     ),
     "poolChanged": Operation(
         given=lambda place: {"workspaceId": place["Workspace"], "poolId": place["Pool"]}, needs="POOL_READ"
+    ),
+    "quotaChanged": Operation(
+        given=lambda place: {"workspaceId": place["Workspace"], "quotaId": place["Quota"]}, needs="QUOTA_READ"
     ),
     "providerChanged": Operation(
         given=lambda place: {"workspaceId": place["Workspace"], "provider": "echo"}, needs="MODEL_READ"

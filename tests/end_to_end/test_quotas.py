@@ -1,0 +1,105 @@
+"""Hosted use as its caller sees it: the operator's file, the trial that every workspace gets, and what calls draw."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.settings import SettingsError
+from storage.resources import open_app
+from tests.conftest import settings_for
+from tests.fake_provider import FakeProvider
+from tests.product import COMPLETE, Product, chat, check_sequence, model, running
+
+QUOTAS = """{ workspace { quotas { id type unit limit used reserved remaining isValid provider { name }
+  entries(first: 10) { nodes { kind limitChange usedChange reservedChange remaining } } } } }"""
+FILE = """
+[providers.openai_compatible]
+values = {{ api_key = "env:HOSTED_KEY", base_url = "{url}" }}
+models = [{{ name = "text", type = "LLM" }}, {{ name = "unauthorized", type = "LLM" }}, {{ name = "dear", type = "LLM" }}]
+base_models = {{ dear = "text" }}
+credits = {{ dear = 3 }}
+grants = [{{ type = "TRIAL", unit = "CREDITS", limit = 4 }}]
+"""
+
+
+@pytest.fixture
+async def product(
+    sqlite_template: Path, redis_url: str, tmp_path: Path, provider: FakeProvider
+) -> AsyncIterator[Product]:
+    """Return a running product that hosts the fake provider."""
+    path = tmp_path / "modelyard.db"
+    path.write_bytes(sqlite_template.read_bytes())
+    hosted = tmp_path / "hosted.toml"
+    hosted.write_text(FILE.format(url=provider.url).replace("env:HOSTED_KEY", f"file:{tmp_path / 'key'}"))
+    (tmp_path / "key").write_text("sk-hosted-0123456789abcdef\n")
+    url = f"sqlite+aiosqlite:///{path}"
+    async with running(
+        settings_for(url, redis_url, tmp_path, EGRESS_ALLOW="127.0.0.0/8:*", HOSTED=str(hosted))
+    ) as started:
+        yield started
+
+
+async def _quota(product: Product) -> Any:
+    (found,) = (await product.data(QUOTAS))["workspace"]["quotas"]
+    return found
+
+
+async def test_hosted_calls_draw_the_trial_until_it_is_used_up(product: Product) -> None:
+    before = await _quota(product)
+    assert (before["type"], before["limit"], before["used"]) == ("TRIAL", 4, 0)
+
+    events = await product.stream(model=model("dear"))
+    payload = await product.changed(COMPLETE, **chat(model=model("text")))
+    refused = await product.stream(model=model("text"))
+
+    check_sequence(events)
+    assert (events[0]["providerType"], events[0]["credentialName"]) == ("SYSTEM", None)
+    assert events[-1]["__typename"] == "CompletionFinished"
+    assert payload["message"]["text"]
+    assert [event["error"]["code"] for event in refused] == ["QUOTA_EXCEEDED"]
+    after = await _quota(product)
+    assert (after["used"], after["reserved"], after["remaining"], after["isValid"]) == (4, 0, 0, False)
+    kinds = [entry["kind"] for entry in reversed(after["entries"]["nodes"])]
+    assert kinds == ["GRANT", "RESERVE", "SETTLE", "RESERVE", "SETTLE"]
+
+
+async def test_a_failure_before_the_first_delta_costs_nothing(product: Product) -> None:
+    events = await product.stream(model=model("unauthorized"))
+    assert events[-1]["error"]["code"] == "UPSTREAM_AUTHENTICATION"
+
+    quota = await _quota(product)
+
+    assert (quota["used"], quota["reserved"]) == (0, 0)
+
+
+async def test_a_workspace_made_later_gets_the_trial_once(product: Product) -> None:
+    create = "mutation ($input: CreateWorkspaceInput!) { createWorkspace(input: $input) { workspace { id quotas { type limit } } errors { message } } }"
+
+    made = await product.changed(create, name="Second")
+
+    assert made["workspace"]["quotas"] == [{"type": "TRIAL", "limit": 4}]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[providers.nobody]\nmodels = ["a"]', "there is no such provider"),
+        ('[providers.openai]\nvalues = { api_key = "env:NOT_SET_ANYWHERE" }', "NOT_SET_ANYWHERE, which is not set"),
+        ('[providers.openai]\nmodels = ["no-such-model"]', "no predefined model 'no-such-model'"),
+        ("[providers.openai]\nlimits = 3", "unknown field"),
+        ("[providers.openai]\nvalues = {}", "api_key"),
+        ("[providers", "which is no TOML"),
+    ],
+)
+async def test_a_wrong_file_is_told_at_start(
+    sqlite_template: Path, redis_url: str, tmp_path: Path, text: str, said: str
+) -> None:
+    path, hosted = tmp_path / "modelyard.db", tmp_path / "hosted.toml"
+    path.write_bytes(sqlite_template.read_bytes())
+    hosted.write_text(text)
+
+    with pytest.raises(SettingsError, match=said):
+        async with open_app(settings_for(f"sqlite+aiosqlite:///{path}", redis_url, tmp_path, HOSTED=str(hosted))):
+            pass

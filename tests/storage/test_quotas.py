@@ -1,0 +1,223 @@
+"""Quotas in the database: held exactly, booked once, by whoever comes first; on both engines."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from sqlalchemy import update
+
+from core.entities import BudgetPeriod, EntryKind, Invocation, InvocationStatus, Quota, QuotaType, QuotaUnit
+from core.errors import AlreadyAdmitted, QuotaExceeded
+from core.ids import uuid7
+from core.ledger import period_start
+from core.model_types import Usage
+from core.ports import Hold, Note, OnceKey, PageRequest, Want
+from core.settings import Settings
+from storage.quotas import out_of_balance
+from storage.resources import Resources, open_resources
+from tests.conftest import MovableClock
+from tests.storage import rows
+
+USED = Usage(input_tokens=3, output_tokens=5)
+
+
+@asynccontextmanager
+async def _opened(settings: Settings) -> AsyncIterator[Resources]:
+    async with open_resources(settings, kind="api") as opened:
+        yield opened
+
+
+async def _grant(resources: Resources, workspace_id: UUID, limit: int | None = 10, **changed: object) -> Quota:
+    now = resources.app.clock.now()
+    quota = Quota(
+        id=uuid7(), workspace_id=workspace_id, provider="openai", type=QuotaType.TRIAL, unit=QuotaUnit.TIMES,
+        limit=limit, used=0, reserved=0, created_at=now,
+    )  # fmt: skip
+    quota = replace(quota, **changed)  # type: ignore[arg-type]
+    quota = replace(quota, period=period_start(quota.resets_every, now))
+    async with resources.storage.transaction() as tx:
+        assert await tx.quotas.insert(quota, EntryKind.GRANT, Note())
+    return quota
+
+
+def _want(quota: Quota, amount: int = 1, minimum: int | None = None) -> Want:
+    return Want(quota_id=quota.id, minimum=amount if minimum is None else minimum, wanted=amount, input_tokens=7)
+
+
+def _ended(running: Invocation) -> Invocation:
+    return replace(running, status=InvocationStatus.SUCCEEDED, usage=USED, ended_at=running.started_at)
+
+
+async def _balance(resources: Resources, quota: Quota) -> tuple[int | None, int, int]:
+    async with resources.storage.read() as tx:
+        found = (await tx.quotas.get_many([quota.id]))[quota.id]
+        assert await out_of_balance(tx.connection) == []
+    return found.limit, found.used, found.reserved
+
+
+async def _kinds(resources: Resources, quota: Quota) -> list[str]:
+    assert quota.workspace_id is not None
+    async with resources.storage.read() as tx:
+        found = await tx.quotas.entries(quota.workspace_id, quota.id, PageRequest(limit=100))
+    return [entry.kind.value for entry in reversed(found.items)]
+
+
+async def test_of_500_parallel_calls_of_two_processes_exactly_those_with_room_are_served(settings: Settings) -> None:
+    async with _opened(settings) as one, _opened(settings) as two:
+        tenant = await rows.tenant(one.app)
+        quota = await _grant(one, tenant.id, 37)
+
+        async def call(resources: Resources) -> bool:
+            invocation = replace(rows.invocation(one.app, tenant), owner=resources.app.process_id)
+            try:
+                hold = await resources.app.invocations.admit(invocation, [_want(quota)])
+            except QuotaExceeded:
+                return False
+            assert hold is not None
+            return await resources.app.invocations.settle(_ended(invocation), {hold.id: 1})
+
+        served = await asyncio.gather(*(call((one, two)[number % 2]) for number in range(500)))
+
+        assert sum(served) == 37
+        assert await _balance(one, quota) == (37, 37, 0)
+
+
+async def test_a_refused_call_leaves_no_trace(resources: Resources) -> None:
+    tenant = await rows.tenant(resources.app)
+    quota = await _grant(resources, tenant.id, 4)
+    invocation = rows.invocation(resources.app, tenant)
+    key = OnceKey(
+        workspace_id=tenant.id, principal=tenant.account.id, operation="completion", key="k", input_hash=b"h" * 32,
+        result_id=invocation.id,
+    )  # fmt: skip
+
+    with pytest.raises(QuotaExceeded):
+        await resources.app.invocations.admit(invocation, [_want(quota, 5)], key)
+
+    async with resources.storage.read() as tx:
+        assert await tx.invocations.get_many([tenant.id], [invocation.id]) == {}
+        assert await tx.once.find(tenant.id, tenant.account.id, "completion", "k") is None
+    assert await _balance(resources, quota) == (4, 0, 0)
+    assert await _kinds(resources, quota) == ["GRANT"]
+
+
+async def test_a_settlement_books_once_and_frees_the_rest(resources: Resources) -> None:
+    tenant = await rows.tenant(resources.app)
+    quota = await _grant(resources, tenant.id, 100, unit=QuotaUnit.TOKENS)
+    invocation = rows.invocation(resources.app, tenant)
+    hold = await resources.app.invocations.admit(invocation, [_want(quota, 60)])
+    assert hold is not None
+    assert (hold.amount, hold.left) == (60, 40)
+    assert await _balance(resources, quota) == (100, 0, 60)
+
+    done = [await resources.app.invocations.settle(_ended(invocation), {hold.id: 8}) for _ in range(2)]
+
+    assert done == [True, False]
+    assert await _balance(resources, quota) == (100, 8, 0)
+    assert await _kinds(resources, quota) == ["GRANT", "RESERVE", "SETTLE"]
+
+
+async def test_a_hold_takes_what_there_is_and_grows_until_nothing_is_left(resources: Resources) -> None:
+    tenant = await rows.tenant(resources.app)
+    quota = await _grant(resources, tenant.id, 100, unit=QuotaUnit.TOKENS)
+    invocation = rows.invocation(resources.app, tenant)
+    hold = await resources.app.invocations.admit(invocation, [_want(quota, 60, minimum=10)])
+    assert isinstance(hold, Hold)
+
+    grown = [await resources.app.invocations.grow(hold.id, invocation.id, 30) for _ in range(3)]
+
+    assert grown == [30, 10, 0]
+    assert await _balance(resources, quota) == (100, 0, 100)
+    await resources.app.invocations.settle(_ended(invocation), {hold.id: 130})
+    assert await _balance(resources, quota) == (100, 130, 0)
+    assert await resources.app.invocations.grow(hold.id, invocation.id, 1) == 0
+
+
+async def test_an_owner_that_comes_back_corrects_the_sweep_once(resources: Resources) -> None:
+    tenant = await rows.tenant(resources.app)
+    quota = await _grant(resources, tenant.id, 100, unit=QuotaUnit.TOKENS)
+    invocation = rows.invocation(resources.app, tenant)
+    hold = await resources.app.invocations.admit(invocation, [_want(quota, 60)])
+    assert hold is not None
+    failed = replace(_ended(invocation), status=InvocationStatus.FAILED)
+
+    swept = [await resources.log.sweep(failed, {hold.id: 20}) for _ in range(2)]
+    late = [await resources.app.invocations.settle(_ended(invocation), {hold.id: 25}) for _ in range(3)]
+
+    assert (swept, late) == ([True, False], [False, False, False])
+    assert await _balance(resources, quota) == (100, 25, 0)
+    assert await _kinds(resources, quota) == ["GRANT", "RESERVE", "SETTLE", "LATE_SETTLE"]
+
+
+async def test_the_first_quota_with_room_pays(resources: Resources) -> None:
+    tenant = await rows.tenant(resources.app)
+    paid = await _grant(resources, tenant.id, 1, type=QuotaType.PAID)
+    free = await _grant(resources, tenant.id, 1, type=QuotaType.FREE)
+    wants = [_want(paid), _want(free)]
+
+    holds = [await resources.app.invocations.admit(rows.invocation(resources.app, tenant), wants) for _ in range(2)]
+
+    assert [hold.quota_id for hold in holds if hold is not None] == [paid.id, free.id]
+    with pytest.raises(QuotaExceeded):
+        await resources.app.invocations.admit(rows.invocation(resources.app, tenant), wants)
+
+
+async def test_a_call_counts_in_the_period_of_its_admission(resources: Resources, clock: MovableClock) -> None:
+    tenant = await rows.tenant(resources.app)
+    quota = await _grant(resources, tenant.id, 10, resets_every=BudgetPeriod.DAY, unit=QuotaUnit.TOKENS)
+    yesterday = rows.invocation(resources.app, tenant)
+    old = await resources.app.invocations.admit(yesterday, [_want(quota, 10)])
+    assert old is not None
+    clock.advance(seconds=timedelta(days=1).total_seconds())
+
+    today = rows.invocation(resources.app, tenant)
+    new = await resources.app.invocations.admit(today, [_want(quota, 10)])
+    assert new is not None
+    await resources.app.invocations.settle(_ended(yesterday), {old.id: 9})
+
+    assert await _balance(resources, quota) == (10, 0, 10)
+    await resources.app.invocations.settle(_ended(today), {new.id: 4})
+    assert await _balance(resources, quota) == (10, 4, 0)
+
+
+async def test_a_key_stands_for_one_call_for_a_day(resources: Resources, clock: MovableClock) -> None:
+    tenant = await rows.tenant(resources.app)
+    calls = [rows.invocation(resources.app, tenant) for _ in range(20)]
+
+    def key(of: Invocation) -> OnceKey:
+        return OnceKey(
+            workspace_id=tenant.id, principal=tenant.account.id, operation="completion", key="k", input_hash=b"h" * 32,
+            result_id=of.id,
+        )  # fmt: skip
+
+    found = await asyncio.gather(
+        *(resources.app.invocations.admit(call, (), key(call)) for call in calls), return_exceptions=True
+    )
+
+    refused = [one for one in found if isinstance(one, AlreadyAdmitted)]
+    (first,) = {one.repeats for one in refused}
+    assert (len(refused), found.count(None)) == (19, 1)
+    async with resources.storage.read() as tx:
+        assert list(await tx.invocations.get_many([tenant.id], [call.id for call in calls])) == [first]
+    clock.advance(seconds=timedelta(days=1, seconds=1).total_seconds())
+    await resources.app.invocations.admit(call := rows.invocation(resources.app, tenant), (), key(call))
+
+
+async def test_the_check_of_the_ledger_finds_a_changed_balance(resources: Resources, tmp_path: Path) -> None:
+    from storage.quotas import quotas
+    from workers.check_ledger import check_ledger
+
+    tenant = await rows.tenant(resources.app)
+    quota = await _grant(resources, tenant.id)
+    assert await check_ledger(resources) == 0
+
+    async with resources.storage.connect() as connection:
+        await connection.run(update(quotas).values(used=3))
+
+    assert await check_ledger(resources) == 1
+    assert quota.used == 0
