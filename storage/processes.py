@@ -126,7 +126,7 @@ LEFT_BEHIND = Problem(
 
 async def fail_left_behind(connection: Connection, *, limit: int) -> int:
     """End the running invocations of dead processes that hold nothing as FAILED; return how many, at most `limit`."""
-    orphans = _left_behind(connection.now()).where(~_holding()).order_by(invocations.c.id).limit(limit)
+    orphans = _left_behind(connection.now()).where(~_holding()).limit(limit)
     ids = [row.id for row in await connection.rows(orphans)]
     if not ids:
         return 0
@@ -143,15 +143,11 @@ async def fail_left_behind(connection: Connection, *, limit: int) -> int:
     return await connection.run(statement, {"ids": ids})
 
 
-async def holding_left_behind(
-    connection: Connection, *, after: UUID | None, limit: int
-) -> Sequence[tuple[UUID, UUID, Sequence[DeadHold]]]:
-    """Return the invocations of dead processes that hold something: id, workspace, and what; oldest first."""
+async def holding_left_behind(connection: Connection, *, limit: int) -> Sequence[tuple[UUID, UUID, Sequence[DeadHold]]]:
+    """Return the invocations of dead processes that hold something: id, workspace, and what."""
     columns, holds = invocations.c, quota_holds.c
     orphans = _left_behind(connection.now()).add_columns(columns.workspace_id).where(_holding())
-    if after is not None:
-        orphans = orphans.where(columns.id > after)
-    found = await connection.rows(orphans.order_by(columns.id).limit(limit))
+    found = await connection.rows(orphans.limit(limit))
     held: dict[UUID, list[DeadHold]] = {row.id: [] for row in found}
     if held:
         for row in await connection.rows(

@@ -21,15 +21,14 @@ async def sweep_holds(resources: Resources) -> int:
 
     What the log has of their output is charged with their input, counted here; where it has nothing, nothing is.
     """
-    swept, last = 0, None
+    swept = 0
     while True:
         async with resources.storage.connect() as connection:
-            found = await processes.holding_left_behind(connection, after=last, limit=_GROUP)
-        for invocation_id, workspace_id, holds in found:
-            swept += await _sweep(resources, invocation_id, workspace_id, holds)
-        if len(found) < _GROUP:
+            found = await processes.holding_left_behind(connection, limit=_GROUP)
+        ended = [await _sweep(resources, *one) for one in found]
+        swept += sum(ended)
+        if len(found) < _GROUP or not any(ended):
             return swept
-        last = found[-1][0]
 
 
 async def _sweep(resources: Resources, invocation_id: UUID, workspace_id: UUID, holds: Sequence[DeadHold]) -> bool:
