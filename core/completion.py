@@ -1,6 +1,9 @@
 """The use cases of a completion: begin one, read it, wait for its end, cancel it."""
 
 import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from uuid import UUID
 
 from core.access import Permission, Viewer
@@ -8,12 +11,14 @@ from core.admission import admit, configuration_for
 from core.app import App
 from core.completion_owner import CompletionOwner
 from core.entities import Invocation, InvocationStatus
-from core.errors import Cancelled, InvalidInput, NotFound, QuotaExceeded, ServerUnavailable
+from core.errors import AlreadyAdmitted, Cancelled, Conflict, InvalidInput, NotFound, QuotaExceeded, ServerUnavailable
 from core.journal import Written, written
 from core.media import check_addresses
 from core.model_types import ModelType
 from core.model_types.llm import CompletionFailed, CompletionFinished, InterruptReason
 from core.plan import CompletionRequest, plan
+from core.ports import OnceKey, Repeated
+from core.quotas import once_key
 from core.recorder import taken_over
 from core.stream import EventStream, Reader
 from core.tailer import DEAD_AFTER_S
@@ -24,6 +29,7 @@ CANCEL_WAIT_S = 3.0
 LOG_AGAIN_S = 0.1
 LOG_WAIT_S = 15.0
 ADMIT_TRIES = 3
+_NO_ID = UUID(int=0)
 
 
 async def rejoin(app: App, viewer: Viewer, invocation_id: UUID, after: int) -> Reader:
@@ -88,19 +94,35 @@ async def complete(
 async def start(app: App, viewer: Viewer, request: CompletionRequest, *, streaming: bool) -> Reader:
     """Admit a completion and give it to this process to run; return its first reader.
 
+    One whose key stands for another already is not begun: its reader is of that one, from its beginning.
+
     Raises:
+        Conflict: the key came with another input, or the events of what it stands for are no longer kept.
         ModelyardError: refused; nothing was recorded and nobody was called.
     """
+    once = _once(viewer, request)
     for left in reversed(range(ADMIT_TRIES)):
         configuration = await configuration_for(app, viewer, request.workspace_id)
         workspace_id = configuration.workspace_id
+        if once is not None and (repeated := await _repeated(app, once(workspace_id, _NO_ID))) is not None:
+            return await _joined(app, viewer, repeated, once(workspace_id, _NO_ID))
         steps = plan(app.catalog, viewer, configuration, request, streaming=streaming)
         check_addresses(app.egress, request.chat)
         try:
             invocation, tries = await admit(
-                app, viewer, workspace_id, steps, end_user=request.end_user, tags=request.tags
+                app,
+                viewer,
+                workspace_id,
+                steps,
+                end_user=request.end_user,
+                tags=request.tags,
+                once=partial(once, workspace_id) if once is not None else None,
             )
             break
+        except AlreadyAdmitted as twin:
+            assert once is not None, "only a key stands for another call"
+            found = Repeated(input_hash=twin.input_hash, result_id=twin.repeats)
+            return await _joined(app, viewer, found, once(workspace_id, _NO_ID))
         except QuotaExceeded:  # others were faster: what is left decides anew
             if not left:
                 raise
@@ -110,6 +132,34 @@ async def start(app: App, viewer: Viewer, request: CompletionRequest, *, streami
     owner = CompletionOwner(app, invocation, stream, tries, streaming=streaming)
     owner.owned = app.running.start(stream, owner.run(), app.settings.grace_seconds)
     return reader
+
+
+def _once(viewer: Viewer, request: CompletionRequest) -> Callable[[UUID, UUID], OnceKey] | None:
+    """Return what makes a repeat of this request one, given its workspace and what it makes; None without a key."""
+    key = request.idempotency_key
+    if key is None:
+        return None
+    given = replace(request, workspace_id=None, idempotency_key=None)
+    return lambda workspace_id, result_id: once_key(viewer, workspace_id, "completion", key, given, result_id)
+
+
+async def _repeated(app: App, key: OnceKey) -> Repeated | None:
+    async with app.storage.read() as tx:
+        return await tx.once.find(key.workspace_id, key.principal, key.operation, key.key)
+
+
+async def _joined(app: App, viewer: Viewer, found: Repeated, key: OnceKey) -> Reader:
+    """Return a reader of the completion that a key stands for, from its beginning."""
+    if found.input_hash != key.input_hash:
+        raise Conflict("This `idempotencyKey` was used with another input: choose a new one.", path=("idempotencyKey",))
+    try:
+        return await rejoin(app, viewer, found.result_id, -1)
+    except NotFound:
+        raise Conflict(
+            f"This `idempotencyKey` stands for the call {found.result_id}, whose events are no longer kept: see its "
+            "record, or choose a new key.",
+            path=("idempotencyKey",),
+        ) from None
 
 
 async def cancel(app: App, viewer: Viewer, invocation_id: UUID) -> Invocation:

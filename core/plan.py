@@ -43,6 +43,7 @@ class CompletionRequest:
     fallbacks: tuple[ModelReference, ...] = ()
     credential_id: UUID | None = None
     end_user: str | None = None
+    idempotency_key: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
 
 

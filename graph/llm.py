@@ -265,6 +265,9 @@ class CompletionInput:
     tool_choice: ToolChoiceInput | None = attribute("Whether it calls a tool, or which one.", default=None)
     response_format: ResponseFormatInput | None = attribute("Structured output.", default=None)
     stop: list[str] | None = attribute("Texts at which the model stops; at most 16.", default=None)
+    idempotency_key: str | None = attribute(
+        "The same key and input within 24 hours give the same call, made and charged once.", default=None
+    )
     end_user: str | None = attribute(
         "Who the call is made for: an id of yours of at most 256 characters, sent to the provider.",
         default=None,
@@ -292,6 +295,7 @@ class CompletionInput:
             if self.credential_id is not None
             else None,
             end_user=self.end_user,
+            idempotency_key=self.idempotency_key,
             tags=tags_of(self.tags or (), ("tags",)),
         )
 

@@ -1,5 +1,6 @@
 """Hosted use as its caller sees it: the operator's file, the trial that every workspace gets, and what calls draw."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -103,3 +104,20 @@ async def test_a_wrong_file_is_told_at_start(
     with pytest.raises(SettingsError, match=said):
         async with open_app(settings_for(f"sqlite+aiosqlite:///{path}", redis_url, tmp_path, HOSTED=str(hosted))):
             pass
+
+
+async def test_the_same_key_gives_the_same_call_charged_once(product: Product) -> None:
+    given: dict[str, Any] = {"model": model("text"), "idempotencyKey": "once"}
+
+    first, twin = await asyncio.gather(product.stream(**given), product.stream(**given))
+    again = await product.stream(**given)
+    whole = await product.changed(COMPLETE, **chat(**given))
+    other = await product.stream("something else", **given)
+
+    assert first[-1]["__typename"] == "CompletionFinished"
+    assert first[0]["invocationId"] == twin[0]["invocationId"] == again[0]["invocationId"]
+    assert [event["sequence"] for event in again] == list(range(len(again)))
+    assert whole["message"]["text"] == first[-1]["message"]["text"] == again[-1]["message"]["text"]
+    assert [event["error"]["code"] for event in other] == ["CONFLICT"]
+    quota = await _quota(product)
+    assert (quota["used"], quota["reserved"]) == (1, 0)
