@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
-from storage import invitations, invocations, outbox, processes, usage
+from storage import invitations, invocations, once, outbox, processes, usage
 from storage.connection import Connection
 from storage.resources import Resources
 
@@ -21,6 +21,7 @@ async def prune(resources: Resources) -> int:
     pruned = await _in_groups(resources, lambda found: invocations.prune(found, past, limit=_GROUP))
     pruned += await _in_groups(resources, lambda found: usage.prune(found, long_past, limit=_GROUP))
     pruned += await _in_groups(resources, lambda found: outbox.prune_finished(found, now - KEEP_JOBS, limit=_GROUP))
+    pruned += await _in_groups(resources, lambda found: once.prune(found, limit=_GROUP))
     async with resources.storage.connect() as connection:
         pruned += await invitations.prune(connection, now - KEEP_INVITATIONS)
         return pruned + await processes.forget_dead(connection, now - KEEP_PROCESSES)

@@ -18,10 +18,12 @@ from core.ledger import period_start
 from core.model_types import Usage
 from core.ports import Hold, Note, OnceKey, PageRequest, Want
 from core.settings import Settings
+from storage import processes
 from storage.quotas import out_of_balance
 from storage.resources import Resources, open_resources
 from tests.conftest import MovableClock
 from tests.storage import rows
+from workers.sweep_holds import sweep_holds
 
 USED = Usage(input_tokens=3, output_tokens=5)
 
@@ -221,3 +223,24 @@ async def test_the_check_of_the_ledger_finds_a_changed_balance(resources: Resour
 
     assert await check_ledger(resources) == 1
     assert quota.used == 0
+
+
+async def test_the_sweep_frees_what_a_dead_process_held_and_no_other(resources: Resources, clock: MovableClock) -> None:
+    tenant = await rows.tenant(resources.app)
+    quota = await _grant(resources, tenant.id, 10)
+    dead = replace(rows.invocation(resources.app, tenant), owner=uuid7())
+    await resources.app.invocations.admit(dead, [_want(quota)])
+    clock.advance(seconds=120)
+    async with resources.storage.connect() as connection:
+        await processes.renew(connection, resources.app.process_id, processes.Counts())
+    mine = replace(rows.invocation(resources.app, tenant), owner=resources.app.process_id)
+    await resources.app.invocations.admit(mine, [_want(quota)])
+
+    swept = [await sweep_holds(resources) for _ in range(2)]
+
+    assert swept == [1, 0]
+    assert await _balance(resources, quota) == (10, 0, 1)
+    assert await _kinds(resources, quota) == ["GRANT", "RESERVE", "RESERVE", "EXPIRE"]
+    async with resources.storage.read() as tx:
+        found = await tx.invocations.get_many([tenant.id], [dead.id, mine.id])
+    assert [found[one.id].status.value for one in (dead, mine)] == ["FAILED", "RUNNING"]
