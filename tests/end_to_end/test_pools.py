@@ -35,7 +35,7 @@ FOLLOW = """subscription ($id: ID) { poolChanged(poolId: $id) { kind pool { memb
 KEY = {"provider": LLM, "name": "pooled", "type": "LLM"}
 
 
-async def pooled(product: Client, provider: FakeProvider, *scenarios: str, **more: Any) -> Any:
+async def pooled(product: Client, provider: FakeProvider, *scenarios: str, label: str = "m", **more: Any) -> Any:
     """Make a model whose pool has a member for each scenario, in this order; return the pool."""
     keys = [f"sk-{number}:{scenario}" for number, scenario in enumerate(scenarios)]
     await product.add_model("pooled", provider.url)
@@ -46,7 +46,7 @@ async def pooled(product: Client, provider: FakeProvider, *scenarios: str, **mor
             CREATE,
             provider=LLM,
             model={"name": "pooled", "type": "LLM"},
-            name=f"m{number}",
+            name=f"{label}{number}",
             values=values,
             verify=False,
         )
@@ -59,7 +59,7 @@ async def members(product: Client, pool: Any) -> Any:
     return (await product.data(POOL, id=pool["id"]))["node"]["members"]
 
 
-async def calls(product: Product, count: int) -> list[Any]:
+async def calls(product: Client, count: int) -> list[Any]:
     """Return the payloads of as many calls at once."""
     body = {"query": COMPLETE, "variables": {"input": chat(model=model("pooled"))}}
     async with httpx.AsyncClient(timeout=60, trust_env=False, headers=product.headers()) as client:
@@ -316,3 +316,13 @@ async def test_who_follows_a_pool_sees_rests_and_counts(product: Product, provid
 
     assert first["kind"] == "CURRENT"
     assert [one["health"] for one in first["pool"]["members"]] == ["HEALTHY", "HEALTHY"]
+
+
+async def test_no_more_than_eight_attempts_are_made(product: Product, provider: FakeProvider) -> None:
+    await pooled(product, provider, *["server_error"] * 9)
+
+    (answer,) = await calls(product, 1)
+
+    assert [error["code"] for error in answer["errors"]] == ["UPSTREAM_UNAVAILABLE"]
+    assert [attempt["error"]["code"] for attempt in answer["invocation"]["attempts"]] == ["UPSTREAM_UNAVAILABLE"] * 8
+    assert len(provider.calls) == 8

@@ -19,7 +19,7 @@ from websockets.asyncio.client import connect as open_socket
 
 from tests.conftest import settings_for
 from tests.end_to_end.apis import Api, Installation, installation
-from tests.end_to_end.test_pools import members, pooled
+from tests.end_to_end.test_pools import HELLO, calls, members, pooled
 from tests.fake_provider import FakeProvider
 from tests.product import COMPLETE, COMPLETION, chat, check_sequence, completion, model, text_of
 
@@ -250,7 +250,7 @@ async def test_readers_of_a_killed_process_are_told_so_once_they_come_back(
 async def test_calls_of_a_killed_process_are_soon_not_counted_as_under_way(
     installed: Installation, provider: FakeProvider
 ) -> None:
-    first, second = await installed.pair()
+    first, second = await asyncio.gather(installed.start(), installed.start())
     pool = await pooled(second, provider, "silent", "silent")
 
     async def under_way() -> list[int]:
@@ -274,3 +274,24 @@ async def test_calls_of_a_killed_process_are_soon_not_counted_as_under_way(
             socket.transport.abort()
 
     assert took < 15
+
+
+async def test_pools_go_on_without_valkey_and_are_shared_again_when_it_is_back(
+    installed: Installation, provider: FakeProvider
+) -> None:
+    apis = await installed.pair()
+    pool = await pooled(apis[0], provider, "text", "server_error", label="alone")
+    await calls(apis[0], 4)
+
+    installed.kill_valkey()
+    began = time.monotonic()
+    without = [answer for api in apis for answer in await calls(api, 10)]
+    took = time.monotonic() - began
+    installed.start_valkey()
+    async with asyncio.timeout(30):
+        while (await members(apis[1], pool))[0]["served"] < 4:
+            await asyncio.sleep(0.1)
+    after = [answer for api in apis for answer in await calls(api, 4)]
+
+    assert {answer["message"]["text"] for answer in (*without, *after)} == {HELLO}
+    assert took < 20
