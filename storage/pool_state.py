@@ -19,7 +19,7 @@ from redis.asyncio import ConnectionPool, Redis
 
 from core.cooldown import Cooldown, later, on_trial, rest
 from core.entities import Pool
-from core.errors import ErrorCode, ModelyardError, Scope
+from core.errors import ErrorCode, ModelyardError, Scope, ServerUnavailable
 from core.ports import Clock, Lease, MemberCounts, Picked, Place, PoolNow
 from core.strategies import LATENCY_TAU_S, RECENT, Chances, late_after
 from storage.event_log import ALIVE_KEY
@@ -192,7 +192,7 @@ class RedisPoolState:
         arguments.append(
             " ".join(f"{one.member_id.hex} {one.credential_id.hex} {one.number} {one.weight}" for one in places)
         )
-        async with _soon():
+        async with self._soon():
             chosen, earliest, trial, recent = await self._pick(keys=_keys(workspace_id, pool.id), args=arguments)
         if not chosen:
             return Picked(retry_after=max(float(earliest) - now, 0.0) if earliest else None)
@@ -212,7 +212,7 @@ class RedisPoolState:
         place = lease.place
         named = (place.member_id.hex, place.credential_id.hex)
         arguments: list[Any] = [self._now(), *named, round(seconds, 6), LATENCY_TAU_S, RECENT]
-        async with _soon():
+        async with self._soon():
             return bool(await self._spoke(keys=_keys(lease.workspace_id, lease.pool_id), args=arguments))
 
     async def failed(self, lease: Lease, error: ModelyardError) -> Cooldown | None:
@@ -225,7 +225,7 @@ class RedisPoolState:
         key, name = (
             (rests_key, place.credential_id.hex) if of_credential else (pool_key, f"r:{place.credential_id.hex}")
         )
-        async with _soon():
+        async with self._soon():
             return await self._change(
                 key, name, lambda before: rest(before, error, now), f"{lease.workspace_id.hex} {lease.pool_id.hex}"
             )
@@ -235,12 +235,12 @@ class RedisPoolState:
         place, counted = lease.place, "" if served is None else "s" if served else "f"
         named = (place.member_id.hex, place.credential_id.hex)
         arguments: list[Any] = [*named, self._me, counted, _KEPT_S, int(lease.is_trial)]
-        async with _soon():
+        async with self._soon():
             await self._done(keys=_keys(lease.workspace_id, lease.pool_id), args=arguments)
 
     async def now(self, workspace_id: UUID, pools: Sequence[Pool]) -> Mapping[UUID, PoolNow]:
         """Return how each pool stands, by its id; two round trips for any number of pools."""
-        async with _soon():
+        async with self._soon():
             pipe = self._redis.pipeline(transaction=False)
             pipe.hgetall(_rests(workspace_id))
             for pool in pools:
@@ -273,7 +273,7 @@ class RedisPoolState:
             changed = changed or before.rests(now)
             return on_trial(before, now)
 
-        async with _soon():
+        async with self._soon():
             for key, name in named:
                 await self._change(key, name, ended, "")
         return changed
@@ -283,17 +283,31 @@ class RedisPoolState:
         of_credential = known.scope is Scope.CREDENTIAL
         key = _rests(place) if of_credential else _pool(place)
         name = credential_id.hex if of_credential else f"r:{credential_id.hex}"
-        async with _soon():
+        async with self._soon():
             await self._change(key, name, lambda before: later(before, known), "")
 
     async def over(self) -> Sequence[tuple[UUID, UUID]]:
         """Return, once, the workspace and pool of every rest whose deadline has passed."""
-        async with _soon():
+        async with self._soon():
             pipe = self._redis.pipeline(transaction=True)
             pipe.zrangebyscore(_DEADLINES, "-inf", self._now())
             pipe.zremrangebyscore(_DEADLINES, "-inf", self._now())
             found, _ = await pipe.execute()
         return [(UUID(hex=one[:32].decode()), UUID(hex=one[33:65].decode())) for one in found]
+
+    @asynccontextmanager
+    async def _soon(self) -> AsyncIterator[None]:
+        """Take a Redis that does not answer soon for one that is away.
+
+        Connections that wait to be used are dropped then: to a Redis that was restarted each would fail once.
+        """
+        try:
+            with redis_errors():
+                async with asyncio.timeout(_TIMEOUT_S):
+                    yield
+        except ServerUnavailable:
+            await self._redis.connection_pool.disconnect(inuse_connections=False)
+            raise
 
     def _now(self) -> float:
         return self._clock.now().timestamp()
@@ -311,14 +325,6 @@ class RedisPoolState:
             if await self._swap(keys=[key, _DEADLINES], args=[name, raw, _encode(after), deadline, entry, _KEPT_S]):
                 return after
         return after
-
-
-@asynccontextmanager
-async def _soon() -> AsyncIterator[None]:
-    """Take a Redis that does not answer soon for one that is away."""
-    with redis_errors():
-        async with asyncio.timeout(_TIMEOUT_S):
-            yield
 
 
 def _keys(workspace_id: UUID, pool_id: UUID) -> list[str]:
