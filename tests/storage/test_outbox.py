@@ -35,6 +35,13 @@ async def _add(app: App, job: ValidateCredential) -> UUID:
     return UUID(str(row.id))
 
 
+async def _is_queued(resources: Resources, job_id: UUID) -> bool:
+    async with resources.storage.connect() as connection:
+        row = await connection.row(select(outbox.c.queued_at).where(outbox.c.id == job_id))
+    assert row is not None
+    return row.queued_at is not None
+
+
 async def _state(resources: Resources, job_id: UUID) -> str:
     async with resources.storage.connect() as connection:
         row = await connection.row(select(outbox.c.state).where(outbox.c.id == job_id))
@@ -196,7 +203,8 @@ async def test_a_run_that_was_interrupted_comes_again_at_once(
     await leases.give_back(resources.storage, lease, failed=False)
     clock.advance(0.001)
 
-    assert await resources.relay.sweep() == 1
+    await resources.relay.sweep()  # or the relay was faster by itself
+    assert await _is_queued(resources, job_id)
     assert (await _claim(resources, job_id)).fence == 2
 
 
