@@ -6,9 +6,7 @@ events reads on from `n-0`. `l` holds lines of a journal, `e` the end, `t` stand
 it.
 """
 
-import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -18,7 +16,7 @@ from redis.asyncio import ConnectionPool, Redis
 from core.model_types.llm import AssistantMessage, CompletionFailed, CompletionFinished
 from core.ports import LogEntry, LogHead, LogState, LogWrite, Takeover
 from core.recorder import KEPT_S
-from storage.redis import redis_errors
+from storage.redis import answers_within
 
 ALIVE_S = 3.0
 """How long a process counts as alive after it has said so."""
@@ -111,13 +109,13 @@ class RedisEventLog:
                 for write in writes
             ]
         )
-        async with _soon():
+        async with answers_within(_TIMEOUT_S):
             said = await self._append(keys=[_PREFIX], args=[_RUNNING_S, int(KEPT_S), packed])
         return [_state(word) for word in said.split(b" ")]
 
     async def head(self, invocation_id: UUID) -> LogHead | None:
         """Return whose log it is; None where there is none any more, or not yet."""
-        async with _soon():
+        async with answers_within(_TIMEOUT_S):
             found = await self._redis.hget(f"{_log(invocation_id)}:meta", "head")  # type: ignore[misc]
         return _decode_head(found) if found else None
 
@@ -125,14 +123,14 @@ class RedisEventLog:
         """Return what each log holds beyond that many events, waiting a while where that is nothing."""
         by_key = {_log(invocation_id): invocation_id for invocation_id in counts}
         positions: dict[Any, Any] = {key: f"{counts[invocation_id]}-0" for key, invocation_id in by_key.items()}
-        async with _soon():
+        async with answers_within(_TIMEOUT_S):
             found = await self._redis.xread(positions, count=_ENTRIES, block=max(int(wait_s * 1000), 1))
         return {by_key[key.decode()]: [_entry(*entry) for entry in entries] for key, entries in found}
 
     async def take_over(self, head: LogHead, end: CompletionFailed) -> Takeover:
         """End a completion if nobody has, unless its owner lives; the owner writes nothing afterwards."""
         key = _log(head.invocation_id)
-        async with _soon():
+        async with answers_within(_TIMEOUT_S):
             said = await self._take_over(
                 keys=[key, f"{key}:meta", _alive(head.owner)], args=[_encode(end), int(KEPT_S)]
             )
@@ -140,7 +138,7 @@ class RedisEventLog:
 
     async def renew(self, process_id: UUID) -> str:
         """Say that a process lives, for a few seconds; return what names this run of the server."""
-        async with _soon():
+        async with answers_within(_TIMEOUT_S):
             pipe = self._redis.pipeline(transaction=False)
             pipe.set(_alive(process_id), b"1", px=int(ALIVE_S * 1000))
             pipe.info("server")
@@ -149,22 +147,14 @@ class RedisEventLog:
 
     async def leave(self, process_id: UUID) -> None:
         """Say that a process has ended."""
-        async with _soon():
+        async with answers_within(_TIMEOUT_S):
             await self._redis.delete(_alive(process_id))
 
     async def alive(self, process_ids: Sequence[UUID]) -> frozenset[UUID]:
         """Return those that have said so lately."""
-        async with _soon():
+        async with answers_within(_TIMEOUT_S):
             found = await self._redis.mget([_alive(process_id) for process_id in process_ids])
         return frozenset(process_id for process_id, said in zip(process_ids, found, strict=True) if said is not None)
-
-
-@asynccontextmanager
-async def _soon() -> AsyncIterator[None]:
-    """Take a Redis that does not answer for one that is away."""
-    with redis_errors():
-        async with asyncio.timeout(_TIMEOUT_S):
-            yield
 
 
 def _log(invocation_id: UUID) -> str:

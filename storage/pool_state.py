@@ -8,7 +8,6 @@ under way of a process that no longer says that it lives do not count. Times are
 a second or so.
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -23,7 +22,7 @@ from core.errors import ErrorCode, ModelyardError, Scope, ServerUnavailable
 from core.ports import Clock, Lease, MemberCounts, Picked, Place, PoolNow
 from core.strategies import LATENCY_TAU_S, RECENT, Chances, late_after
 from storage.event_log import ALIVE_KEY
-from storage.redis import redis_errors
+from storage.redis import answers_within
 
 _TIMEOUT_S = 2.0
 _KEPT_S = 90 * 24 * 60 * 60
@@ -288,10 +287,11 @@ class RedisPoolState:
 
     async def over(self) -> Sequence[tuple[UUID, UUID]]:
         """Return, once, the workspace and pool of every rest whose deadline has passed."""
+        now = self._now()
         async with self._soon():
             pipe = self._redis.pipeline(transaction=True)
-            pipe.zrangebyscore(_DEADLINES, "-inf", self._now())
-            pipe.zremrangebyscore(_DEADLINES, "-inf", self._now())
+            pipe.zrangebyscore(_DEADLINES, "-inf", now)
+            pipe.zremrangebyscore(_DEADLINES, "-inf", now)
             found, _ = await pipe.execute()
         return [(UUID(hex=one[:32].decode()), UUID(hex=one[33:65].decode())) for one in found]
 
@@ -302,9 +302,8 @@ class RedisPoolState:
         Connections that wait to be used are dropped then: to a Redis that was restarted each would fail once.
         """
         try:
-            with redis_errors():
-                async with asyncio.timeout(_TIMEOUT_S):
-                    yield
+            async with answers_within(_TIMEOUT_S):
+                yield
         except ServerUnavailable:
             await self._redis.connection_pool.disconnect(inuse_connections=False)
             raise

@@ -1,7 +1,8 @@
 """Connections to Redis or Valkey, and how their failures are told."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from urllib.parse import parse_qsl, quote, urlencode
 
@@ -26,6 +27,14 @@ def absolute(url: str) -> str:
     path, _, query = url.removeprefix(_SCHEME).partition("?")
     address = _SCHEME + quote(str(Path(path).absolute()))
     return f"{address}?{urlencode(parse_qsl(query))}" if query else address
+
+
+@asynccontextmanager
+async def answers_within(seconds: float) -> AsyncIterator[None]:
+    """Take a Redis that does not answer in time for one that is away: ServerUnavailable."""
+    with redis_errors():
+        async with asyncio.timeout(seconds):
+            yield
 
 
 @contextmanager
