@@ -130,16 +130,12 @@ class Engine:
         encoders = compiled.encoders
         async with aclosing(source.batches) as batches:
             async for batch in batches:
-                if write is not None and source.tap.reader is not None:
-                    source.tap.reader.feed = partial(_feed, encoders, write)
+                reader = source.tap.reader
+                if write is not None and reader is not None and reader.feed is None:
+                    reader.feed = partial(_feed, encoders, write)
                 payloads = EventPayloads(batch)
                 for event in batch:
-                    encode = encoders.get(type(event))
-                    try:
-                        payload = encode(event) if encode is not None else None
-                    except Exception:  # whatever it is, graphql-core says what a client sees of it
-                        payload = None
-                    payloads.append(payload or await self._executed(executor, event))
+                    payloads.append(_compiled_payload(encoders, event) or await self._executed(executor, event))
                 yield payloads
 
     async def _executed(self, executor: Executor[Any], event: Any) -> bytes:
@@ -148,15 +144,20 @@ class Engine:
         return encoded(result if isinstance(result, ExecutionResult) else await result)
 
 
+def _compiled_payload(encoders: Mapping[type, Any], event: Any) -> bytes | None:
+    """Return the payload of an event as its compiled selection makes it; None leaves it to graphql-core."""
+    encode = encoders.get(type(event))
+    try:
+        return encode(event) if encode is not None else None
+    except Exception:  # whatever it is, graphql-core says what a client sees of it
+        return None
+
+
 def _feed(encoders: Mapping[type, Any], write: Write, batch: Sequence[Any]) -> bool:
     """Write the deltas of a batch at once; tell whether it was possible."""
     payloads = []
     for event in batch:
-        encode = encoders.get(type(event)) if isinstance(event, DELTAS) else None
-        try:
-            payload = encode(event) if encode is not None else None
-        except Exception:  # the other way says what a client sees of it
-            payload = None
+        payload = _compiled_payload(encoders, event) if isinstance(event, DELTAS) else None
         if payload is None:
             return False
         payloads.append(payload)
