@@ -11,10 +11,10 @@ from core.audit import changes
 from core.entities import Account, ApiToken, Invitation, Member
 from core.errors import AlreadyExists, Conflict, Forbidden, InvalidInput, NotFound
 from core.ids import uuid7
-from core.model_types import ModelKey
 from core.ports import Transaction
-from core.secret import INVITATION_PREFIX, SHOWN, Secret, hash_secret, new_secret
+from core.secret import INVITATION_PREFIX, Secret, hash_secret, new_secret
 from core.tokens import MAX_NAME as MAX_TOKEN_NAME
+from core.tokens import personal_token
 
 MAX_NAME = 100
 MAX_EMAIL = 320
@@ -130,7 +130,7 @@ async def accept_invitation(app: App, viewer: Viewer | None, given: Acceptance) 
         account = await tx.accounts.by_email(invitation.email)
         if account is None:
             account = await _new_account(tx, invitation, name, now)
-            token = _token(account, secret, token_name, now)
+            token = personal_token(account.id, secret, token_name, now)
         else:
             token = _token_beside(_proven(viewer, account), account, secret, token_name, now)
         member = await _join(tx, invitation, account, now)
@@ -305,35 +305,10 @@ async def _join(tx: Transaction, invitation: Invitation, account: Account, now: 
     return member
 
 
-def _token(
-    account: Account,
-    secret: Secret,
-    name: str,
-    now: datetime,
-    role: Role = Role.OWNER,
-    allowed_models: tuple[ModelKey, ...] | None = None,
-) -> ApiToken:
-    return ApiToken(
-        id=uuid7(),
-        name=name,
-        prefix=secret.reveal()[:SHOWN],
-        role=role,
-        workspace_id=None,
-        account_id=account.id,
-        allowed_models=allowed_models,
-        credential_ids=None,
-        expires_at=None,
-        last_used_at=None,
-        revoked_at=None,
-        created_at=now,
-        created_by=account.id,
-    )
-
-
 def _token_beside(viewer: Viewer, account: Account, secret: Secret, name: str, now: datetime) -> ApiToken:
     """Return a further token of an account, which may no more than the one that proved it."""
     models = tuple(sorted(viewer.allowed_models, key=str)) if viewer.allowed_models is not None else None
-    return _token(account, secret, name, now, viewer.token_role, models)
+    return personal_token(account.id, secret, name, now, viewer.token_role, models)
 
 
 def _holder(token: ApiToken) -> Viewer:

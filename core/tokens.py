@@ -50,6 +50,32 @@ class TokenChange:
     expires_at: datetime | Keep | None = KEEP
 
 
+def personal_token(
+    account_id: UUID,
+    secret: Secret,
+    name: str,
+    now: datetime,
+    role: Role = Role.OWNER,
+    allowed_models: tuple[ModelKey, ...] | None = None,
+) -> ApiToken:
+    """Return a token of a person, good in each of their workspaces, that has not been stored yet."""
+    return ApiToken(
+        id=uuid7(),
+        name=name,
+        prefix=secret.reveal()[:SHOWN],
+        role=role,
+        workspace_id=None,
+        account_id=account_id,
+        allowed_models=allowed_models,
+        credential_ids=None,
+        expires_at=None,
+        last_used_at=None,
+        revoked_at=None,
+        created_at=now,
+        created_by=account_id,
+    )
+
+
 async def create_token(app: App, viewer: Viewer, new: NewToken) -> tuple[ApiToken, Secret]:
     """Make a token and return it with its secret, which is not to be had again.
 

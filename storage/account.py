@@ -9,13 +9,12 @@ from dataclasses import dataclass
 
 from sqlalchemy import select, update
 
-from core.access import Role
-from core.entities import Account, ApiToken
+from core.entities import Account
 from core.errors import ModelyardError, NotFound
-from core.ids import uuid7
 from core.ports import Clock
-from core.secret import SHOWN, Secret, hash_secret, new_secret
+from core.secret import Secret, hash_secret, new_secret
 from core.settings import Settings, SettingsError, load_settings
+from core.tokens import personal_token
 from storage.accounts import accounts
 from storage.cipher import Cipher
 from storage.clock import SystemClock
@@ -65,21 +64,7 @@ async def change_account(settings: Settings, change: Change, clock: Clock | None
 
 async def _new_token(tx: SqlTransaction, account: Account) -> Secret:
     secret = new_secret()
-    token = ApiToken(
-        id=uuid7(),
-        name=TOKEN_NAME,
-        prefix=secret.reveal()[:SHOWN],
-        role=Role.OWNER,
-        workspace_id=None,
-        account_id=account.id,
-        allowed_models=None,
-        credential_ids=None,
-        expires_at=None,
-        last_used_at=None,
-        revoked_at=None,
-        created_at=tx.connection.now(),
-        created_by=account.id,
-    )
+    token = personal_token(account.id, secret, TOKEN_NAME, tx.connection.now())
     await tx.tokens.insert(token, hash_secret(secret.reveal()))
     return secret
 

@@ -8,12 +8,13 @@ from pathlib import Path
 from sqlalchemy import literal, select
 
 from core.access import Role
-from core.entities import Account, ApiToken, Member, Workspace
+from core.entities import Account, Member, Workspace
 from core.errors import ModelyardError
 from core.ids import uuid7
 from core.ports import Clock
-from core.secret import SHOWN, Secret, hash_secret, new_secret
+from core.secret import Secret, hash_secret, new_secret
 from core.settings import Settings, SettingsError, load_settings
+from core.tokens import personal_token
 from storage.accounts import accounts
 from storage.cipher import Cipher
 from storage.clock import SystemClock
@@ -58,21 +59,7 @@ async def _insert(tx: SqlTransaction, secret: Secret) -> None:
         updated_at=now,
     )
     member = Member(id=uuid7(), workspace_id=workspace.id, account_id=account.id, role=Role.OWNER, created_at=now)
-    token = ApiToken(
-        id=uuid7(),
-        name="First token of the owner",
-        prefix=secret.reveal()[:SHOWN],
-        role=Role.OWNER,
-        workspace_id=None,
-        account_id=account.id,
-        allowed_models=None,
-        credential_ids=None,
-        expires_at=None,
-        last_used_at=None,
-        revoked_at=None,
-        created_at=now,
-        created_by=account.id,
-    )
+    token = personal_token(account.id, secret, "First token of the owner", now)
     await tx.accounts.insert(account)
     await tx.workspaces.insert(workspace)
     await tx.members.insert(member)
