@@ -79,8 +79,8 @@ class CompletionOwner(Owner[CompletionStep]):
         super().__init__(app, invocation, tries)
         self._stream = stream
         self._streaming = streaming
-        self._hedges = streaming
         self._answer = Answer()
+        self._answers: dict[Try[CompletionStep], Answer] = {}
         first = tries.current.step
         stream.append(
             (
@@ -97,6 +97,7 @@ class CompletionOwner(Owner[CompletionStep]):
     async def _try(self, one: Try[CompletionStep]) -> None:
         step, answer = one.step, Answer()
         values, chat = await self._values(step), self._affordable(step)
+        self._answers[one] = answer
         call = Call(model=step.model, card=step.card, values=values)
         settings, loop = self._app.settings, asyncio.get_running_loop()
         end = loop.time() + settings.call_seconds
@@ -192,7 +193,9 @@ class CompletionOwner(Owner[CompletionStep]):
         if used is None and (self._first_delta is not None or self._answer.finish is not None):
             used = estimate_usage(self._step.chat, self._stream.written().produced)
         for lost in self._lost:  # its provider had read the input when it was called off
-            used = _with_input(used or Usage(requests=0), estimated_input(lost.step.chat))
+            if lost in self._answers:
+                asked = Usage(input_tokens=estimated_input(lost.step.chat), estimated=True)
+                used = (used or Usage(requests=0)).plus(self._answers[lost].usage or asked)
         return used
 
     async def _end(self, error: ModelyardError | None, record: Invocation) -> None:
@@ -212,13 +215,6 @@ class CompletionOwner(Owner[CompletionStep]):
             usage=usage,
             cost=record.cost,
         )
-
-
-def _with_input(usage: Usage, tokens: int) -> Usage:
-    """Return the usage with that of one more request, which produced nothing."""
-    return msgspec.structs.replace(
-        usage, input_tokens=usage.input_tokens + tokens, requests=usage.requests + 1, estimated=True
-    )
 
 
 def _joined(pieces: Sequence[Piece]) -> list[Piece]:

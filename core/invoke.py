@@ -84,7 +84,8 @@ async def rerank_documents(app: App, viewer: Viewer, asked: Asked, request: Rera
         ranking = await adapter.rerank(call, request)
         return msgspec.structs.replace(ranking, hits=rerank.best(request, ranking.hits))
 
-    work = _Single(attempt, lambda found: found.usage or rerank.estimate_usage(request))
+    foreseen = rerank.estimate_usage(request)
+    work = _Single(attempt, lambda found: found.usage or foreseen, foreseen)
     return await _call(app, viewer, asked, plan, work, request.end_user)
 
 
@@ -99,6 +100,7 @@ async def transcribe(
     work = _Single(
         partial(adapter.transcribe, request=given),
         lambda found: found.usage or speech2text.estimate_usage(given, found.text),
+        speech2text.estimate_usage(given, ""),
     )
     return await _call(app, viewer, asked, plan, work, given.end_user)
 
@@ -108,9 +110,8 @@ async def moderate(app: App, viewer: Viewer, asked: Asked, request: ModerationRe
     plan = await _plan(app, viewer, asked, ModelType.MODERATION, moderation.estimate_usage(request))
     adapter = plan.adapter(plan.provider.moderation)
     check_moderation(request, plan.card)
-    work = _Single(
-        partial(adapter.moderate, request=request), lambda found: found.usage or moderation.estimate_usage(request)
-    )
+    foreseen = moderation.estimate_usage(request)
+    work = _Single(partial(adapter.moderate, request=request), lambda found: found.usage or foreseen, foreseen)
     return await _call(app, viewer, asked, plan, work, request.end_user)
 
 
@@ -229,24 +230,42 @@ class _Wait(_Followed, Generic[T]):
             self.on_abandoned()
 
 
-class _Work(Protocol[R_co]):
-    """What one type does in an attempt, and what all attempts together have used."""
+class _Asked:
+    """The requests of one attempt; `answers` is called whenever one is answered."""
 
-    async def attempt(self, call: Call) -> R_co: ...
+    def __init__(self, answers: Callable[[], None]) -> None:
+        self._answers = answers
+        self.unanswered: list[Usage] = []
+        """What those are likely to use that were sent, and not answered."""
+
+    async def ask(self, request: Awaitable[A], foreseen: Usage) -> A:
+        """Wait for the answer of a request."""
+        self.unanswered.append(foreseen)
+        found = await request
+        self.unanswered.remove(foreseen)
+        self._answers()
+        return found
+
+
+class _Work(Protocol[R_co]):
+    """What one type does in an attempt, and what the answers of all attempts together have used."""
+
+    async def attempt(self, call: Call, asked: _Asked) -> R_co: ...
     def usage(self) -> Usage | None: ...
 
 
 class _Single(Generic[T]):
     """One request, one answer."""
 
-    def __init__(self, attempt: Callable[[Call], Awaitable[T]], used: Callable[[T], Usage]) -> None:
+    def __init__(self, attempt: Callable[[Call], Awaitable[T]], used: Callable[[T], Usage], foreseen: Usage) -> None:
         self._attempt = attempt
         self._used = used
+        self._foreseen = foreseen
         self._found: T | None = None
 
-    async def attempt(self, call: Call) -> T:
+    async def attempt(self, call: Call, asked: _Asked) -> T:
         """Ask once."""
-        self._found = await self._attempt(call)
+        self._found = await asked.ask(self._attempt(call), self._foreseen)
         return self._found
 
     def usage(self) -> Usage | None:
@@ -262,14 +281,14 @@ class _Embedding:
         self._request = request
         self._found: dict[int, Embeddings] = {}
 
-    async def attempt(self, call: Call) -> Embeddings:
+    async def attempt(self, call: Call, asked: _Asked) -> Embeddings:
         """Ask for all batches that are missing, a few at once."""
         texts, size = self._request.texts, _whole(call.card.properties.get("max_texts")) or self._adapter.max_texts
         waiting = [start for start in range(0, len(texts), size) if start not in self._found]
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(min(BATCHES_AT_ONCE, len(waiting))):
-                    group.create_task(self._ask(call, waiting, size))
+                    group.create_task(self._ask(call, asked, waiting, size))
         except BaseExceptionGroup as failures:
             raise failures.exceptions[0] from None
         batches = [self._found[start] for start in sorted(self._found)]
@@ -287,13 +306,13 @@ class _Embedding:
             estimated=any(usage.estimated for usage in usages),
         )
 
-    async def _ask(self, call: Call, waiting: list[int], size: int) -> None:
+    async def _ask(self, call: Call, asked: _Asked, waiting: list[int], size: int) -> None:
         while waiting:
             start = waiting.pop(0)
             request = msgspec.structs.replace(self._request, texts=self._request.texts[start : start + size])
-            found = await self._adapter.embed(call, request)
-            usage = found.usage or text_embedding.estimate_usage(request)
-            self._found[start] = msgspec.structs.replace(found, usage=usage)
+            foreseen = text_embedding.estimate_usage(request)
+            found = await asked.ask(self._adapter.embed(call, request), foreseen)
+            self._found[start] = msgspec.structs.replace(found, usage=found.usage or foreseen)
 
 
 class _WholeOwner(Owner[Step], Generic[T]):
@@ -303,19 +322,25 @@ class _WholeOwner(Owner[Step], Generic[T]):
         super().__init__(app, invocation, tries)
         self._wait = wait
         self._work = work
+        self._asked: dict[Try[Step], _Asked] = {}
         self._result: T | None = None
 
     async def _try(self, one: Try[Step]) -> None:
         step = one.step
         call = _opened(await self._values(step), step)
+        asked = self._asked[one] = _Asked(partial(self._decide, one))
         try:
             async with asyncio.timeout(self._app.settings.call_seconds):
-                self._result = await self._work.attempt(call)
+                self._result = await self._work.attempt(call, asked)
         except TimeoutError:
             raise UpstreamTimeout(timeout_text(step.key.provider, spoke=False, total=True)) from None
 
     def _usage(self) -> Usage | None:
-        return self._work.usage()
+        used = self._work.usage()
+        for lost in self._lost:  # its provider had read what it was sent when it was called off
+            for foreseen in self._asked[lost].unanswered if lost in self._asked else ():
+                used = (used or Usage(requests=0)).plus(foreseen)
+        return used
 
     async def _end(self, error: ModelyardError | None, record: Invocation) -> None:
         problem = Problem.of(error) if error is not None else None
@@ -391,7 +416,8 @@ class _SpeechOwner(Owner[Step]):
         call = _opened(await self._values(step), step)
         loop = asyncio.get_running_loop()
         end = loop.time() + self._app.settings.call_seconds
-        wait, spoke = self._app.settings.first_byte_seconds, False
+        first = self._app.settings.first_byte_seconds
+        wait, spoke = min(first, self._tries.left_s() or first), False
         mime_type = tts.mime_type_of(self._request.format or "")
         async with aclosing(self._speak(call, self._request)) as sound:
             while True:
@@ -419,7 +445,10 @@ class _SpeechOwner(Owner[Step]):
         if self._first_delta is None:
             return None
         counted = tts.usage_of(self._request)
-        return msgspec.structs.replace(self._told, characters=counted.characters) if self._told else counted
+        used = msgspec.structs.replace(self._told, characters=counted.characters) if self._told else counted
+        for _ in self._lost:  # its provider had read the text when it was called off
+            used = used.plus(msgspec.structs.replace(counted, estimated=True))
+        return used
 
     async def _end(self, error: ModelyardError | None, record: Invocation) -> None:
         sequence = self._line.next_sequence

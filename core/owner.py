@@ -45,7 +45,6 @@ class Owner(ABC, Generic[S]):
         self._racing: dict[Try[S], asyncio.Task[None]] = {}
         self._lost: list[Try[S]] = []
         self._decided: Try[S] | None = None
-        self._hedges = False
         self._hold = tries.hold
         self._held_for = tries.current.step if tries.hold is not None else None
         self._more_held = 0
@@ -109,7 +108,8 @@ class Owner(ABC, Generic[S]):
 
     async def _race(self, first: Try[S]) -> None:
         """Make an attempt, and one more beside it where it is late to speak; whoever speaks first goes on alone."""
-        if first.late_s is None or not self._hedges:
+        self._decided = None
+        if first.late_s is None:
             await self._make(first)
             return
         racing = self._racing = {first: asyncio.create_task(self._make(first))}
@@ -117,11 +117,11 @@ class Owner(ABC, Generic[S]):
             await asyncio.wait(racing.values(), timeout=first.late_s)
             is_late = self._decided is None and not racing[first].done()
             second = await self._tries.beside() if is_late else None
-            if second is not None:
+            if second is not None and self._decided is not None:  # the first spoke while it was being picked
+                self._tries.ended(second, served=False)
+            elif second is not None:
                 racing[second] = asyncio.create_task(self._make(second))
-                if self._decided is not None:  # the first spoke while the second was being picked
-                    self._lose(second)
-                elif racing[first].done():
+                if racing[first].done():
                     self._follow(self._attempts[-1], second)
             await asyncio.wait(racing.values())
         finally:

@@ -52,7 +52,8 @@ class Step:
     """One attempt that may be made. `model` is the provider's name of it; `credential` None where none is needed.
 
     One by a `member` of a `pool` is made when the pool chooses it, the others in their order. A SYSTEM one is made by
-    the values of `hosted`, against the first of `quotas` that can hold what `estimate` says.
+    the values of `hosted`, against the first of `quotas` that can hold what `estimate` says. `whole`: a model that also
+    streams is asked not to, so that its first token comes with its last.
     """
 
     key: ModelKey
@@ -66,6 +67,7 @@ class Step:
     hosted: HostedProvider | None = None
     quotas: tuple[Quota, ...] = ()
     estimate: Estimate = NOTHING
+    whole: bool = False
 
     def wants(self) -> list[Want]:
         """Return what the attempt wants to hold, of the first of its quotas that has enough; none for a CUSTOM one."""
@@ -231,6 +233,7 @@ def _steps(
             hosted=step.hosted,
             quotas=step.quotas,
             estimate=step.estimate,
+            whole=not streaming,
             adapter=adapter,
             chat=chat,
         )

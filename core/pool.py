@@ -129,7 +129,8 @@ class Tries(Generic[S]):
             return False
         chances = (self._chance(), self._chance())
         places = [_place(step) for step in members.values()]
-        picked = await self._app.pools.pick(self._workspace_id, pool, places, chances)
+        whole = any(step.whole for step in members.values())
+        picked = await self._app.pools.pick(self._workspace_id, pool, places, chances, whole=whole)
         if picked.lease is None:
             self._waits.append(picked.retry_after)
             return False

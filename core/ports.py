@@ -381,6 +381,7 @@ class Lease:
     """A call that goes through a member of a pool. `is_local`: only this process knows of it.
 
     `is_trial`: the member's one call after a rest. `late_s`: when another member is to be asked too, None for never.
+    `whole`: its first token comes with its last, so its time is kept apart.
     """
 
     workspace_id: UUID
@@ -389,6 +390,7 @@ class Lease:
     is_local: bool = False
     is_trial: bool = False
     late_s: float | None = None
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -419,7 +421,9 @@ class PoolNow:
 class PoolState(Protocol):
     """What all processes know of pools: whose turn it is, who rests, what is under way. Each step is atomic."""
 
-    async def pick(self, workspace_id: UUID, pool: Pool, places: Sequence[Place], chances: Chances) -> Picked:
+    async def pick(
+        self, workspace_id: UUID, pool: Pool, places: Sequence[Place], chances: Chances, *, whole: bool = False
+    ) -> Picked:
         """Choose one that does not rest, and count a call that is under way."""
         ...
 

@@ -30,50 +30,56 @@ class MemoryPoolState:
         self._busy: Counter[tuple[UUID, UUID]] = Counter()
         self._served: Counter[tuple[UUID, UUID]] = Counter()
         self._failed: Counter[tuple[UUID, UUID]] = Counter()
-        self._latency: dict[tuple[UUID, UUID], tuple[float, float]] = {}
-        self._recent: dict[UUID, deque[float]] = defaultdict(lambda: deque(maxlen=RECENT))
+        self._latency: dict[tuple[UUID, UUID, bool], tuple[float, float]] = {}
+        self._recent: dict[tuple[UUID, bool], deque[float]] = defaultdict(lambda: deque(maxlen=RECENT))
         self._tried: set[tuple[UUID, UUID]] = set()
         self.rests: dict[tuple[UUID, UUID], Cooldown] = {}
-        """Keyed by the pool or, where a rest is for all models, the workspace, and by the credential."""
+        """Keyed, as who is tried, by the pool or, where a rest is for all models, the workspace, and the credential."""
 
-    async def pick(self, workspace_id: UUID, pool: Pool, places: Sequence[Place], chances: Chances) -> Picked:
+    async def pick(
+        self, workspace_id: UUID, pool: Pool, places: Sequence[Place], chances: Chances, *, whole: bool = False
+    ) -> Picked:
         """Choose one that does not rest, and count a call that is under way."""
         now, contenders, waits = self._now(), [], []
         for place in places:
             found = self._rests_of(workspace_id, pool.id, place.credential_id)
-            deadlines = [one.until for one in found if one.rests(now)]
+            deadlines = [one.until for one in found.values() if one.rests(now)]
             if deadlines:
                 if None not in deadlines:
                     waits.append(max(one for one in deadlines if one is not None))
-            elif found and (pool.id, place.credential_id) in self._tried:
+            elif not self._tried.isdisjoint(found):
                 waits.append(now + PROBE_AGAIN_S)
             else:
-                contenders.append(self._contender(pool.id, place))
+                contenders.append(self._contender(pool.id, place, whole=whole))
         if not contenders:
             return Picked(retry_after=min(waits) - now if waits else None)
         chosen, self._turns[pool.id] = choose(pool.strategy, contenders, self._turns.get(pool.id, Turns()), chances)
-        place = next(one for one in places if one.member_id.hex == chosen.key)
+        place, hedge = next(one for one in places if one.member_id.hex == chosen.key), pool.hedge_percentile
         self._busy[pool.id, place.member_id] += 1
-        is_trial = bool(self._rests_of(workspace_id, pool.id, place.credential_id))
-        if is_trial:
-            self._tried.add((pool.id, place.credential_id))
+        trials = self._rests_of(workspace_id, pool.id, place.credential_id)
+        self._tried.update(trials)
         return Picked(
             lease=Lease(
                 workspace_id=workspace_id,
                 pool_id=pool.id,
                 place=place,
                 is_local=True,
-                is_trial=is_trial,
-                late_s=late_after(self._recent[pool.id], pool.hedge_percentile) if pool.hedge_percentile else None,
+                is_trial=bool(trials),
+                late_s=late_after(self._recent[pool.id, whole], hedge) if hedge else None,
+                whole=whole,
             )
         )
 
     async def spoke(self, lease: Lease, seconds: float) -> bool:
         """Take note that a member answered so soon: it is healthy. Tell whether it was not before."""
-        key, now, credential_id = (lease.pool_id, lease.place.member_id), self._now(), lease.place.credential_id
+        key, now, credential_id = (
+            (lease.pool_id, lease.place.member_id, lease.whole),
+            self._now(),
+            lease.place.credential_id,
+        )
         before, at = self._latency.get(key, (None, now))
         self._latency[key] = observe(before, now - at, seconds), now
-        self._recent[lease.pool_id].append(seconds)
+        self._recent[lease.pool_id, lease.whole].append(seconds)
         healed = False
         for place in (lease.pool_id, lease.workspace_id):
             found = self.rests.get((place, credential_id))
@@ -98,7 +104,8 @@ class MemoryPoolState:
         key = (lease.pool_id, lease.place.member_id)
         self._busy[key] -= 1
         if lease.is_trial:
-            self._tried.discard((lease.pool_id, lease.place.credential_id))
+            for place in (lease.pool_id, lease.workspace_id):
+                self._tried.discard((place, lease.place.credential_id))
         if served is not None:
             (self._served if served else self._failed)[key] += 1
 
@@ -143,20 +150,19 @@ class MemoryPoolState:
         }
         return PoolNow(counts=counts, rests=rests)
 
-    def _contender(self, pool_id: UUID, place: Place) -> Contender:
-        key = (pool_id, place.member_id)
-        latency = self._latency.get(key)
+    def _contender(self, pool_id: UUID, place: Place, *, whole: bool) -> Contender:
+        latency = self._latency.get((pool_id, place.member_id, whole))
         return Contender(
             key=place.member_id.hex,
             place=place.number,
             weight=place.weight,
-            in_flight=self._busy[key],
+            in_flight=self._busy[pool_id, place.member_id],
             latency_s=latency[0] if latency is not None else None,
         )
 
-    def _rests_of(self, workspace_id: UUID, pool_id: UUID, credential_id: UUID) -> list[Cooldown]:
-        found = (self.rests.get((place, credential_id)) for place in (workspace_id, pool_id))
-        return [one for one in found if one is not None]
+    def _rests_of(self, workspace_id: UUID, pool_id: UUID, credential_id: UUID) -> Mapping[tuple[UUID, UUID], Cooldown]:
+        keys = ((place, credential_id) for place in (workspace_id, pool_id))
+        return {key: self.rests[key] for key in keys if key in self.rests}
 
     def _now(self) -> float:
         return self._clock.now().timestamp()
@@ -172,9 +178,11 @@ class SharedPoolState:
         self._away_until = float("-inf")
         self._is_away = False
 
-    async def pick(self, workspace_id: UUID, pool: Pool, places: Sequence[Place], chances: Chances) -> Picked:
+    async def pick(
+        self, workspace_id: UUID, pool: Pool, places: Sequence[Place], chances: Chances, *, whole: bool = False
+    ) -> Picked:
         """Choose one that does not rest, and count a call that is under way."""
-        return await self._either(lambda state: state.pick(workspace_id, pool, places, chances))
+        return await self._either(lambda state: state.pick(workspace_id, pool, places, chances, whole=whole))
 
     async def spoke(self, lease: Lease, seconds: float) -> bool:
         """Take note that a member answered so soon: it is healthy. Tell whether it was not before."""

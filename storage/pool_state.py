@@ -2,10 +2,11 @@
 
 `modelyard:pool:<pool>` is a hash: `last`; of a member `w:` how far it is ahead, `l:` and `t:` its time to first token
 and when that was seen, `s:` and `f:` calls served and failed, `b:<member>:<process>` calls under way; of a credential
-`r:` its rest for this model, `p:` which process tries it; `recent` times to first token, newest first.
-`modelyard:rests:<workspace>` holds rests of credentials for all models, `modelyard:deadlines` when rests end. Calls
-under way of a process that no longer says that it lives do not count. Times are the callers', whose clocks agree within
-a second or so.
+`r:` its rest for this model, `p:` which process tries it; `recent` times to first token, newest first. The times of
+answers that come whole stand under the same names with `:whole` behind. `modelyard:rests:<workspace>` holds the rests
+of credentials for all models by their ids, and `p:` which process tries one of them; `modelyard:deadlines` when rests
+end. Calls under way of a process that no longer says that it lives do not count. Times are the callers', whose clocks
+agree within a second or so.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -31,7 +32,7 @@ _TRIES = 8
 _DEADLINES = "modelyard:deadlines"
 
 _PICK = """
-local now, strategy, me = tonumber(ARGV[1]), ARGV[2], ARGV[3]
+local now, strategy, me, kind = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[10]
 local flat, map = redis.call('HGETALL', KEYS[1]), {}
 for i = 1, #flat, 2 do map[flat[i]] = flat[i + 1] end
 local known = {[me] = true}
@@ -51,26 +52,31 @@ local contenders, earliest = {}, nil
 for member, credential, place, weight in string.gmatch(ARGV[9], '(%x+) (%x+) (%d+) (%d+)') do
   local one = {member = member, credential = credential, place = tonumber(place), weight = tonumber(weight)}
   local deadline, forever = nil, false
-  for _, raw in ipairs({map['r:' .. one.credential] or '', redis.call('HGET', KEYS[2], one.credential) or ''}) do
-    if raw ~= '' then
-      local ends = cjson.decode(raw)['until']
+  local shared = redis.call('HMGET', KEYS[2], one.credential, 'p:' .. one.credential)
+  local rests = {{map['r:' .. one.credential], map['p:' .. one.credential]}, {shared[1], shared[2]}}
+  one.trials = {}
+  for place, rest in ipairs(rests) do
+    if rest[1] then
+      local ends = cjson.decode(rest[1])['until']
       if ends == cjson.null then forever = true
       elseif ends > now then deadline = math.max(deadline or 0, ends)
-      else one.trial = true end
+      else one.trials[#one.trials + 1] = place end
     end
   end
-  if one.trial and not forever and not deadline then
-    local claim = map['p:' .. one.credential]
-    if claim then
-      local process, since = string.match(claim, '^(%x+) (.+)$')
-      if lives(process) and now - tonumber(since) < tonumber(ARGV[7]) then deadline = now + 1 end
+  if not forever and not deadline then
+    for _, place in ipairs(one.trials) do
+      local claim = rests[place][2]
+      if claim then
+        local process, since = string.match(claim, '^(%x+) (.+)$')
+        if lives(process) and now - tonumber(since) < tonumber(ARGV[7]) then deadline = now + 1 end
+      end
     end
   end
   if forever then
   elseif deadline then
     if not earliest or deadline < earliest then earliest = deadline end
   else
-    one.busy, one.latency = busy[one.member] or 0, tonumber(map['l:' .. one.member])
+    one.busy, one.latency = busy[one.member] or 0, tonumber(map['l:' .. one.member .. kind])
     contenders[#contenders + 1] = one
   end
 end
@@ -120,19 +126,21 @@ else
 end
 redis.call('HSET', KEYS[1], 'last', chosen.place)
 redis.call('HINCRBY', KEYS[1], 'b:' .. chosen.member .. ':' .. me, 1)
-if chosen.trial then redis.call('HSET', KEYS[1], 'p:' .. chosen.credential, me .. ' ' .. ARGV[1]) end
-return {chosen.member, '', chosen.trial and 1 or 0, ARGV[8] ~= '0' and map.recent or ''}
+for _, place in ipairs(chosen.trials) do
+  redis.call('HSET', KEYS[place], 'p:' .. chosen.credential, me .. ' ' .. ARGV[1])
+end
+return {chosen.member, '', #chosen.trials, ARGV[8] ~= '0' and map['recent' .. kind] or ''}
 """
 
 _SPOKE = """
-local now, member, credential, seen = tonumber(ARGV[1]), ARGV[2], ARGV[3], tonumber(ARGV[4])
+local now, member, credential, seen, kind = tonumber(ARGV[1]), ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[7]
 local healed = 0
 for _, rest in ipairs({{KEYS[1], 'r:' .. credential}, {KEYS[2], credential}}) do
   local raw = redis.call('HGET', rest[1], rest[2])
   local ends = raw and cjson.decode(raw)['until']
   if raw and ends ~= cjson.null and ends <= now then healed = healed + redis.call('HDEL', rest[1], rest[2]) end
 end
-local before = redis.call('HMGET', KEYS[1], 'l:' .. member, 't:' .. member, 'recent')
+local before = redis.call('HMGET', KEYS[1], 'l:' .. member .. kind, 't:' .. member .. kind, 'recent' .. kind)
 local latency = seen
 if before[1] and tonumber(before[1]) > seen then
   local keeps = math.exp(-math.max(now - tonumber(before[2]), 0) / tonumber(ARGV[5]))
@@ -144,16 +152,19 @@ for one in string.gmatch(before[3] or '', '%S+') do
   count = count + 1
   recent[count] = one
 end
-redis.call('HSET', KEYS[1], 'l:' .. member, tostring(latency), 't:' .. member, ARGV[1],
-  'recent', table.concat(recent, ' '))
+redis.call('HSET', KEYS[1], 'l:' .. member .. kind, tostring(latency), 't:' .. member .. kind, ARGV[1],
+  'recent' .. kind, table.concat(recent, ' '))
 return healed
 """
 
 _DONE = """
-local busy, claim = 'b:' .. ARGV[1] .. ':' .. ARGV[3], redis.call('HGET', KEYS[1], 'p:' .. ARGV[2])
+local busy, tried = 'b:' .. ARGV[1] .. ':' .. ARGV[3], 'p:' .. ARGV[2]
 if redis.call('HINCRBY', KEYS[1], busy, -1) <= 0 then redis.call('HDEL', KEYS[1], busy) end
-if claim and ARGV[6] == '1' and string.sub(claim, 1, #ARGV[3]) == ARGV[3] then
-  redis.call('HDEL', KEYS[1], 'p:' .. ARGV[2])
+if ARGV[6] == '1' then
+  for _, key in ipairs(KEYS) do
+    local claim = redis.call('HGET', key, tried)
+    if claim and string.sub(claim, 1, #ARGV[3]) == ARGV[3] then redis.call('HDEL', key, tried) end
+  end
 end
 if ARGV[4] ~= '' then redis.call('HINCRBY', KEYS[1], ARGV[4] .. ':' .. ARGV[1], 1) end
 redis.call('EXPIRE', KEYS[1], ARGV[5])
@@ -183,7 +194,9 @@ class RedisPoolState:
         self._done = self._redis.register_script(_DONE)
         self._swap = self._redis.register_script(_SWAP)
 
-    async def pick(self, workspace_id: UUID, pool: Pool, places: Sequence[Place], chances: Chances) -> Picked:
+    async def pick(
+        self, workspace_id: UUID, pool: Pool, places: Sequence[Place], chances: Chances, *, whole: bool = False
+    ) -> Picked:
         """Choose one that does not rest, and count a call that is under way; one round trip."""
         now = self._now()
         hedge = pool.hedge_percentile or 0
@@ -191,6 +204,7 @@ class RedisPoolState:
         arguments.append(
             " ".join(f"{one.member_id.hex} {one.credential_id.hex} {one.number} {one.weight}" for one in places)
         )
+        arguments.append(_kind(whole=whole))
         async with self._soon():
             chosen, earliest, trial, recent = await self._pick(keys=_keys(workspace_id, pool.id), args=arguments)
         if not chosen:
@@ -203,6 +217,7 @@ class RedisPoolState:
                 place=found,
                 is_trial=bool(trial),
                 late_s=late_after([float(one) for one in recent.split()], hedge) if hedge else None,
+                whole=whole,
             )
         )
 
@@ -210,7 +225,8 @@ class RedisPoolState:
         """Take note that a member answered so soon: it is healthy. Tell whether it was not before."""
         place = lease.place
         named = (place.member_id.hex, place.credential_id.hex)
-        arguments: list[Any] = [self._now(), *named, round(seconds, 6), LATENCY_TAU_S, RECENT]
+        kind = _kind(whole=lease.whole)
+        arguments: list[Any] = [self._now(), *named, round(seconds, 6), LATENCY_TAU_S, RECENT, kind]
         async with self._soon():
             return bool(await self._spoke(keys=_keys(lease.workspace_id, lease.pool_id), args=arguments))
 
@@ -326,6 +342,10 @@ class RedisPoolState:
         return after
 
 
+def _kind(*, whole: bool) -> str:
+    return ":whole" if whole else ""
+
+
 def _keys(workspace_id: UUID, pool_id: UUID) -> list[str]:
     return [_pool(pool_id), _rests(workspace_id)]
 
@@ -351,7 +371,9 @@ def _counts(fields: Mapping[bytes, bytes], member: bytes, alive: set[str]) -> Me
 
 def _all_rests(fields: Mapping[bytes, bytes], rests: Mapping[bytes, bytes]) -> Mapping[UUID, tuple[Cooldown, ...]]:
     """Return the rests of each credential, those for all models before those for the pool's."""
-    found: dict[UUID, tuple[Cooldown, ...]] = {UUID(hex=name.decode()): (_decode(raw),) for name, raw in rests.items()}
+    found: dict[UUID, tuple[Cooldown, ...]] = {
+        UUID(hex=name.decode()): (_decode(raw),) for name, raw in rests.items() if not name.startswith(b"p:")
+    }
     for name, raw in fields.items():
         if name.startswith(b"r:"):
             credential_id = UUID(hex=name[2:].decode())

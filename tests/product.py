@@ -93,13 +93,20 @@ class Client:
         return payload
 
     async def add_model(
-        self, name: str, base_url: str, key: str = "sk-test-0123456789abcdef", *, provider: str = LLM, **more: str
+        self,
+        name: str,
+        base_url: str,
+        key: str = "sk-test-0123456789abcdef",
+        *,
+        provider: str = LLM,
+        kind: str = "LLM",
+        **more: str,
     ) -> Any:
         """Add a custom model, of an OpenAI-compatible server unless `provider` says otherwise."""
         values = {"base_url": base_url, "api_key": key, **more}
         return await self.changed(
             ADD_MODEL,
-            model={"provider": provider, "name": name, "type": "LLM"},
+            model={"provider": provider, "name": name, "type": kind},
             credential={"new": {"values": [{"field": field, "value": value} for field, value in values.items()]}},
         )
 

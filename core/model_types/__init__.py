@@ -59,6 +59,20 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
         """Return input plus output."""
         return self.input_tokens + self.output_tokens
 
+    def plus(self, other: "Usage") -> "Usage":
+        """Return what two requests used together; estimated where one of them is."""
+        return Usage(
+            input_tokens=self.input_tokens + other.input_tokens,
+            output_tokens=self.output_tokens + other.output_tokens,
+            cached_input_tokens=self.cached_input_tokens + other.cached_input_tokens,
+            cache_write_tokens=self.cache_write_tokens + other.cache_write_tokens,
+            reasoning_tokens=self.reasoning_tokens + other.reasoning_tokens,
+            characters=self.characters + other.characters,
+            seconds=self.seconds + other.seconds,
+            requests=self.requests + other.requests,
+            estimated=self.estimated or other.estimated,
+        )
+
 
 _BYTES_PER_TOKEN = 4
 

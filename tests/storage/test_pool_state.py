@@ -15,6 +15,7 @@ from core import errors
 from core.entities import Pool, PoolMember, PoolStrategy
 from core.ids import uuid7
 from core.ports import Lease, Place, PoolState
+from core.strategies import ENOUGH
 from storage.event_log import ALIVE_KEY
 from storage.pool_memory import MemoryPoolState, SharedPoolState
 from storage.pool_state import RedisPoolState
@@ -103,6 +104,59 @@ async def test_one_call_at_a_time_goes_to_a_member_on_trial_until_one_is_served(
     again = await state.failed(trial, errors.UpstreamUnavailable("gone"))
     assert again is not None
     assert again.times == 1
+
+
+async def test_a_credential_on_trial_for_all_models_is_tried_by_one_pool_at_a_time(
+    state: PoolState, clock: MovableClock
+) -> None:
+    first, second = a_pool(1), a_pool(1)
+    second = replace(second, members=(replace(second.members[0], credential_id=first.members[0].credential_id),))
+    lease = await pick(state, first)
+    await state.failed(lease, errors.UpstreamQuotaExhausted("empty"))
+    await state.done(lease, served=False)
+    clock.advance(601)
+
+    trial = await pick(state, first)
+    meanwhile = await state.pick(WORKSPACE, second, places(second), (0, 0))
+    await state.done(trial, served=None)
+    again = await pick(state, second)
+
+    assert trial.is_trial
+    assert (meanwhile.lease, meanwhile.retry_after) == (None, 1)
+    assert again.is_trial
+    assert (await state.pick(WORKSPACE, first, places(first), (0, 0))).lease is None
+    assert await state.spoke(again, 0.1) is True
+    await state.done(again, served=True)
+    assert not (await pick(state, first)).is_trial
+
+
+async def test_members_on_trial_are_tried_each_by_a_call_of_its_own(state: PoolState, clock: MovableClock) -> None:
+    pool = a_pool(1, 1, 1)
+    for lease in [await pick(state, pool) for _ in range(3)]:
+        await state.failed(lease, errors.UpstreamUnavailable("gone"))
+        await state.done(lease, served=False)
+    clock.advance(11)
+
+    tried = [await pick(state, pool) for _ in range(3)]
+
+    assert sorted(lease.place.number for lease in tried) == [0, 1, 2]
+    assert (await state.pick(WORKSPACE, pool, places(pool), (0, 0))).retry_after == 1
+
+
+async def test_times_of_whole_answers_are_kept_apart(state: PoolState) -> None:
+    pool = replace(a_pool(1, 1, strategy=PoolStrategy.LOWEST_LATENCY), hedge_percentile=50)
+    for seconds, whole in ((0.1, False), (5.0, True)):
+        for _ in range(ENOUGH):
+            lease = (await state.pick(WORKSPACE, pool, places(pool)[:1], (0, 0), whole=whole)).lease
+            assert lease is not None
+            await state.spoke(lease, seconds)
+            await state.done(lease, served=True)
+
+    picked = [
+        (await state.pick(WORKSPACE, pool, places(pool)[:1], (0, 0), whole=whole)).lease for whole in (False, True)
+    ]
+
+    assert [lease and lease.late_s for lease in picked] == [0.1, 5.0]
 
 
 async def test_when_all_rest_the_earliest_deadline_is_told(state: PoolState, clock: MovableClock) -> None:
