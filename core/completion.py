@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from uuid import UUID
 
@@ -65,19 +65,28 @@ async def rejoin(app: App, viewer: Viewer, invocation_id: UUID, after: int) -> R
     return stream.join(viewer.token_id, after)
 
 
-async def logged_output(app: App, invocation_id: UUID) -> Written | None:
-    """Return what the log says that a completion produced; None where it has no delta, or there is no log.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Logged:
+    """What the log has of a completion: what the model wrote, and the end that its owner gave it."""
+
+    written: Written
+    end: CompletionFinished | CompletionFailed | None
+
+
+async def logged(app: App, invocation_id: UUID) -> Logged | None:
+    """Return what the log says that became of a completion; None where it has neither a delta nor its owner's end.
 
     Raises:
         ServerUnavailable: Redis is away.
     """
-    count, lines = 0, b""
+    count, lines, end = 0, b"", None
     while entries := (await app.log.read({invocation_id: count}, 0)).get(invocation_id):
         for entry in entries:
             lines += entry.lines_from(count)
             count = entry.first + entry.count + (entry.end is not None)
+            end = entry.end if not entry.is_taken else None
     found = written(lines)
-    return found if found.produced else None
+    return Logged(written=found, end=end) if found.produced or end is not None else None
 
 
 async def complete(
@@ -127,7 +136,7 @@ async def start(app: App, viewer: Viewer, request: CompletionRequest, *, streami
             if not left:
                 raise
     stream = EventStream(invocation.id, workspace_id, invocation.principal, viewer.token_id)
-    app.recorder.track(stream)
+    app.recorder.track(stream, is_paid=any(step.is_paid_by_output for step in steps))
     reader = stream.join(viewer.token_id)
     owner = CompletionOwner(app, invocation, stream, tries, streaming=streaming)
     owner.owned = app.running.start(stream, owner.run(), app.settings.grace_seconds)

@@ -12,7 +12,7 @@ from core.capabilities import check_capabilities
 from core.catalog import Catalog
 from core.configuration import Configuration, HostedProvider
 from core.counting import estimated_input, input_upper_bound
-from core.entities import Credential, Pool, PoolMember, Quota
+from core.entities import Credential, Pool, PoolMember, Quota, QuotaUnit
 from core.errors import InvalidInput, ModelyardError
 from core.metering import NOTHING, Estimate, demand, output_ceiling
 from core.model_types import ModelKey, ModelType
@@ -83,6 +83,11 @@ class Step:
                 )
             )
         return wants
+
+    @property
+    def is_paid_by_output(self) -> bool:
+        """Tell whether what the model says decides what a quota is charged."""
+        return any(quota.unit is QuotaUnit.TOKENS for quota in self.quotas)
 
     @property
     def credits(self) -> int:

@@ -18,7 +18,7 @@ GATHER_S = 0.03
 """How long events are gathered before they are written."""
 
 GATHER_END_S = 0.003
-"""How long ends are gathered, for which a reader waits."""
+"""How long events are gathered for which a reader waits: ends, and what is paid for."""
 
 GROUP = 128
 """How many completions are written in one round trip."""
@@ -77,8 +77,12 @@ class Recorder:
         self.is_away = False
         self.on_taken: Callable[[UUID], None] | None = None
 
-    def track(self, stream: EventStream) -> None:
-        """Write this stream's events from now on."""
+    def track(self, stream: EventStream, *, is_paid: bool = False) -> None:
+        """Write this stream's events from now on.
+
+        Of one that `is_paid` for by what it says, readers are given what is in the log alone, so that whoever settles
+        it after the death of this process knows all that was delivered. While Redis is away they are given everything.
+        """
         head = LogHead(
             invocation_id=stream.invocation_id,
             workspace_id=stream.workspace_id,
@@ -89,6 +93,8 @@ class Recorder:
         track = _Track(stream=stream, head=head)
         self._tracks[stream.invocation_id] = track
         stream.on_news = lambda: self._wait(track)
+        if is_paid:
+            stream.is_held_back = lambda: not self.is_away
         self._wait(track)
 
     def find(self, invocation_id: UUID) -> EventStream | None:
@@ -152,6 +158,8 @@ class Recorder:
     def _note_away(self, *, is_away: bool, why: str = "") -> None:
         if is_away and not self.is_away:
             log.warning("events are kept in memory for now: %s", why)
+            for track in self._tracks.values():
+                track.stream.show(track.stream.next_sequence)
         self.is_away = is_away
 
     def _wait(self, track: _Track) -> None:
@@ -159,6 +167,8 @@ class Recorder:
             track.is_waiting = True
             self._waiting.append(track)
             self._news.set()
+            if track.stream.is_held_back is not None:
+                self._urgent.set()
 
     async def _write(self) -> None:
         """Write a group; whatever fails, the group waits again."""
@@ -195,6 +205,7 @@ class Recorder:
                 track.settled.set()
             elif state.count == write.first + write.count:
                 track.count, track.offset = state.count, track.offset + len(write.lines)
+                track.stream.show(track.count)
                 if track.count < track.stream.journal.count or track.end is not None:
                     self._wait(track)
             else:

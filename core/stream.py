@@ -127,7 +127,7 @@ class EventStream:
     `is_current` is false while what was before is still being read from the log.
 
     `on_abandoned` is called when the last reader has left before the end, `on_joined` when one comes, `on_news` with
-    the first event after each `write_down`.
+    the first event after each `write_down`. While `is_held_back` says so, readers are given what `show` has named.
     """
 
     def __init__(self, invocation_id: UUID, workspace_id: UUID, principal: UUID, token_id: UUID) -> None:
@@ -141,6 +141,8 @@ class EventStream:
         self.on_joined: Callable[[], None] | None = None
         self.on_abandoned: Callable[[], None] | None = None
         self.on_news: Callable[[], None] | None = None
+        self.is_held_back: Callable[[], bool] | None = None
+        self._shown = 0
         self._is_news = False
         self.was_taken_over = False
         self.is_current = True
@@ -164,15 +166,24 @@ class EventStream:
         self._window.extend(events)
         if len(self._window) > UNWRITTEN_EVENTS:
             self.write_down()
-        self._wake()
+        if self.is_held_back is None or not self.is_held_back():
+            self._shown = self.next_sequence
+            self._wake()
         if not self._is_news and self.on_news is not None:
             self._is_news = True
             self.on_news()
+
+    def show(self, count: int) -> None:
+        """Let readers have the first `count` events, or as many as there are."""
+        if count > self._shown:
+            self._shown = min(count, self.next_sequence)
+            self._wake()
 
     def take_in(self, lines: bytes, count: int) -> None:
         """Add what another process wrote into its journal next."""
         self.journal.extend(lines, count)
         self._window_start += count
+        self._shown = self._window_start
         self._let_go_behind(min([reader.position for reader in self.readers], default=self.journal.count))
         self._wake()
 
@@ -187,6 +198,7 @@ class EventStream:
         self.write_down()
         self.last = msgspec.structs.replace(event, sequence=self.next_sequence)
         self.was_taken_over = taken_over
+        self._shown = self.next_sequence
         self._wake()
         self._end.set_result(self.last)
 
@@ -209,15 +221,15 @@ class EventStream:
 
     def read(self, number: int) -> Sequence[CompletionEvent]:
         """Return what there is from that number on, or a part of it; nothing only where there is nothing."""
-        place = number - self._window_start
+        place, count = number - self._window_start, max(self._shown - number, 0)
         if place < 0:
-            return self.journal.read(number, self._id)
-        batch = self._window[place:]
+            return self.journal.read(number, self._id)[:count]
+        batch = self._window[place : place + count]
         return [*batch, self.last] if self.last is not None and number <= self.last.sequence else batch
 
     def is_far_behind(self, number: int) -> bool:
         """Tell whether whoever reads on from that number has more before them than a reader may leave unread."""
-        if self.next_sequence - number > LAG_EVENTS:
+        if self._shown - number > LAG_EVENTS:
             return True
         behind = number < self._window_start and self.journal.size > LAG_BYTES
         return behind and self.journal.size - self.journal.offset(number) > LAG_BYTES
@@ -248,7 +260,7 @@ class EventStream:
         return await asyncio.shield(self._end)
 
     def _let_go_behind(self, slowest: int) -> None:
-        if self.next_sequence - slowest <= LAG_EVENTS and self.journal.size <= LAG_BYTES:
+        if self._shown - slowest <= LAG_EVENTS and self.journal.size <= LAG_BYTES:
             return
         for reader in [reader for reader in self.readers if reader.lags()]:
             reader.interrupt(InterruptReason.LAGGED)

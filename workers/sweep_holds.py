@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 from uuid import UUID
 
-from core.completion import logged_output
+from core.completion import Logged, logged
 from core.entities import InvocationStatus, QuotaUnit
+from core.errors import ErrorCode
 from core.metering import charge
 from core.model_types import Usage, estimated_tokens
+from core.model_types.llm import CompletionFinished
 from core.pricing import cost
 from storage import processes
 from storage.processes import DeadHold
@@ -19,7 +22,8 @@ _GROUP = 100
 async def sweep_holds(resources: Resources) -> int:
     """End the calls of processes without a lease that hold something; return how many.
 
-    What the log has of their output is charged with their input, counted here; where it has nothing, nothing is.
+    Where the log has the end, what its owner said is booked; otherwise what it has of the output is charged with the
+    input, counted here. Where it has nothing, nothing is charged.
     """
     swept = 0
     while True:
@@ -33,28 +37,42 @@ async def sweep_holds(resources: Resources) -> int:
 
 async def _sweep(resources: Resources, invocation_id: UUID, workspace_id: UUID, holds: Sequence[DeadHold]) -> bool:
     """Book one call. ServerUnavailable while nobody can tell what it produced."""
-    written = await logged_output(resources.app, invocation_id)
-    usage = None
-    if written is not None:
-        usage = Usage(
-            input_tokens=max((one.input_tokens for one in holds), default=0),
-            output_tokens=estimated_tokens(written.produced),
-            estimated=True,
-        )
+    found = await logged(resources.app, invocation_id)
+    usage = _usage(found, holds) if found is not None else None
     async with resources.storage.read() as tx:
         record = (await tx.invocations.get_many([workspace_id], [invocation_id])).get(invocation_id)
     if record is None:
         return False
     ended = replace(
         record,
-        status=InvocationStatus.FAILED,
-        error=processes.LEFT_BEHIND,
+        **_end(found),
         usage=usage,
         cost=cost(usage, record.pricing) if usage is not None else None,
         ended_at=resources.app.clock.now(),
     )
     charges = {one.id: _charge(one, usage) for one in holds[-1:]}
     return await resources.log.sweep(ended, charges)
+
+
+def _usage(found: Logged, holds: Sequence[DeadHold]) -> Usage | None:
+    """Return what a call used: what its owner has said with the end, or what is counted here."""
+    if found.end is not None:
+        return found.end.usage
+    return Usage(
+        input_tokens=max((one.input_tokens for one in holds), default=0),
+        output_tokens=estimated_tokens(found.written.produced),
+        estimated=True,
+    )
+
+
+def _end(found: Logged | None) -> dict[str, Any]:
+    """Return how a call ended: as its owner has told its readers, or by the death of its process."""
+    end = found.end if found is not None else None
+    if isinstance(end, CompletionFinished):
+        return {"status": InvocationStatus.SUCCEEDED, "error": None}
+    error = end.error if end is not None else processes.LEFT_BEHIND
+    is_cancelled = error.code is ErrorCode.CANCELLED
+    return {"status": InvocationStatus.CANCELLED if is_cancelled else InvocationStatus.FAILED, "error": error}
 
 
 def _charge(hold: DeadHold, usage: Usage | None) -> int:

@@ -13,7 +13,8 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from core.completion import logged_output
+from core.completion import logged
+from core.model_types import Usage
 from core.ports import Takeover
 from core.recorder import taken_over
 from core.settings import Settings
@@ -334,13 +335,16 @@ async def test_the_log_says_what_a_completion_has_produced(
     await names(product, provider, "tools", "unauthorized")
     produced, failed = [await product.stream(model=model(name)) for name in ("tools", "unauthorized")]
 
-    found = await logged_output(other.app, invocation_of(produced))
+    found, refused = [await logged(other.app, invocation_of(events)) for events in (produced, failed)]
 
     assert found is not None
-    assert found.text == "I will look."
-    assert found.produced == 'I will look.get_weather{"city": "Paris"}get_time{"zone": "Europe/Paris"}'
-    assert await logged_output(other.app, invocation_of(failed)) is None
-    assert await logged_output(other.app, UUID(int=7)) is None
+    assert found.end is not None
+    assert found.end.usage == Usage(input_tokens=11, output_tokens=6, cached_input_tokens=4)
+    assert found.written.text == "I will look."
+    assert found.written.produced == 'I will look.get_weather{"city": "Paris"}get_time{"zone": "Europe/Paris"}'
+    assert refused is not None
+    assert (refused.written.produced, refused.end and refused.end.usage) == ("", None)
+    assert await logged(other.app, UUID(int=7)) is None
 
 
 async def test_a_log_that_redis_has_lost_is_written_again(

@@ -16,7 +16,8 @@ from core.errors import AlreadyAdmitted, QuotaExceeded
 from core.ids import uuid7
 from core.ledger import period_start
 from core.model_types import Usage
-from core.ports import Hold, Note, OnceKey, PageRequest, Want
+from core.model_types.llm import AssistantMessage, CompletionFinished, FinishReason
+from core.ports import Hold, LogHead, LogWrite, Note, OnceKey, PageRequest, Want
 from core.settings import Settings
 from storage import processes
 from storage.quotas import out_of_balance
@@ -223,6 +224,38 @@ async def test_the_check_of_the_ledger_finds_a_changed_balance(resources: Resour
 
     assert await check_ledger(resources) == 1
     assert quota.used == 0
+
+
+@pytest.mark.parametrize(("is_over", "status", "used"), [(True, "SUCCEEDED", 8), (False, "FAILED", 9)])
+async def test_the_sweep_books_what_the_log_of_a_dead_process_says(
+    resources: Resources, clock: MovableClock, is_over: bool, status: str, used: int
+) -> None:
+    tenant = await rows.tenant(resources.app)
+    quota = await _grant(resources, tenant.id, 100, unit=QuotaUnit.TOKENS)
+    dead = replace(rows.invocation(resources.app, tenant), owner=uuid7())
+    await resources.app.invocations.admit(dead, [_want(quota, 50)])
+    head = LogHead(
+        invocation_id=dead.id,
+        workspace_id=tenant.id,
+        principal=dead.principal,
+        token_id=dead.token_id,
+        owner=dead.owner,
+    )
+    end = CompletionFinished(
+        invocation_id=str(dead.id), sequence=2, finish_reason=FinishReason.STOP,
+        message=AssistantMessage(text="abcdefg"), usage=USED, cost=None,
+    )  # fmt: skip
+    lines = b'"abcd"\n"efg"\n'
+    await resources.app.log.append([LogWrite(head=head, first=0, lines=lines, count=2, end=end if is_over else None)])
+    clock.advance(seconds=120)
+
+    await sweep_holds(resources)
+
+    assert await _balance(resources, quota) == (100, used, 0)
+    async with resources.storage.read() as tx:
+        found = (await tx.invocations.get_many([tenant.id], [dead.id]))[dead.id]
+    assert found.usage is not None
+    assert (found.status.value, found.usage.total_tokens, found.usage.estimated) == (status, used, not is_over)
 
 
 async def test_the_sweep_frees_what_a_dead_process_held_and_no_other(resources: Resources, clock: MovableClock) -> None:

@@ -23,9 +23,12 @@ class Switched(RedisEventLog):
     """A log whose Redis can be away, and can seem to be another one."""
 
     is_away = False
+    is_slow = False
     server = "first"
 
     async def append(self, writes: Sequence[LogWrite]) -> Sequence[LogState]:
+        while self.is_slow:
+            await asyncio.sleep(0.01)
         if self.is_away:
             raise ServerUnavailable("Redis is away.")
         return await super().append(writes)
@@ -57,9 +60,9 @@ async def recorder(
     await asyncio.wait([working])
 
 
-def started(recorder: Recorder, *texts: str) -> EventStream:
+def started(recorder: Recorder, *texts: str, is_paid: bool = False) -> EventStream:
     stream = EventStream(uuid7(), uuid7(), uuid7(), uuid7())
-    recorder.track(stream)
+    recorder.track(stream, is_paid=is_paid)
     say(stream, *texts)
     return stream
 
@@ -197,3 +200,38 @@ async def test_readers_are_fed_whatever_redis_does(recorder: Recorder, event_log
         events += await anext(batches)
 
     assert [event.text for event in events if isinstance(event, TextDelta)] == ["a", "b", "c", "d"]
+
+
+async def test_what_is_paid_for_is_read_once_it_is_logged(recorder: Recorder, event_log: Switched) -> None:
+    stream = started(recorder, is_paid=True)
+    free = started(recorder)
+    event_log.is_slow = True
+    await asyncio.sleep(0.05)  # the writer waits in the log now
+    for one in (stream, free):
+        say(one, "a", "b")
+
+    before = [len(one.read(0)) for one in (stream, free)]
+    reader = stream.join(stream.token_id)
+    async with aclosing(reader.batches()) as batches, asyncio.timeout(5):
+        waiting = asyncio.create_task(anext(batches))
+        await asyncio.sleep(0.02)
+        was_told = waiting.done()
+        event_log.is_slow = False
+        given = [*await waiting]
+        in_log = await logged(event_log, stream, len(given))
+
+    assert before == [0, 2]
+    assert not was_told
+    assert in_log.startswith("".join(event.text for event in given if isinstance(event, TextDelta)))
+
+
+async def test_what_is_paid_for_is_not_held_back_while_redis_is_away(recorder: Recorder, event_log: Switched) -> None:
+    stream = started(recorder, "a", is_paid=True)
+    event_log.is_away = True
+    say(stream, "b")
+    await recorder.renew()
+
+    waited = len(stream.read(0))
+    say(stream, "c")
+
+    assert (waited, len(stream.read(0))) == (2, 3)
