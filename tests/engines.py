@@ -45,27 +45,66 @@ def postgres_url() -> str:
     given = os.environ.get("MODELYARD_TEST_DATABASE_URL")
     if given:
         return given.rsplit("/", 1)[0]
-    folder = scratch("my-postgres-")
-    folder.chmod(0o755)
-    programs, user = _programs(folder), "nobody" if os.getuid() == 0 else None
-    data = folder / "data"
-    data.mkdir()
-    if user is not None:
-        shutil.chown(data, user)
-    env = {**os.environ, "LC_ALL": "C", "HOME": str(data), "TZ": "UTC"}
-    initdb: list[str | Path] = [programs / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8"]
-    initdb += ["--no-sync", "--no-instructions"]
-    subprocess.run(initdb, check=True, stdout=subprocess.DEVNULL, user=user, env=env, cwd=data)
-    with (folder / "log").open("wb") as log:
-        server = Watched.start("postgres", _server(programs, data), env=env, folder=data, output=log, user=user)
+    server = Postgres(scratch("my-postgres-"))
+    server.start()
     atexit.register(server.kill)
-    deadline = time.monotonic() + _START_SECONDS
-    ready: list[str | Path] = [programs / "pg_isready", "-q", "-h", data]
-    while subprocess.run(ready, check=False, env=env).returncode != 0:
-        if server.code is not None or time.monotonic() > deadline:
-            raise RuntimeError(f"PostgreSQL does not start:\n{(folder / 'log').read_text()}")
-        time.sleep(0.05)
-    return f"postgresql+asyncpg://postgres@/{{}}?host={data}"
+    return server.url
+
+
+class Postgres:
+    """A PostgreSQL server on a folder of its own. `durable`: what is committed outlives the death of the server."""
+
+    def __init__(self, folder: Path, *, durable: bool = False) -> None:
+        folder.chmod(0o755)
+        self._user = "nobody" if os.getuid() == 0 else None
+        self._programs = _programs(folder)
+        self._log = folder / "log"
+        self._data = folder / "data"
+        self._env = {**os.environ, "LC_ALL": "C", "HOME": str(self._data), "TZ": "UTC"}
+        self._server: Watched | None = None
+        self._settings = ["fsync=off", "full_page_writes=off", "max_connections=200", "jit=off"]
+        if not durable:
+            self._settings.append("synchronous_commit=off")
+        self._data.mkdir()
+        if self._user is not None:
+            shutil.chown(self._data, self._user)
+        initdb: list[str | Path] = [self._programs / "initdb", "-D", self._data, "-U", "postgres", "-A", "trust"]
+        initdb += ["-E", "UTF8", "--no-sync", "--no-instructions"]
+        subprocess.run(initdb, check=True, stdout=subprocess.DEVNULL, user=self._user, env=self._env, cwd=self._data)
+
+    @property
+    def url(self) -> str:
+        """Return its address, with a place for a database's name."""
+        return f"postgresql+asyncpg://postgres@/{{}}?host={self._data}"
+
+    def start(self) -> None:
+        """Start it and wait until it answers; after a crash it first makes good what it has."""
+        deadline = time.monotonic() + _START_SECONDS
+        while not self._up(deadline):
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"PostgreSQL does not start:\n{self._log.read_text()}")
+            time.sleep(0.2)  # what the dead one has left in memory is in the way for a moment
+
+    def kill(self) -> None:
+        """End it as a crash does."""
+        if self._server is not None:
+            self._server.kill()
+
+    def _up(self, deadline: float) -> bool:
+        options = [word for setting in self._settings for word in ("-c", setting)]
+        command: list[str | Path] = [self._programs / "postgres", "-D", self._data, "-k", self._data]
+        command += ["-c", "listen_addresses=", *options]
+        with self._log.open("ab") as log:
+            self._server = Watched.start(
+                "postgres", command, env=self._env, folder=self._data, output=log, user=self._user
+            )
+        ready: list[str | Path] = [self._programs / "pg_isready", "-q", "-h", self._data]
+        while subprocess.run(ready, check=False, env=self._env).returncode != 0:
+            if self._server.code is not None or time.monotonic() > deadline:
+                self._server.kill()
+                return False
+            time.sleep(0.05)
+        return True
 
 
 @contextmanager
@@ -95,12 +134,6 @@ async def create_database(name: str, template: str | None = None) -> str:
     finally:
         await connection.close()
     return database_url(name)
-
-
-def _server(programs: Path, data: Path) -> list[str | Path]:
-    settings = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=200", "jit=off")
-    options = [word for setting in settings for word in ("-c", setting)]
-    return [programs / "postgres", "-D", data, "-k", data, "-c", "listen_addresses=", *options]
 
 
 def _programs(folder: Path) -> Path:

@@ -69,7 +69,7 @@ class Installation:
             process = subprocess.Popen(
                 [sys.executable, "-m", "web"], cwd=ROOT, env=self.environment | given, stdout=log, stderr=log
             )
-        self.stack.callback(_ended, process)
+        self.stack.callback(ended, process)
         api = Api(url=f"http://127.0.0.1:{port}", token=self.token, process=process)
         async with httpx.AsyncClient(trust_env=False) as client, asyncio.timeout(30):
             while True:
@@ -119,6 +119,7 @@ async def installation(settings: Settings, **more: str) -> AsyncIterator[Install
         yield started
 
 
-def _ended(process: "subprocess.Popen[bytes]") -> None:
+def ended(process: "subprocess.Popen[bytes]") -> None:
+    """End a process as a crash does, and take note of it."""
     process.kill()
     process.wait()
