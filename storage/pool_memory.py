@@ -1,5 +1,6 @@
 """What one process knows of pools: in its own memory while Redis is away, and told to Redis when it is back."""
 
+import asyncio
 import logging
 from collections import Counter, defaultdict, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -15,8 +16,8 @@ from storage.pool_state import RedisPoolState
 
 log = logging.getLogger(__name__)
 
-AWAY_S = 1.0
-"""How long Redis is not asked after it did not answer."""
+LOOK_S = 1.0
+"""How often it is looked whether Redis is back that was away."""
 
 T = TypeVar("T")
 
@@ -129,11 +130,6 @@ class MemoryPoolState:
         """Return nothing: what is over is told by the process that knows all."""
         return ()
 
-    def take_rests(self) -> Mapping[tuple[UUID, UUID], Cooldown]:
-        """Return and forget who rests."""
-        taken, self.rests = self.rests, {}
-        return taken
-
     def _standing(self, workspace_id: UUID, pool: Pool) -> PoolNow:
         rests: dict[UUID, tuple[Cooldown, ...]] = defaultdict(tuple)
         for place in (workspace_id, pool.id):
@@ -175,14 +171,27 @@ class SharedPoolState:
         self._shared = shared
         self._memory = MemoryPoolState(clock)
         self._clock = clock
-        self._away_until = float("-inf")
         self._is_away = False
+        self._untold: list[tuple[Lease, bool | None]] = []
+        self._open: Counter[tuple[UUID, UUID]] = Counter()
+        self._doubtful: set[UUID] = set()
+        """Pools whose Redis may count calls under way of this process that it has never heard of."""
 
     async def pick(
         self, workspace_id: UUID, pool: Pool, places: Sequence[Place], chances: Chances, *, whole: bool = False
     ) -> Picked:
         """Choose one that does not rest, and count a call that is under way."""
-        return await self._either(lambda state: state.pick(workspace_id, pool, places, chances, whole=whole))
+        was_away = self._is_away
+        try:
+            picked = await self._either(lambda state: state.pick(workspace_id, pool, places, chances, whole=whole))
+        except asyncio.CancelledError:
+            self._doubtful.add(pool.id)
+            raise
+        if picked.lease is not None and not picked.lease.is_local:
+            self._open[pool.id, picked.lease.place.member_id] += 1
+        elif self._is_away and not was_away:
+            self._doubtful.add(pool.id)
+        return picked
 
     async def spoke(self, lease: Lease, seconds: float) -> bool:
         """Take note that a member answered so soon: it is healthy. Tell whether it was not before."""
@@ -197,10 +206,15 @@ class SharedPoolState:
         if lease.is_local:
             await self._memory.done(lease, served=served)
             return
-        try:
-            await self._shared.done(lease, served=served)
-        except ServerUnavailable:
-            self._note_away()  # what Redis still counts ends with this process, or with Redis
+        self._open[lease.pool_id, lease.place.member_id] -= 1
+        if not self._is_away:
+            try:
+                await self._shared.done(lease, served=served)
+            except ServerUnavailable:
+                self._note_away()
+            else:
+                return
+        self._untold.append((lease, served))
 
     async def now(self, workspace_id: UUID, pools: Sequence[Pool]) -> Mapping[UUID, PoolNow]:
         """Return how each pool stands, by its id."""
@@ -216,32 +230,49 @@ class SharedPoolState:
         """Return, once, the workspace and pool of every rest whose deadline has passed."""
         return await self._either(lambda state: state.over())
 
-    async def _either(self, ask: Callable[[PoolState], Awaitable[T]], *, is_local: bool = False) -> T:
-        if not is_local and self._clock.monotonic() >= self._away_until:
-            try:
-                found = await ask(self._shared)
-            except ServerUnavailable:
-                self._note_away()
-            else:
-                if self._is_away:
-                    await self._rejoin()
-                return found
-        return await ask(self._memory)
-
-    async def _rejoin(self) -> None:
-        """Tell Redis who rests, as far as this process alone knows it."""
-        self._is_away = False
-        log.warning("Redis is back: pools are shared with the other processes again")
-        known, now = self._memory.take_rests(), self._clock.now().timestamp()
+    async def look(self) -> None:
+        """Look whether Redis is back, where it was away; then tell it what this process alone knows."""
         try:
-            for (place, credential_id), found in known.items():
-                if found.rests(now):
-                    await self._shared.carry(place, credential_id, found)
+            if self._is_away:
+                await self._tell()
+            while self._doubtful:
+                pool_id = next(iter(self._doubtful))
+                self._open = +self._open
+                await self._shared.recount(
+                    pool_id, {of[1]: count for of, count in self._open.items() if of[0] == pool_id}
+                )
+                self._doubtful.discard(pool_id)
         except ServerUnavailable:
             self._note_away()
+
+    async def _tell(self) -> None:
+        """Tell Redis what this process alone knows, and share it with the others again."""
+        rests = self._memory.rests
+        await self._shared.ping()
+        while self._untold or rests:
+            if self._untold:
+                lease, served = self._untold[-1]
+                await self._shared.done(lease, served=served)
+                self._untold.remove((lease, served))
+                continue
+            (place, credential_id), found = next(iter(rests.items()))
+            if found.rests(self._clock.now().timestamp()):
+                await self._shared.carry(place, credential_id, found)
+            if rests.get((place, credential_id)) is found:
+                del rests[place, credential_id]
+        self._is_away = False
+        log.warning("Redis is back: pools are shared with the other processes again")
+
+    async def _either(self, ask: Callable[[PoolState], Awaitable[T]], *, is_local: bool = False) -> T:
+        """Ask Redis, or, while it is away, this process alone; nobody but `look` waits for a Redis that is away."""
+        if not is_local and not self._is_away:
+            try:
+                return await ask(self._shared)
+            except ServerUnavailable:
+                self._note_away()
+        return await ask(self._memory)
 
     def _note_away(self) -> None:
         if not self._is_away:
             log.warning("Redis is away: pools go on by what this process alone knows")
         self._is_away = True
-        self._away_until = self._clock.monotonic() + AWAY_S

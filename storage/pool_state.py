@@ -170,6 +170,17 @@ if ARGV[4] ~= '' then redis.call('HINCRBY', KEYS[1], ARGV[4] .. ':' .. ARGV[1], 
 redis.call('EXPIRE', KEYS[1], ARGV[5])
 """
 
+_RECOUNT = """
+local mine = {}
+for member, count in string.gmatch(ARGV[2], '(%x+) (%d+)') do mine['b:' .. member .. ':' .. ARGV[1]] = count end
+for _, name in ipairs(redis.call('HKEYS', KEYS[1])) do
+  if string.sub(name, 1, 2) == 'b:' and string.sub(name, 36) == ARGV[1] and not mine[name] then
+    redis.call('HDEL', KEYS[1], name)
+  end
+end
+for name, count in pairs(mine) do redis.call('HSET', KEYS[1], name, count) end
+"""
+
 _SWAP = """
 if (redis.call('HGET', KEYS[1], ARGV[1]) or '') ~= ARGV[2] then return 0 end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
@@ -192,6 +203,7 @@ class RedisPoolState:
         self._pick = self._redis.register_script(_PICK)
         self._spoke = self._redis.register_script(_SPOKE)
         self._done = self._redis.register_script(_DONE)
+        self._recount = self._redis.register_script(_RECOUNT)
         self._swap = self._redis.register_script(_SWAP)
 
     async def pick(
@@ -253,6 +265,12 @@ class RedisPoolState:
         async with self._soon():
             await self._done(keys=_keys(lease.workspace_id, lease.pool_id), args=arguments)
 
+    async def recount(self, pool_id: UUID, under_way: Mapping[UUID, int]) -> None:
+        """Replace what is counted of this process's calls through a pool by what is under way, by the members' ids."""
+        counts = " ".join(f"{member.hex} {count}" for member, count in under_way.items())
+        async with self._soon():
+            await self._recount(keys=[_pool(pool_id)], args=[self._me, counts])
+
     async def now(self, workspace_id: UUID, pools: Sequence[Pool]) -> Mapping[UUID, PoolNow]:
         """Return how each pool stands, by its id; two round trips for any number of pools."""
         async with self._soon():
@@ -300,6 +318,11 @@ class RedisPoolState:
         name = credential_id.hex if of_credential else f"r:{credential_id.hex}"
         async with self._soon():
             await self._change(key, name, lambda before: later(before, known), "")
+
+    async def ping(self) -> None:
+        """Let Redis answer."""
+        async with self._soon():
+            await self._redis.ping()
 
     async def over(self) -> Sequence[tuple[UUID, UUID]]:
         """Return, once, the workspace and pool of every rest whose deadline has passed."""

@@ -33,7 +33,7 @@ from storage.health import SqlHealth
 from storage.identity import SqlIdentity
 from storage.invocation_log import SqlInvocationLog
 from storage.last_used import WRITE_S, LastUsed
-from storage.pool_memory import SharedPoolState
+from storage.pool_memory import LOOK_S, SharedPoolState
 from storage.pool_state import RedisPoolState
 from storage.processes import Counts
 from storage.queue import Queue
@@ -121,6 +121,8 @@ async def open_resources(
         tailer = Tailer(event_log, changes, process_id)
         if kind == processes.API:
             await stack.enter_async_context(_logging(background, event_log, recorder, tailer, process_id))
+        pools = SharedPoolState(RedisPoolState(pool, process_id, clock), clock)
+        background.every(LOOK_S, pools.look)
         running = await stack.enter_async_context(_running())
         app = App(
             settings=settings,
@@ -133,7 +135,7 @@ async def open_resources(
             configurations=snapshots,
             vault=SqlVault(storage, cipher, clock),
             invocations=invocations,
-            pools=SharedPoolState(RedisPoolState(pool, process_id, clock), clock),
+            pools=pools,
             changes=changes,
             health=SqlHealth(storage, queue, clock, engines.name),
             running=running,

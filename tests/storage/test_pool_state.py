@@ -2,19 +2,24 @@
 
 import asyncio
 import random
+import sys
+from asyncio.subprocess import PIPE
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import timedelta
+from pathlib import Path
+from typing import Any
 from uuid import UUID
 
+import msgspec
 import pytest
 from redis.asyncio import Redis
 
 from core import errors
 from core.entities import Pool, PoolMember, PoolStrategy
 from core.ids import uuid7
-from core.ports import Lease, Place, PoolState
+from core.ports import Lease, MemberCounts, Picked, Place, PoolState
 from core.strategies import ENOUGH
 from storage.event_log import ALIVE_KEY
 from storage.pool_memory import MemoryPoolState, SharedPoolState
@@ -24,6 +29,7 @@ from tests import make
 from tests.conftest import MovableClock
 
 WORKSPACE = uuid7()
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def a_pool(*weights: int, strategy: PoolStrategy = PoolStrategy.ROUND_ROBIN) -> Pool:
@@ -41,13 +47,6 @@ def places(pool: Pool) -> list[Place]:
     ]
 
 
-@pytest.fixture
-async def redis(redis_url: str) -> AsyncIterator[RedisPoolState]:
-    pool = open_pool(redis_url)
-    yield RedisPoolState(pool, uuid7(), MovableClock())
-    await pool.aclose()
-
-
 @pytest.fixture(params=["redis", "memory"])
 async def state(request: pytest.FixtureRequest, redis_url: str, clock: MovableClock) -> AsyncIterator[PoolState]:
     if request.param == "memory":
@@ -56,6 +55,29 @@ async def state(request: pytest.FixtureRequest, redis_url: str, clock: MovableCl
     pool = open_pool(redis_url)
     yield RedisPoolState(pool, uuid7(), clock)
     await pool.aclose()
+
+
+@asynccontextmanager
+async def picker(redis_url: str, pool: Pool) -> AsyncIterator[Callable[[int], Awaitable[Counter[int]]]]:
+    """Start a process that picks of a pool; it is told how often, all at once, and tells how often it got each place."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.storage.picker", redis_url, stdin=PIPE, stdout=PIPE, cwd=ROOT
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    sending, answers = process.stdin, process.stdout
+    sending.write(msgspec.json.encode(pool) + b"\n")
+
+    async def picks(count: int) -> Counter[int]:
+        sending.write(b"%d\n" % count)
+        return Counter(msgspec.json.decode(await answers.readline(), type=list[int]))
+
+    try:
+        await answers.readline()
+        yield picks
+    finally:
+        process.kill()
+        await process.wait()
 
 
 async def pick(state: PoolState, pool: Pool, among: list[Place] | None = None) -> Lease:
@@ -232,19 +254,16 @@ async def test_redis_chooses_as_the_pure_functions_do(redis_url: str, clock: Mov
     await connections.aclose()
 
 
-async def test_two_processes_take_turns_exactly(redis_url: str, clock: MovableClock) -> None:
-    connections = [open_pool(redis_url) for _ in range(2)]
-    states = [RedisPoolState(one, uuid7(), clock) for one in connections]
+async def test_two_processes_take_turns_exactly(redis_url: str) -> None:
     even, weighted = a_pool(1, 1, 1), a_pool(5, 3, 2, strategy=PoolStrategy.WEIGHTED)
+    async with picker(redis_url, even) as one, picker(redis_url, even) as other:
+        counts = sum(await asyncio.gather(one(500), other(500)), Counter())
+    async with picker(redis_url, weighted) as one, picker(redis_url, weighted) as other:
+        tens = [sum(await asyncio.gather(one(4), other(6)), Counter()) for _ in range(30)]
 
-    found = await asyncio.gather(*(pick(states[n % 2], even) for n in range(200)))
-    heavy = await asyncio.gather(*(pick(states[n % 2], weighted) for n in range(200)))
-
-    counts = Counter(lease.place.number for lease in found)
+    assert counts.total() == 1000
     assert max(counts.values()) - min(counts.values()) <= 1
-    assert Counter(lease.place.number for lease in heavy) == {0: 100, 1: 60, 2: 40}
-    for one in connections:
-        await one.aclose()
+    assert tens == [{0: 5, 1: 3, 2: 2}] * 30
 
 
 async def test_calls_of_a_dead_process_do_not_count(redis_url: str, clock: MovableClock) -> None:
@@ -294,6 +313,31 @@ class Away:
         return getattr(self.state, name)
 
 
+async def test_a_pick_that_nobody_heard_of_leaves_no_call_under_way(redis_url: str, clock: MovableClock) -> None:
+    connections, pool = open_pool(redis_url), a_pool(1, 1)
+    redis = RedisPoolState(connections, uuid7(), clock)
+    state = SharedPoolState(redis, clock)
+    kept = await pick(state, pool)
+    picking = redis.pick
+
+    async def lost(*arguments: Any, **named: Any) -> Picked:
+        await picking(*arguments, **named)
+        raise errors.ServerUnavailable("no answer in time")
+
+    redis.pick = lost  # type: ignore[method-assign]
+    alone = await pick(state, pool)
+    redis.pick = picking  # type: ignore[method-assign]
+    before = (await redis.now(WORKSPACE, [pool]))[pool.id].counts
+    await state.look()
+
+    after = (await state.now(WORKSPACE, [pool]))[pool.id].counts
+    assert alone.is_local
+    assert [before[one.id].in_flight for one in pool.members] == [1, 1]
+    assert [after[one.id].in_flight for one in pool.members] == [1, 0]
+    assert kept.place.member_id == pool.members[0].id
+    await connections.aclose()
+
+
 async def test_without_redis_the_process_goes_on_alone_and_rejoins(redis_url: str, clock: MovableClock) -> None:
     connections, pool = open_pool(redis_url), a_pool(1, 1)
     redis = Away(RedisPoolState(connections, uuid7(), clock))
@@ -305,8 +349,10 @@ async def test_without_redis_the_process_goes_on_alone_and_rejoins(redis_url: st
     await state.failed(alone[0], errors.UpstreamUnavailable("gone"))
     assert {await number(state, pool) for _ in range(3)} == {alone[1].place.number}
     await state.done(before, served=True)
+    await state.look()
+    assert (await pick(state, pool)).is_local
     redis.is_away = False
-    clock.advance(timedelta(seconds=2).total_seconds())
+    await state.look()
 
     assert not before.is_local
     assert {lease.is_local for lease in alone} == {True}
@@ -314,4 +360,5 @@ async def test_without_redis_the_process_goes_on_alone_and_rejoins(redis_url: st
     assert (shared.is_local, shared.place.number) == (False, alone[1].place.number)
     now = (await state.now(WORKSPACE, [pool]))[pool.id]
     assert [one.cause for one in now.rests[alone[0].place.credential_id]] == [errors.UpstreamUnavailable.code]
+    assert now.counts[before.place.member_id] == MemberCounts(in_flight=0, served=1)
     await connections.aclose()
