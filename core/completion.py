@@ -1,7 +1,7 @@
 """The use cases of a completion: begin one, read it, wait for its end, cancel it."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from uuid import UUID
@@ -16,7 +16,7 @@ from core.journal import Written, written
 from core.media import check_addresses
 from core.model_types import ModelType
 from core.model_types.llm import CompletionFailed, CompletionFinished, InterruptReason
-from core.plan import CompletionRequest, plan
+from core.plan import CompletionRequest, CompletionStep, plan
 from core.ports import OnceKey, Repeated
 from core.quotas import once_key
 from core.recorder import taken_over
@@ -118,16 +118,9 @@ async def start(app: App, viewer: Viewer, request: CompletionRequest, *, streami
         steps = plan(app.catalog, viewer, configuration, request, streaming=streaming)
         check_addresses(app.egress, request.chat)
         try:
-            invocation, tries = await admit(
-                app,
-                viewer,
-                workspace_id,
-                steps,
-                end_user=request.end_user,
-                tags=request.tags,
-                once=partial(once, workspace_id) if once is not None else None,
+            return await app.running.finish(
+                _begin(app, viewer, workspace_id, request, steps, once, streaming=streaming), Reader.close
             )
-            break
         except AlreadyAdmitted as twin:
             assert once is not None, "only a key stands for another call"
             found = Repeated(input_hash=twin.input_hash, result_id=twin.repeats)
@@ -135,6 +128,29 @@ async def start(app: App, viewer: Viewer, request: CompletionRequest, *, streami
         except QuotaExceeded:  # others were faster: what is left decides anew
             if not left:
                 raise
+    raise AssertionError("the last try returns or raises")
+
+
+async def _begin(
+    app: App,
+    viewer: Viewer,
+    workspace_id: UUID,
+    request: CompletionRequest,
+    steps: Sequence[CompletionStep],
+    once: Callable[[UUID, UUID], OnceKey] | None,
+    *,
+    streaming: bool,
+) -> Reader:
+    """Admit a completion and run it here; return its first reader."""
+    invocation, tries = await admit(
+        app,
+        viewer,
+        workspace_id,
+        steps,
+        end_user=request.end_user,
+        tags=request.tags,
+        once=partial(once, workspace_id) if once is not None else None,
+    )
     stream = EventStream(invocation.id, workspace_id, invocation.principal, viewer.token_id)
     app.recorder.track(stream, is_paid=any(step.is_paid_by_output for step in steps))
     reader = stream.join(viewer.token_id)

@@ -1,6 +1,7 @@
 """The use cases of the five model types besides language models: resolve, admit, try, settle, one way for all."""
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -121,19 +122,32 @@ async def speak(app: App, viewer: Viewer, asked: Asked, request: SpeechRequest) 
         plan = await _plan(app, viewer, asked, ModelType.TTS)
         adapter = plan.adapter(plan.provider.tts)
         request = check_speech(request, plan.card)
-        invocation, tries = await _admit(app, viewer, asked, plan, request.end_user)
+        line = await app.running.finish(
+            _begin_speech(app, viewer, asked, plan, adapter.speak, request), lambda begun: begun.leave()
+        )
     except ModelyardError as refusal:
         yield SpeechFailed(invocation_id=None, sequence=0, error=Problem.of(refusal))
         return
-    line = _Line(invocation)
-    owner = _SpeechOwner(app, invocation, tries, line, adapter.speak, request)
-    owned = owner.owned = app.running.start(line, owner.run(), 0)
     try:
         async with aclosing(line.events()) as events:
             async for event in events:
                 yield event
     finally:
-        owned.cancel(Cancelled("The reader of the speech has left."))
+        line.leave()
+
+
+_Speak = Callable[[Call, SpeechRequest], AsyncGenerator[bytes | Usage, None]]
+
+
+async def _begin_speech(
+    app: App, viewer: Viewer, asked: Asked, plan: "_Plan", speak: _Speak, request: SpeechRequest
+) -> "_Line":
+    invocation, tries = await _admit(app, viewer, asked, plan, request.end_user)
+    line = _Line(invocation)
+    owner = _SpeechOwner(app, invocation, tries, line, speak, request)
+    owned = owner.owned = app.running.start(line, owner.run(), 0)
+    line.on_abandoned = lambda: owned.cancel(Cancelled("The reader of the speech has left."))
+    return line
 
 
 # ---- one path for all
@@ -185,17 +199,24 @@ async def _call(
     app: App, viewer: Viewer, asked: Asked, plan: _Plan, work: "_Work[T]", end_user: str | None
 ) -> Outcome[T]:
     """Admit the call and wait for its end; whoever leaves before leaves it running for the grace time."""
-    invocation, tries = await _admit(app, viewer, asked, plan, end_user)
-    wait: _Wait[T] = _Wait(invocation)
-    owner = _WholeOwner(app, invocation, tries, wait, work)
-    owner.owned = app.running.start(wait, owner.run(), app.settings.grace_seconds)
+    wait = await app.running.finish(_begin(app, viewer, asked, plan, work, end_user), lambda begun: begun.leave())
     try:
         return await wait.finished()
     finally:
         wait.leave()
 
 
-class _Followed:
+async def _begin(
+    app: App, viewer: Viewer, asked: Asked, plan: _Plan, work: "_Work[T]", end_user: str | None
+) -> "_Wait[T]":
+    invocation, tries = await _admit(app, viewer, asked, plan, end_user)
+    wait: _Wait[T] = _Wait(invocation)
+    owner = _WholeOwner(app, invocation, tries, wait, work)
+    owner.owned = app.running.start(wait, owner.run(), app.settings.grace_seconds)
+    return wait
+
+
+class _Followed(ABC):
     """A call that nobody joins later: whose it is, and when it has ended."""
 
     readers: Sequence[Reader] = ()
@@ -206,6 +227,16 @@ class _Followed:
         self.token_id = invocation.token_id
         self.on_joined: Callable[[], None] | None = None
         self.on_abandoned: Callable[[], None] | None = None
+
+    @property
+    @abstractmethod
+    def ended(self) -> bool:
+        """Tell whether the end is there."""
+
+    def leave(self) -> None:
+        """Wait no longer."""
+        if not self.ended and self.on_abandoned is not None:
+            self.on_abandoned()
 
 
 class _Wait(_Followed, Generic[T]):
@@ -223,11 +254,6 @@ class _Wait(_Followed, Generic[T]):
     async def finished(self) -> Outcome[T]:
         """Wait for the outcome."""
         return await asyncio.shield(self.outcome)
-
-    def leave(self) -> None:
-        """Wait no longer."""
-        if not self.ended and self.on_abandoned is not None:
-            self.on_abandoned()
 
 
 class _Asked:
@@ -402,7 +428,7 @@ class _SpeechOwner(Owner[Step]):
         invocation: Invocation,
         tries: Tries[Step],
         line: _Line,
-        speak: Callable[[Call, SpeechRequest], AsyncGenerator[bytes | Usage, None]],
+        speak: _Speak,
         request: SpeechRequest,
     ) -> None:
         super().__init__(app, invocation, tries)

@@ -211,8 +211,9 @@ class Owner(ABC, Generic[S]):
         """
         if step.hosted is not None and step.quotas:
             if self._held_for is not step:
+                # First noted: where nobody knows whether it was written, it is freed all the same.
+                self._hold, self._held_for, self._more_held = None, step, 0
                 self._hold = await self._app.invocations.hold(self._invocation, step.wants())
-                self._held_for, self._more_held = step, 0
                 if self._hold is None:
                     raise QuotaExceeded(f"The hosted quota for {step.key.provider} has not enough left for this call.")
             return step.hosted.values

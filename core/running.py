@@ -4,12 +4,14 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 from uuid import UUID
 
 from core.errors import Cancelled, ModelyardError, ServerUnavailable
 from core.followers import Followers
 from core.stream import Reader
+
+T = TypeVar("T")
 
 
 class Followed(Protocol):
@@ -57,7 +59,8 @@ class Owned:
         """End the completion at the provider; its last event carries `reason`."""
         if self.reason is None and not self.settling and not self.task.done():
             self.reason = reason
-            self.task.cancel()
+            # Its first step comes before: a task that is cancelled without one never begins, and never settles.
+            self.task.get_loop().call_soon(self._interrupt)
 
     def abandoned(self) -> None:
         """Cancel after the grace time, unless somebody joins before; not while somebody reads in another process."""
@@ -85,15 +88,23 @@ class Owned:
         if self.elsewhere.pop(process_id, None) is not None and not self.stream.readers and not self.stream.ended:
             self.abandoned()
 
+    def _interrupt(self) -> None:
+        if not self.settling:
+            self.task.cancel()
+
 
 class Running:
-    """What runs in this process. `open` owns the tasks: leaving it ends and awaits them all."""
+    """What runs in this process. `open` owns the tasks: leaving it ends and awaits them all.
+
+    `closing`: nothing more is admitted. `closed`: what still ran has been told to end.
+    """
 
     def __init__(self) -> None:
         self._owned: dict[UUID, Owned] = {}
         self._group: asyncio.TaskGroup | None = None
         self._background: set[asyncio.Task[None]] = set()
         self.closing = False
+        self.closed = False
         self.followers = Followers()
 
     @asynccontextmanager
@@ -107,10 +118,10 @@ class Running:
 
     def close(self) -> None:
         """Admit nothing more, and end what runs with ServerUnavailable."""
-        self.closing = True
+        self.closing = self.closed = True
         for owned in list(self._owned.values()):
-            owned.cancel(ServerUnavailable("This server is stopping; ask again in a moment."))
-        self.followers.end(ServerUnavailable("This server is stopping; ask again in a moment."))
+            owned.cancel(_stopping())
+        self.followers.end(_stopping())
         for task in self._background:
             task.cancel()
 
@@ -122,7 +133,20 @@ class Running:
         stream.on_abandoned, stream.on_joined = owned.abandoned, owned.joined
         self._owned[stream.invocation_id] = owned
         task.add_done_callback(lambda _: self._forget(owned))
+        if self.closed:
+            owned.cancel(_stopping())
         return owned
+
+    async def finish(self, work: Coroutine[None, None, T], left: Callable[[T], None]) -> T:
+        """Return what `work` returns. If whoever waits is cancelled, it goes on to its end and `left` is given that."""
+        assert self._group is not None, "Running is not open"
+        outcome: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._group.create_task(_into(outcome, work))
+        try:
+            return await asyncio.shield(outcome)
+        except asyncio.CancelledError:
+            outcome.add_done_callback(lambda done: left(done.result()) if _has_result(done) else None)
+            raise
 
     def background(self, work: Coroutine[None, None, None]) -> None:
         """Run `work` beside the completions until the process stops. It must not raise."""
@@ -142,3 +166,22 @@ class Running:
     def _forget(self, owned: Owned) -> None:
         owned.joined()
         self._owned.pop(owned.stream.invocation_id, None)
+
+
+async def _into(outcome: asyncio.Future[T], work: Coroutine[None, None, T]) -> None:
+    """Put what comes of some work into a future."""
+    try:
+        outcome.set_result(await work)
+    except asyncio.CancelledError:
+        outcome.cancel()
+        raise
+    except Exception as error:
+        outcome.set_exception(error)
+
+
+def _has_result(outcome: asyncio.Future[T]) -> bool:
+    return not outcome.cancelled() and outcome.exception() is None
+
+
+def _stopping() -> ServerUnavailable:
+    return ServerUnavailable("This server is stopping; ask again in a moment.")

@@ -166,8 +166,9 @@ def _written(connection: Connection, writes: Sequence[_Write], clock: Clock) -> 
     book = Book(connection, [*wanted, *(held.quota_id for rows in holds.values() for held in rows)], clock.now())
     for end in ends:
         _book(book, end, holds)
+    going_on = running - {end.invocation.id for end in ends}  # who ends in this group holds nothing any more
     for more in mores:
-        told[more] = _more(book, more, holds) if more.invocation_id in running else None
+        told[more] = _more(book, more, holds) if more.invocation_id in going_on else None
     for begin in begins:
         if begin.wants:
             held = book.hold(begin.wants, begin.invocation.id, begin.invocation.owner)
