@@ -100,7 +100,8 @@ class Owner(ABC, Generic[S]):
             try:
                 await self._race(self._tries.current)
             except ModelyardError as error:
-                if error.rests is None or self._first_delta is not None or not await self._tries.advance():
+                may_follow = error.rests is not None or isinstance(error, QuotaExceeded)
+                if not may_follow or self._first_delta is not None or not await self._tries.advance():
                     raise
             else:
                 return

@@ -673,7 +673,10 @@ class InvocationLog(Protocol):
         ...
 
     async def hold(self, invocation: Invocation, wants: Sequence[Want]) -> Hold | None:
-        """Let a running invocation hold of the first that has enough left; None where none has, or it has ended."""
+        """Let a running invocation hold of the first that has enough left; None where none has, or it has ended.
+
+        What it held before is freed: the attempt that it was for has failed.
+        """
         ...
 
     async def grow(self, hold_id: UUID, invocation_id: UUID, wanted: int) -> int:

@@ -84,7 +84,10 @@ class SqlInvocationLog:
         return held
 
     async def hold(self, invocation: Invocation, wants: Sequence[Want]) -> Hold | None:
-        """Let a running invocation hold of the first that has enough left; None where none has, or it has ended."""
+        """Let a running invocation hold of the first that has enough left; None where none has, or it has ended.
+
+        What it held before is freed: the attempt that it was for has failed.
+        """
         held: Hold | None = await self._batch.do(
             _More(invocation_id=invocation.id, owner=invocation.owner, wants=wants)
         )
@@ -213,7 +216,7 @@ def _running(connection: Connection, ids: Sequence[UUID]) -> set[UUID]:
 def _holds(connection: Connection, writes: Sequence[_End | _More]) -> dict[UUID, list[Row[Any]]]:
     """Lock and return the holds of calls, by their invocations."""
     ids = [write.invocation.id for write in writes if isinstance(write, _End) and write.charges is not None]
-    ids += [write.invocation_id for write in writes if isinstance(write, _More) and write.hold_id is not None]
+    ids += [write.invocation_id for write in writes if isinstance(write, _More)]
     found: dict[UUID, list[Row[Any]]] = {}
     for row in connection.execute(HOLDS, {"ids": ids}) if ids else ():
         found.setdefault(row.invocation_id, []).append(row)
@@ -229,10 +232,14 @@ def _book(book: Book, end: _End, holds: dict[UUID, list[Row[Any]]]) -> None:
 
 
 def _more(book: Book, more: _More, holds: Mapping[UUID, list[Row[Any]]]) -> Hold | int | None:
-    if more.hold_id is None:
-        return book.hold(more.wants, more.invocation_id, more.owner)
-    held = next((one for one in holds.get(more.invocation_id, ()) if one.id == more.hold_id), None)
-    return book.grow(held, more.amount) if held is not None and held.state == HELD else 0
+    """Let a call hold more of its hold; or of another quota, in place of what it held for an attempt that failed."""
+    before = [held for held in holds.get(more.invocation_id, ()) if held.state == HELD]
+    if more.hold_id is not None:
+        held = next((one for one in before if one.id == more.hold_id), None)
+        return book.grow(held, more.amount) if held is not None else 0
+    for held in before:
+        book.settle(held, 0, by_sweep=False)
+    return book.hold(more.wants, more.invocation_id, more.owner)
 
 
 def _used_up(invocation: Invocation) -> QuotaExceeded:

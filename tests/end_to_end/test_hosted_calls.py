@@ -1,0 +1,266 @@
+"""What hosted calls hold and are charged, whatever becomes of them, as their callers see it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.completion import start
+from core.counting import input_upper_bound
+from core.plan import CompletionRequest, ModelReference
+from core.secret import hash_secret
+from tests import make
+from tests.end_to_end import hosted
+from tests.end_to_end.hosted import balance, grant, hosting
+from tests.end_to_end.test_completion import settled
+from tests.end_to_end.test_invoke import AUDIO, EMBED, MODERATE, RERANK, TRANSCRIBE, heard
+from tests.fake_provider import FakeProvider, Scenario
+from tests.product import COMPLETE, LLM, Product, chat, check_sequence, completion, model, text_of
+from workers.sweep_holds import sweep_holds
+
+LONG = "0123456 " * 200
+OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "vectors": (EMBED, {"texts": ["abc", "de"]}),
+    "order": (RERANK, {"query": "q", "documents": ["a", "b"]}),
+    "words": (TRANSCRIBE, {"audio": AUDIO}),
+    "judge": (MODERATE, {"text": "hello"}),
+}
+HI = make.chat("hi")
+BOUND = input_upper_bound(HI)
+
+
+@pytest.fixture
+async def product(
+    sqlite_template: Path, redis_url: str, tmp_path: Path, provider: FakeProvider
+) -> AsyncIterator[Product]:
+    path = tmp_path / "modelyard.db"
+    path.write_bytes(sqlite_template.read_bytes())
+    async with hosting(f"sqlite+aiosqlite:///{path}", redis_url, tmp_path, provider) as started:
+        yield started
+
+
+async def _call(product: Product, name: str) -> list[str]:
+    """Call a hosted model of whatever type; return the codes of its errors."""
+    if name == "voice":
+        events = [event async for event in heard(product, model=model(name), text="Hello", voice="alloy")]
+        return [event["error"]["code"] for event in events if event["__typename"] == "SpeechFailed"]
+    query, given = OTHERS.get(name, (COMPLETE, chat()))
+    (payload,) = (await product.data(query, input={"model": model(name), **given})).values()
+    return [error["code"] for error in payload["errors"]]
+
+
+@pytest.mark.parametrize(("unit", "charged"), [("TIMES", {}), ("CREDITS", {"llm": 3, "vectors": 2})])
+async def test_calls_of_every_type_draw_times_and_credits(product: Product, unit: str, charged: dict[str, int]) -> None:
+    for name in hosted.TYPES.values():
+        quota = await grant(product, unit, charged.get(name, 1), note=name)
+
+        assert await _call(product, name) == []
+        assert await _call(product, name) == ["QUOTA_EXCEEDED"]
+
+        assert await balance(product, quota) == (charged.get(name, 1), 0, ["GRANT", "RESERVE", "SETTLE"])
+        await product.changed(hosted.ARCHIVE, id=quota)
+
+
+async def test_tokens_pay_for_models_that_are_priced_by_them_and_for_no_others(product: Product) -> None:
+    quota = await grant(product, "TOKENS", 1_000_000)
+
+    answered = {name: await _call(product, name) for name in hosted.TYPES.values()}
+
+    others = {"order", "words", "voice", "judge"}
+    assert {name for name, codes in answered.items() if codes} == others
+    assert {code for name in others for code in answered[name]} == {"MODEL_NOT_PERMITTED"}
+    assert await balance(product, quota) == (11 + 5 + 5, 0, ["GRANT", "RESERVE", "SETTLE", "RESERVE", "SETTLE"])
+
+
+async def test_the_output_is_lowered_to_what_is_left_and_a_stream_ends_where_that_is_used_up(
+    product: Product, provider: FakeProvider
+) -> None:
+    quota = await grant(product, "TOKENS", BOUND + 40)
+    provider.answers(text=LONG, pieces=200)
+
+    events = await product.stream(model=model("llm"))
+
+    assert provider.calls[0].json["max_tokens"] == 40
+    check_sequence(events)
+    assert events[-1]["error"]["code"] == "QUOTA_EXCEEDED"
+    said = text_of(events)
+    assert 40 * 4 < len(said) < len(LONG)
+    spent = events[-1]["spent"]
+    assert spent["outputTokens"] == len(said) // 4
+    used, reserved, kinds = await balance(product, quota)
+    assert (used, reserved) == (spent["inputTokens"] + spent["outputTokens"], 0)
+    assert kinds == ["GRANT", "RESERVE", "SETTLE"]
+    record = await product.last_invocation()
+    assert (record["status"], record["usage"]["totalTokens"]) == ("FAILED", used)
+
+
+async def test_a_stream_holds_more_in_slices_while_there_is_more(product: Product, provider: FakeProvider) -> None:
+    quota = await grant(product, "TOKENS", 5000)
+    provider.answers(text="0123456 " * 1500, pieces=1500)
+
+    events = await product.stream(model=model("llm"))
+
+    assert events[-1]["__typename"] == "CompletionFinished"
+    assert await balance(product, quota) == (11 + 1500, 0, ["GRANT", "RESERVE", "RESERVE", "SETTLE"])
+
+
+async def test_usage_above_the_hold_is_booked_in_full_and_then_blocks(product: Product, provider: FakeProvider) -> None:
+    quota = await grant(product, "TOKENS", BOUND + 20)
+    provider.answers(text=LONG, pieces=200)
+
+    answered = await product.changed(COMPLETE, **chat(model=model("llm")))
+    again = await product.stream(model=model("llm"))
+
+    assert provider.calls[0].json["max_tokens"] == 20
+    assert answered["message"]["text"] == LONG
+    assert [event["error"]["code"] for event in again] == ["QUOTA_EXCEEDED"]
+    assert await balance(product, quota) == (211, 0, ["GRANT", "RESERVE", "SETTLE"])
+    assert len(provider.calls) == 1
+
+
+async def test_a_failure_before_the_first_delta_frees_all(product: Product, provider: FakeProvider) -> None:
+    quota = await grant(product, "TOKENS", 1000)
+    provider.answers("server_error")
+
+    events = await product.stream(model=model("llm"))
+
+    assert events[-1]["error"]["code"] == "UPSTREAM_UNAVAILABLE"
+    assert await balance(product, quota) == (0, 0, ["GRANT", "RESERVE", "RELEASE"])
+
+
+async def test_what_was_produced_is_charged_when_the_reader_has_left(product: Product, provider: FakeProvider) -> None:
+    quota = await grant(product, "TOKENS", 100_000)
+    provider.answers("endless")
+    async with product.socket() as ws:
+        events = completion(ws, chat(model=model("llm")))
+        before = [await anext(events) for _ in range(5)]
+
+    record = await settled(product, "CANCELLED")
+
+    used, reserved, _ = await balance(product, quota)
+    assert (used, reserved) == (record["usage"]["totalTokens"], 0)
+    assert record["usage"]["outputTokens"] >= len(text_of(before)) // 4
+
+
+async def test_quotas_are_spent_in_their_order_where_they_allow_the_model(product: Product) -> None:
+    trial = await grant(product, "TIMES", 1)
+    free = await grant(product, "TIMES", 1, type="FREE")
+    paid = await grant(product, "TIMES", 1, type="PAID", restrictedTo=["llm"])
+    spent = []
+
+    for name in ("other", "llm", "llm"):
+        await product.changed(COMPLETE, **chat(model=model(name)))
+        spent.append([(await balance(product, quota))[0] for quota in (paid, free, trial)])
+    refused = await product.stream(model=model("llm"))
+
+    assert spent == [[0, 1, 0], [1, 1, 0], [1, 1, 1]]
+    assert [event["error"]["code"] for event in refused] == ["QUOTA_EXCEEDED"]
+
+
+async def test_each_attempt_has_a_hold_of_its_own_quota(product: Product, provider: FakeProvider) -> None:
+    first = await grant(product, "TIMES", 5, type="PAID", restrictedTo=["llm"])
+    second = await grant(product, "TOKENS", 1000, type="FREE", restrictedTo=["other"])
+    provider.answers("server_error", model="llm")
+
+    events = await product.stream(model=model("llm"), fallbacks=[model("third"), model("other")])
+
+    assert [event["__typename"] for event in events[:2]] == ["CompletionStarted", "CompletionRerouted"]
+    assert events[-1]["__typename"] == "CompletionFinished"
+    assert await balance(product, first) == (0, 0, ["GRANT", "RESERVE", "RELEASE"])
+    assert await balance(product, second) == (16, 0, ["GRANT", "RESERVE", "SETTLE"])
+
+
+async def test_a_fallback_pays_by_what_the_attempt_before_it_has_freed(
+    product: Product, provider: FakeProvider
+) -> None:
+    quota = await grant(product, "TIMES", 1)
+    provider.answers("server_error", model="llm")
+
+    events = await product.stream(model=model("llm"), fallbacks=[model("other")])
+
+    assert events[-1]["__typename"] == "CompletionFinished"
+    used, reserved, kinds = await balance(product, quota)
+    assert (used, reserved, sorted(kinds)) == (1, 0, ["GRANT", "RELEASE", "RESERVE", "RESERVE", "SETTLE"])
+
+
+async def test_a_fallback_without_room_is_passed_over(product: Product, provider: FakeProvider) -> None:
+    await grant(product, "TIMES", 5, type="PAID", restrictedTo=["llm", "third"])
+    await grant(product, "TOKENS", BOUND, type="FREE", restrictedTo=["other"])
+    provider.answers("server_error", model="llm")
+
+    served = await product.stream(model=model("llm"), fallbacks=[model("other"), model("third")])
+    refused = await product.stream(model=model("llm"), fallbacks=[model("other")])
+
+    assert served[-1]["__typename"] == "CompletionFinished"
+    assert refused[-1]["error"]["code"] == "UPSTREAM_UNAVAILABLE"
+    assert [call.model for call in provider.calls] == ["llm", "third", "llm"]
+
+
+async def test_an_owner_that_was_taken_for_dead_books_the_difference_once(
+    product: Product, provider: FakeProvider
+) -> None:
+    quota = await grant(product, "TOKENS", 10_000)
+    provider.answers(text=LONG, pieces=20, delay_s=0.05)
+
+    async with product.socket() as ws, aclosing(completion(ws, chat(model=model("llm")))) as source:
+        events = [await anext(source) for _ in range(5)]
+        await asyncio.sleep(0.1)  # for the log to have them
+        async with hosted.late_worker(product.app.settings) as worker:
+            assert await sweep_holds(worker) == 1
+        swept, reserved, kinds = await balance(product, quota)
+        assert (reserved, kinds) == (0, ["GRANT", "RESERVE", "SETTLE"])
+        assert swept not in {0, 31}
+        events += [event async for event in source]
+
+    assert events[-1]["__typename"] == "CompletionFinished"
+    assert await balance(product, quota) == (31, 0, ["GRANT", "RESERVE", "SETTLE", "LATE_SETTLE"])
+
+
+async def test_a_call_whose_caller_leaves_while_it_is_admitted_is_ended_and_freed(
+    database_url: str, redis_url: str, tmp_path: Path, provider: FakeProvider
+) -> None:
+    async with hosting(database_url, redis_url, tmp_path, provider) as product:
+        quota = await grant(product, "TIMES", 5)
+        provider.answers("endless")
+        viewer = await product.app.identity.viewer(hash_secret(product.token))
+        assert viewer is not None
+        request = CompletionRequest(chat=HI, model=ModelReference(provider=LLM, name="llm"))
+        async with product.app.storage.transaction() as tx:
+            for held in await tx.quotas.of_workspace(next(iter(viewer.memberships))):
+                await tx.quotas.locked(held.id)
+            starting = asyncio.create_task(start(product.app, viewer, request, streaming=True))
+            await asyncio.sleep(0.2)
+            starting.cancel()
+            await asyncio.wait([starting])
+
+        assert starting.cancelled()
+        await settled(product, "CANCELLED")
+        used, reserved, kinds = await balance(product, quota)
+        assert (reserved, kinds[:2]) == (0, ["GRANT", "RESERVE"])
+        assert used <= 1
+
+
+async def test_speech_that_nobody_waits_for_from_the_start_is_ended(product: Product, provider: FakeProvider) -> None:
+    from core.invoke import Asked, speak
+    from core.model_types.tts import SpeechRequest
+
+    quota = await grant(product, "TIMES", 5)
+    provider.answers(Scenario(never_answers=True))
+    viewer = await product.app.identity.viewer(hash_secret(product.token))
+    assert viewer is not None
+
+    async with aclosing(
+        speak(
+            product.app,
+            viewer,
+            Asked(model=ModelReference(provider=LLM, name="voice")),
+            SpeechRequest(text="x", voice="alloy"),
+        )
+    ) as events:
+        await anext(events)
+
+    await settled(product, "CANCELLED")
+    assert await balance(product, quota) == (0, 0, ["GRANT", "RESERVE", "RELEASE"])
