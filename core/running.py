@@ -139,9 +139,10 @@ class Running:
 
     async def finish(self, work: Coroutine[None, None, T], left: Callable[[T], None]) -> T:
         """Return what `work` returns. If whoever waits is cancelled, it goes on to its end and `left` is given that."""
-        assert self._group is not None, "Running is not open"
+        group = self._group
+        assert group is not None, "Running is not open"
         outcome: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._group.create_task(_into(outcome, work))
+        group.create_task(_into(outcome, work))
         try:
             return await asyncio.shield(outcome)
         except asyncio.CancelledError:
