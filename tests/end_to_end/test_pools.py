@@ -2,13 +2,29 @@
 
 import asyncio
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
 
+from core.settings import Settings
+from storage.resources import open_resources
 from tests.fake_provider import FakeProvider
-from tests.product import COMPLETE, LLM, Client, Product, chat, check_sequence, completion, model, subscribed, text_of
+from tests.product import (
+    COMPLETE,
+    LLM,
+    Client,
+    Product,
+    chat,
+    check_sequence,
+    completion,
+    model,
+    running,
+    subscribed,
+    text_of,
+)
+from workers.main import make_worker
 
 HELLO = "Hello from the fake provider."
 CREATE = """mutation ($input: CreateCredentialInput!) { createCredential(input: $input) {
@@ -130,7 +146,7 @@ async def test_what_fails_before_the_first_token_is_served_by_the_next(
 async def test_a_limited_member_rests_as_long_as_it_wishes_and_nobody_fails(
     product: Product, provider: FakeProvider
 ) -> None:
-    pool = await pooled(product, provider, "text", "text", "text")
+    pool = await pooled(product, provider, "text", "text", "text", label="limited")
     provider.answers("rate_limited", key="sk-0:text", headers={"retry-after": "2"})
 
     answers = await calls(product, 200)
@@ -140,6 +156,37 @@ async def test_a_limited_member_rests_as_long_as_it_wishes_and_nobody_fails(
     assert first["failed"] > 0
     assert first["cooldown"]["cause"] == "UPSTREAM_RATE_LIMITED"
     assert first["cooldown"]["remaining"] <= 2
+    async with asyncio.timeout(20):
+        while (await members(product, pool))[0]["health"] != "PROBING":
+            await asyncio.sleep(0.05)
+    provider.reset()
+    await calls(product, 3)
+    assert [one["health"] for one in await members(product, pool)] == ["HEALTHY"] * 3
+
+
+async def test_as_long_as_one_is_healthy_no_call_of_many_fails_and_then_all_are_told_until_when(
+    product: Product, provider: FakeProvider
+) -> None:
+    pool = await pooled(product, provider, "rate_limited", "rate_limited", "text")
+    wishes = {"sk-0:rate_limited": 90, "sk-1:rate_limited": 40, "sk-2:text": 70}
+    for key, seconds in list(wishes.items())[:2]:
+        provider.answers("rate_limited", key=key, headers={"retry-after": str(seconds)})
+
+    served = await calls(product, 200)
+    provider.answers("rate_limited", key="sk-2:text", headers={"retry-after": "70"})
+    await calls(product, 1)
+    provider.requests.clear()
+    refused = await calls(product, 200)
+
+    assert {answer["message"]["text"] for answer in served} == {HELLO}
+    errors = [answer["errors"][0] for answer in refused]
+    assert {error["code"] for error in errors} == {"POOL_EXHAUSTED"}
+    assert all(0 < error["retryAfter"] <= 40 for error in errors)
+    assert max(error["retryAfter"] for error in errors) > 5
+    assert provider.calls == []
+    standing = await members(product, pool)
+    assert [one["health"] for one in standing] == ["COOLING_DOWN"] * 3
+    assert [one["cooldown"]["remaining"] <= seconds for one, seconds in zip(standing, wishes.values(), strict=True)]
 
 
 async def test_a_member_that_dies_in_the_middle_ends_the_completion_and_rests(
@@ -220,6 +267,11 @@ async def test_what_is_wrong_is_named_and_the_pool_stays_as_it_was(product: Prod
     listed = """{ workspace { credentials { nodes { id model { name } } } } }"""
     found = (await product.data(listed))["workspace"]["credentials"]["nodes"]
     foreign = next(one["id"] for one in found if one["model"]["name"] == "other")
+    values = [{"field": "api_key", "value": "sk-another-provider-0123456789"}]
+    made = await product.changed(CREATE, provider="openai", values=values, verify=False)
+    elsewhere = made["credential"]["id"]
+    gone = await product.changed(CREATE, provider="openai", values=values, verify=False, name="gone")
+    await product.changed(DELETE, id=gone["credential"]["id"])
     first, second = ({"credentialId": one["credential"]["id"]} for one in pool["members"])
     before = await product.data(POOLS)
 
@@ -227,6 +279,12 @@ async def test_what_is_wrong_is_named_and_the_pool_stays_as_it_was(product: Prod
         ({"members": [first, first]}, "INVALID_INPUT", ["members", "1", "credentialId"]),
         ({"members": [{}, second, {}]}, "INVALID_INPUT", ["members", "2", "credentialId"]),
         ({"members": [first, {"credentialId": foreign}]}, "INVALID_INPUT", ["members", "1", "credentialId"]),
+        ({"members": [first, {"credentialId": elsewhere}]}, "INVALID_INPUT", ["members", "1", "credentialId"]),
+        (
+            {"members": [first, {"credentialId": gone["credential"]["id"]}]},
+            "NOT_FOUND",
+            ["members", "1", "credentialId"],
+        ),
         ({"members": [first, {**second, "weight": 0}]}, "INVALID_INPUT", ["members", "1", "weight"]),
         ({"members": [first, {**second, "weight": -3}]}, "INVALID_INPUT", ["members", "1", "weight"]),
         ({"members": [first]}, "INVALID_INPUT", ["enabled"]),
@@ -280,6 +338,31 @@ async def test_a_refused_key_rests_until_it_is_found_valid(product: Product, pro
     assert [one["health"] for one in await members(product, pool)] == ["HEALTHY", "HEALTHY"]
 
 
+async def test_a_refused_key_is_validated_by_a_worker_and_then_tried(
+    product: Product, provider: FakeProvider, product_settings: Settings
+) -> None:
+    pool = await pooled(product, provider, "text", "text")
+    provider.answers("unauthorized", key="sk-0:text")
+
+    (answer,) = await calls(product, 1)
+    async with open_resources(product_settings, kind="worker") as worker:
+        resting = (await members(product, pool))[0]
+        provider.reset()
+        async with asyncio.timeout(20):
+            while (trial := (await members(product, pool))[0])["health"] == "COOLING_DOWN":
+                await worker.relay.sweep()
+                await make_worker(worker, burst=True).async_run()
+    provider.answers("unauthorized", key="sk-0:text")
+    again = await calls(product, 2)
+    rested = (await members(product, pool))[0]
+
+    assert {one["message"]["text"] for one in (answer, *again)} == {HELLO}
+    assert (resting["health"], resting["cooldown"]["until"]) == ("COOLING_DOWN", None)
+    assert (trial["health"], trial["cooldown"]["cause"]) == ("PROBING", "UPSTREAM_AUTHENTICATION")
+    assert rested["health"] == "COOLING_DOWN"
+    assert 10 < rested["cooldown"]["remaining"] <= 20, "10 s, doubled as it is the second time"
+
+
 async def test_who_follows_a_pool_sees_rests_and_counts(product: Product, provider: FakeProvider) -> None:
     pool = await pooled(product, provider, "text", "text")
     provider.answers("server_error", key="sk-0:text")
@@ -306,3 +389,54 @@ async def test_no_more_than_eight_attempts_are_made(product: Product, provider: 
     assert [error["code"] for error in answer["errors"]] == ["UPSTREAM_UNAVAILABLE"]
     assert [attempt["error"]["code"] for attempt in answer["invocation"]["attempts"]] == ["UPSTREAM_UNAVAILABLE"] * 8
     assert len(provider.calls) == 8
+
+
+async def test_the_settings_bound_how_many_attempts_are_made_and_for_how_long(
+    provider: FakeProvider, product_settings: Settings
+) -> None:
+    bounds = replace(product_settings, max_attempts=3, failover_seconds=0.5, first_byte_seconds=0.4)
+    async with running(bounds) as product:
+        await pooled(product, provider, *["server_error"] * 5)
+        few = await product.stream(model=model("pooled"))
+        await product.add_model("slow", provider.url, key="sk-slow")
+        provider.answers("silent", key="sk-slow")
+        provider.requests.clear()
+        slow = await product.stream(model=model("slow"), fallbacks=[model("slow")] * 5)
+
+    check_sequence(few)
+    assert [event["__typename"] for event in few] == [
+        "CompletionStarted", "CompletionRerouted", "CompletionRerouted", "CompletionFailed",
+    ]  # fmt: skip
+    check_sequence(slow)
+    assert [event["__typename"] for event in slow] == ["CompletionStarted", "CompletionRerouted", "CompletionFailed"]
+    assert slow[-1]["error"]["code"] == "UPSTREAM_TIMEOUT"
+    assert len(provider.calls) == 2
+
+
+async def test_a_call_goes_over_from_pool_to_pool_and_to_another_provider_by_its_own_rules(
+    product: Product, provider: FakeProvider
+) -> None:
+    await pooled(product, provider, "server_error", "rate_limited")
+    values = [{"field": "api_key", "value": "sk-other:text"}, {"field": "base_url", "value": provider.root}]
+    await product.changed(CREATE, provider="anthropic", values=values, verify=False)
+    await product.add_model("last", provider.url)
+    other = {"provider": "anthropic", "name": "claude-sonnet-4-5"}
+    unknown = {"provider": "anthropic", "name": "nothing"}
+
+    events = await product.stream(
+        model=model("pooled"), fallbacks=[unknown, other, model("last")], parameters={"temperature": 0.5}
+    )
+    record = await product.last_invocation()
+
+    check_sequence(events)
+    assert [event["__typename"] for event in events[:3]] == ["CompletionStarted", *["CompletionRerouted"] * 2]
+    assert [event["failed"]["model"]["name"] for event in events[1:3]] == ["pooled", "pooled"]
+    assert [event["model"]["name"] for event in events[1:3]] == ["pooled", "claude-sonnet-4-5"]
+    assert text_of(events) == HELLO
+    asked = provider.calls[-1]
+    assert (asked.route, asked.key, asked.json["temperature"]) == ("/v1/messages", "sk-other:text", 0.5)
+    assert asked.json["max_tokens"] > 0, "which this provider alone requires"
+    assert [one["error"] and one["error"]["code"] for one in record["attempts"]] == [
+        "UPSTREAM_UNAVAILABLE", "UPSTREAM_RATE_LIMITED", None,
+    ]  # fmt: skip
+    assert record["model"]["name"] == "claude-sonnet-4-5"

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import httpx
 import pytest
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as open_socket
@@ -279,19 +280,39 @@ async def test_calls_of_a_killed_process_are_soon_not_counted_as_under_way(
 async def test_pools_go_on_without_valkey_and_are_shared_again_when_it_is_back(
     installed: Installation, provider: FakeProvider
 ) -> None:
-    apis = await installed.pair()
-    pool = await pooled(apis[0], provider, "text", "server_error", label="alone")
-    await calls(apis[0], 4)
+    one, other = await installed.pair()
+    pool = await pooled(one, provider, "text", "text", label="alone")
+    await calls(one, 4)
+    assert await redis_of(one) == (200, True, None)
 
     installed.kill_valkey()
-    began = time.monotonic()
-    without = [answer for api in apis for answer in await calls(api, 10)]
-    took = time.monotonic() - began
-    installed.start_valkey()
-    async with asyncio.timeout(30):
-        while (await members(apis[1], pool))[0]["served"] < 4:
+    async with asyncio.timeout(20):
+        without = [answer for api in (one, other) for answer in await calls(api, 10)]
+        status, is_there, problem = await redis_of(one)
+        provider.answers("server_error", key="sk-0:text")
+        without += await calls(one, 4)
+    known = [[member["health"] for member in await members(api, pool)] for api in (one, other)]
+    await asyncio.to_thread(installed.start_valkey)
+    async with asyncio.timeout(10):
+        while (await members(other, pool))[0]["health"] != "COOLING_DOWN":
             await asyncio.sleep(0.1)
-    after = [answer for api in apis for answer in await calls(api, 4)]
+        while not (await redis_of(other))[1]:
+            await asyncio.sleep(0.1)
+        while any(member["inFlight"] for member in await members(other, pool)):
+            await asyncio.sleep(0.1)
+    before = len(provider.calls)
+    after = [answer for api in (one, other) for answer in await calls(api, 4)]
 
     assert {answer["message"]["text"] for answer in (*without, *after)} == {HELLO}
-    assert took < 20
+    assert (status, is_there) == (200, False)
+    assert "pools" in problem
+    assert known == [["COOLING_DOWN", "HEALTHY"], ["HEALTHY", "HEALTHY"]]
+    assert len(provider.calls) == before + 8, "both processes know who rests"
+
+
+async def redis_of(api: Api) -> tuple[int, bool, Any]:
+    """Return the status of a process's readiness, and what it says of Redis."""
+    async with httpx.AsyncClient(timeout=10, trust_env=False) as client:
+        answer = await client.get(f"{api.url}/health/ready")
+    told = answer.json()["redis"]
+    return answer.status_code, told["ok"], told["problem"]
