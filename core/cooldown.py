@@ -12,6 +12,9 @@ RETRY_AFTER_S = (1.0, 600.0)
 AFTER_VALIDATION = Rest(scope=Scope.CREDENTIAL, seconds=10, ceiling=600)
 """How a credential rests that its provider refuses although it was found valid since."""
 
+VALIDATE_AGAIN_S = 60.0
+"""How long after a refusal its credential is validated again, as long as nothing was decided."""
+
 PROBE_AGAIN_S = 1.0
 """When to ask again for a member whose one trial call is under way."""
 

@@ -418,6 +418,16 @@ class PoolNow:
     rests: Mapping[UUID, tuple[Cooldown, ...]]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Due:
+    """A rest whose deadline has passed; one that `waits` for a validation has been undecided for too long."""
+
+    workspace_id: UUID
+    pool_id: UUID
+    credential_id: UUID
+    waits: bool = False
+
+
 class PoolState(Protocol):
     """What all processes know of pools: whose turn it is, who rests, what is under way. Each step is atomic."""
 
@@ -452,8 +462,12 @@ class PoolState(Protocol):
         """
         ...
 
-    async def over(self) -> Sequence[tuple[UUID, UUID]]:
-        """Return, once, the workspace and pool of every rest whose deadline has passed."""
+    async def due(self) -> Sequence[Due]:
+        """Return, once, every rest whose deadline has passed, or that waits for a validation for long."""
+        ...
+
+    async def wait_on(self, due: Due) -> None:
+        """Let a rest be due again that still waits for a validation, after as long a time."""
         ...
 
 

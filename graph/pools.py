@@ -32,7 +32,7 @@ from graph.types import Node, argument, attribute, described, input_type, object
 from graph.values import ModelKeyInput
 
 LOOK_EVERY_S = 1.0
-"""How often a follower of one pool is told of counts that have changed."""
+"""How often at most a follower is told of changes of a pool, and of one pool of its counts."""
 
 described(
     PoolStrategy,
@@ -440,7 +440,7 @@ class PoolSubscriptions:
     ) -> AsyncGenerator[PoolChange, None]:
         """Streams changes of pools: what people change, who rests and who is back; of one pool its counts too.
 
-        Counts are told once a second at most. Ends after DELETED where one pool is followed; with an error when access
+        Each pool comes once a second at most, then as it is by then. Ends after DELETED where one pool is followed; with an error when access
         ends, or when changes may have been missed: subscribe again. Needs POOL_READ.
         """
         context = info.context
@@ -453,12 +453,11 @@ class PoolSubscriptions:
             key=str(place[1]) if place is not None else None,
         )
         news = follow(context.app, context.who, topic)
-        if place is None:
-            return seen(context, news, _pool_change)
-        configuration = await context.configuration(topic.workspace_id)
-        if topic.workspace_id != place[0] or _by_id(configuration, place[1]) is None:
-            raise NotFound("There is no such pool, or it is not one of yours.", path=("poolId",))
-        return _with_counts(context, seen(context, news, _pool_change), place)
+        if place is not None:
+            configuration = await context.configuration(topic.workspace_id)
+            if topic.workspace_id != place[0] or _by_id(configuration, place[1]) is None:
+                raise NotFound("There is no such pool, or it is not one of yours.", path=("poolId",))
+        return _paced(context, seen(context, news, _pool_change), place)
 
 
 async def _pool_change(context: Context, change: Change) -> PoolChange | None:
@@ -470,36 +469,51 @@ async def _pool_change(context: Context, change: Change) -> PoolChange | None:
     return PoolChange(kind=kind, id=pool_id(change.workspace_id, key), pool=found)
 
 
-async def _with_counts(
-    context: Context, changes: AsyncGenerator[PoolChange, None], place: tuple[UUID, UUID]
+async def _paced(
+    context: Context, changes: AsyncGenerator[PoolChange, None], place: tuple[UUID, UUID] | None
 ) -> AsyncGenerator[PoolChange, None]:
-    """Yield the changes of one pool, and the pool again whenever a look finds other counts."""
+    """Yield the changes, those that follow another of their pool too soon late and as one; of one pool its counts too."""
+    clock = asyncio.get_running_loop().time
     waiting: asyncio.Task[PoolChange] | None = None
-    told: Sequence[object] = ()
+    told_at: dict[str, float] = {}
+    late: dict[str, PoolChange] = {}
+    counts: Sequence[object] = ()
     async with aclosing(changes):
         try:
             while True:
                 waiting = waiting or asyncio.ensure_future(anext(changes))
-                await asyncio.wait([waiting], timeout=LOOK_EVERY_S)
-                if waiting.done():
+                pause = min((told_at[one] + LOOK_EVERY_S - clock() for one in late), default=LOOK_EVERY_S)
+                if pause > 0:
+                    await asyncio.wait([waiting], timeout=pause)
+                change: PoolChange | None = None
+                if pause <= 0:
+                    change = late.pop(min(late, key=told_at.__getitem__))
+                elif waiting.done():
                     done, waiting = waiting, None
                     try:
                         change = done.result()
                     except StopAsyncIteration:
                         return
-                    told = await _counts(context, place)
+                    is_soon = clock() < told_at.get(change.id, float("-inf")) + LOOK_EVERY_S
+                    if is_soon and change.kind is ChangeKind.UPDATED:
+                        late[change.id] = change
+                        continue
+                    late.pop(change.id, None)
+                elif not late and place is not None and await _counts(context, place) != counts:
+                    change = await _pool_change(context, _change_of(place))
+                if change is not None:
+                    if place is not None:
+                        counts = await _counts(context, place)
+                    told_at[change.id] = clock()
                     yield change
-                    continue
-                counts = await _counts(context, place)
-                if counts != told:
-                    told = counts
-                    pool = pool_view(context, await context.configuration(place[0]), await _pool_of(context, place))
-                    if pool is not None:
-                        yield PoolChange(kind=ChangeKind.UPDATED, id=pool_id(*place), pool=pool)
         finally:
             if waiting is not None:
                 waiting.cancel()
                 await asyncio.wait([waiting])
+
+
+def _change_of(place: tuple[UUID, UUID]) -> Change:
+    return Change(workspace_id=place[0], noun=Noun.POOL, key=str(place[1]))
 
 
 async def _pool_of(context: Context, place: tuple[UUID, UUID]) -> entities.Pool | None:

@@ -10,7 +10,7 @@ from uuid import UUID
 from core.cooldown import PROBE_AGAIN_S, Cooldown, after_success, on_trial, rest
 from core.entities import Pool
 from core.errors import ErrorCode, ModelyardError, Scope, ServerUnavailable
-from core.ports import Clock, Lease, MemberCounts, Picked, Place, PoolNow, PoolState
+from core.ports import Clock, Due, Lease, MemberCounts, Picked, Place, PoolNow, PoolState
 from core.strategies import RECENT, Chances, Contender, Turns, choose, late_after, observe
 from storage.pool_state import RedisPoolState
 
@@ -126,9 +126,12 @@ class MemoryPoolState:
                 self.rests[place, credential_id] = on_trial(found, now)
         return changed
 
-    async def over(self) -> Sequence[tuple[UUID, UUID]]:
-        """Return nothing: what is over is told by the process that knows all."""
+    async def due(self) -> Sequence[Due]:
+        """Return nothing: what is due is told by the process that knows all."""
         return ()
+
+    async def wait_on(self, due: Due) -> None:
+        """Do nothing, for the same reason."""
 
     def _standing(self, workspace_id: UUID, pool: Pool) -> PoolNow:
         rests: dict[UUID, tuple[Cooldown, ...]] = defaultdict(tuple)
@@ -226,9 +229,13 @@ class SharedPoolState:
         """Put a credential on trial: for all models, and for that of a pool. Tell whether it rested."""
         return await self._either(lambda state: state.end_rests(workspace_id, pool_id, credential_id, only=only))
 
-    async def over(self) -> Sequence[tuple[UUID, UUID]]:
-        """Return, once, the workspace and pool of every rest whose deadline has passed."""
-        return await self._either(lambda state: state.over())
+    async def due(self) -> Sequence[Due]:
+        """Return, once, every rest whose deadline has passed, or that waits for a validation for long."""
+        return await self._either(lambda state: state.due())
+
+    async def wait_on(self, due: Due) -> None:
+        """Let a rest be due again that still waits for a validation, after as long a time."""
+        await self._either(lambda state: state.wait_on(due))
 
     async def look(self) -> None:
         """Look whether Redis is back, where it was away; then tell it what this process alone knows."""

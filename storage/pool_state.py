@@ -5,8 +5,8 @@ and when that was seen, `s:` and `f:` calls served and failed, `b:<member>:<proc
 `r:` its rest for this model, `p:` which process tries it; `recent` times to first token, newest first. The times of
 answers that come whole stand under the same names with `:whole` behind. `modelyard:rests:<workspace>` holds the rests
 of credentials for all models by their ids, and `p:` which process tries one of them; `modelyard:deadlines` when rests
-end. Calls under way of a process that no longer says that it lives do not count. Times are the callers', whose clocks
-agree within a second or so.
+are due. Calls under way of a process that no longer says that it lives do not count. Times are the callers', whose
+clocks agree within a second or so.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -17,10 +17,10 @@ from uuid import UUID
 import msgspec
 from redis.asyncio import ConnectionPool, Redis
 
-from core.cooldown import Cooldown, later, on_trial, rest
+from core.cooldown import VALIDATE_AGAIN_S, Cooldown, later, on_trial, rest
 from core.entities import Pool
 from core.errors import ErrorCode, ModelyardError, Scope, ServerUnavailable
-from core.ports import Clock, Lease, MemberCounts, Picked, Place, PoolNow
+from core.ports import Clock, Due, Lease, MemberCounts, Picked, Place, PoolNow
 from core.strategies import LATENCY_TAU_S, RECENT, Chances, late_after
 from storage.event_log import ALIVE_KEY
 from storage.redis import answers_within
@@ -185,7 +185,7 @@ _SWAP = """
 if (redis.call('HGET', KEYS[1], ARGV[1]) or '') ~= ARGV[2] then return 0 end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
 redis.call('EXPIRE', KEYS[1], ARGV[6])
-if ARGV[4] ~= '' then redis.call('ZADD', KEYS[2], ARGV[4], ARGV[5]) end
+if ARGV[5] ~= '' then redis.call('ZADD', KEYS[2], ARGV[4], ARGV[5]) end
 return 1
 """
 
@@ -253,9 +253,8 @@ class RedisPoolState:
             (rests_key, place.credential_id.hex) if of_credential else (pool_key, f"r:{place.credential_id.hex}")
         )
         async with self._soon():
-            return await self._change(
-                key, name, lambda before: rest(before, error, now), f"{lease.workspace_id.hex} {lease.pool_id.hex}"
-            )
+            entry = _entry(lease.workspace_id, lease.pool_id, place.credential_id)
+            return await self._change(key, name, lambda before: rest(before, error, now), entry)
 
     async def done(self, lease: Lease, *, served: bool | None) -> None:
         """Take note that a call is no longer under way; `served` None counts it as neither served nor failed."""
@@ -308,7 +307,7 @@ class RedisPoolState:
 
         async with self._soon():
             for key, name in named:
-                await self._change(key, name, ended, "")
+                await self._change(key, name, ended)
         return changed
 
     async def carry(self, place: UUID, credential_id: UUID, known: Cooldown) -> None:
@@ -317,22 +316,41 @@ class RedisPoolState:
         key = _rests(place) if of_credential else _pool(place)
         name = credential_id.hex if of_credential else f"r:{credential_id.hex}"
         async with self._soon():
-            await self._change(key, name, lambda before: later(before, known), "")
+            await self._change(key, name, lambda before: later(before, known))
 
     async def ping(self) -> None:
         """Let Redis answer."""
         async with self._soon():
             await self._redis.ping()
 
-    async def over(self) -> Sequence[tuple[UUID, UUID]]:
-        """Return, once, the workspace and pool of every rest whose deadline has passed."""
+    async def due(self) -> Sequence[Due]:
+        """Return, once, every rest whose deadline has passed, or that waits for a validation for long."""
         now = self._now()
         async with self._soon():
             pipe = self._redis.pipeline(transaction=True)
             pipe.zrangebyscore(_DEADLINES, "-inf", now)
             pipe.zremrangebyscore(_DEADLINES, "-inf", now)
             found, _ = await pipe.execute()
-        return [(UUID(hex=one[:32].decode()), UUID(hex=one[33:65].decode())) for one in found]
+            named = [tuple(UUID(hex=part) for part in one.decode().split(" ")) for one in found]
+            pipe = self._redis.pipeline(transaction=False)
+            for workspace_id, _, credential_id in named:
+                pipe.hget(_rests(workspace_id), credential_id.hex)
+            rests = await pipe.execute()
+        return [
+            Due(
+                workspace_id=workspace_id,
+                pool_id=pool_id,
+                credential_id=credential_id,
+                waits=raw is not None and _decode(raw).until is None,
+            )
+            for (workspace_id, pool_id, credential_id), raw in zip(named, rests, strict=True)
+        ]
+
+    async def wait_on(self, due: Due) -> None:
+        """Let a rest be due again that still waits for a validation, after as long a time."""
+        entry = _entry(due.workspace_id, due.pool_id, due.credential_id)
+        async with self._soon():
+            await self._redis.zadd(_DEADLINES, {entry: self._now() + VALIDATE_AGAIN_S})
 
     @asynccontextmanager
     async def _soon(self) -> AsyncIterator[None]:
@@ -350,16 +368,18 @@ class RedisPoolState:
     def _now(self) -> float:
         return self._clock.now().timestamp()
 
-    async def _change(self, key: str, name: str, change: Any, told: str) -> Cooldown | None:
-        """Replace a rest by what a pure function makes of it, again where another process was faster."""
+    async def _change(self, key: str, name: str, change: Any, entry: str = "") -> Cooldown | None:
+        """Replace a rest by what a pure function makes of it, again where another process was faster.
+
+        `entry` is what is due at its deadline, "" for nothing.
+        """
         for _ in range(_TRIES):
             raw = await self._redis.hget(key, name) or b""  # type: ignore[misc]
             before = _decode(raw) if raw else None
             after: Cooldown | None = change(before)
             if after is None or after == before:
                 return after
-            deadline = after.until if told and after.until is not None else ""
-            entry = f"{told} {name[-32:]}"
+            deadline = after.until if after.until is not None else self._now() + VALIDATE_AGAIN_S
             if await self._swap(keys=[key, _DEADLINES], args=[name, raw, _encode(after), deadline, entry, _KEPT_S]):
                 return after
         return after
@@ -375,6 +395,10 @@ def _keys(workspace_id: UUID, pool_id: UUID) -> list[str]:
 
 def _pool(pool_id: UUID) -> str:
     return f"modelyard:pool:{pool_id.hex}"
+
+
+def _entry(workspace_id: UUID, pool_id: UUID, credential_id: UUID) -> str:
+    return f"{workspace_id.hex} {pool_id.hex} {credential_id.hex}"
 
 
 def _rests(workspace_id: UUID) -> str:

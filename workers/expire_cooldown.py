@@ -1,14 +1,30 @@
-"""Tells whoever follows pools that rests are over; picking does not wait for it."""
+"""Tells whoever follows pools that rests are over, and validates again what waits for it; picking waits for neither."""
 
+from core.app import App
 from core.changes import Change, Noun
+from core.entities import CredentialStatus
+from core.ports import Due
+from core.validation import validate_soon
 from storage.resources import Resources
 
 
 async def expire_cooldown(resources: Resources) -> int:
-    """Tell of every rest whose deadline has passed since the last time; return how many."""
+    """Look at every rest that became due since the last time; return how many."""
     app = resources.app
-    over = await app.pools.over()
-    for workspace_id, pool_id in over:
-        change = Change(workspace_id=workspace_id, noun=Noun.POOL, key=str(pool_id))
-        await app.changes.publish(change.channel, change.to_message())
-    return len(over)
+    found = await app.pools.due()
+    for due in found:
+        if due.waits:
+            await _validate_again(app, due)
+        else:
+            change = Change(workspace_id=due.workspace_id, noun=Noun.POOL, key=str(due.pool_id))
+            await app.changes.publish(change.channel, change.to_message())
+    return len(found)
+
+
+async def _validate_again(app: App, due: Due) -> None:
+    """Ask again whether a credential works of which nothing was decided; one found INVALID waits for people."""
+    async with app.storage.read() as tx:
+        credential = await tx.credentials.get(due.workspace_id, due.credential_id)
+    if credential is not None and credential.status is not CredentialStatus.INVALID:
+        await validate_soon(app, credential)
+        await app.pools.wait_on(due)

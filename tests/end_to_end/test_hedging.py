@@ -6,11 +6,10 @@ from typing import Any
 import pytest
 
 from tests.end_to_end.test_invoke import AUDIO, EMBED, MODERATE, RERANK, TRANSCRIBE, heard
-from tests.end_to_end.test_pools import HELLO, KEY, members, pooled
+from tests.end_to_end.test_pools import HELLO, KEY, MODEL, members, pooled
 from tests.fake_provider import FakeProvider
 from tests.product import COMPLETE, Product, chat, check_sequence, model, text_of
 
-MODEL = """query ($key: ModelKeyInput!) { workspace { model(key: $key) { id } } }"""
 PRICE = "mutation ($input: SetModelPricingInput!) { setModelPricing(input: $input) { errors { code message path } } }"
 ENOUGH = 10
 LATE_S = 0.9

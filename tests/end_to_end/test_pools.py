@@ -8,7 +8,9 @@ from typing import Any
 import httpx
 import pytest
 
+from core.changes import Change, Noun
 from core.settings import Settings
+from graph import ids
 from storage.resources import open_resources
 from tests.fake_provider import FakeProvider
 from tests.product import (
@@ -48,6 +50,8 @@ VALIDATE = """mutation ($input: ValidateCredentialInput!) { validateCredential(i
 POOLS = """{ workspace { pools { nodes { id version enabled strategy
   members { id name weight credential { id } } } } } }"""
 FOLLOW = """subscription ($id: ID) { poolChanged(poolId: $id) { kind pool { members { health inFlight served } } } }"""
+MODEL = "query ($key: ModelKeyInput!) { workspace { model(key: $key) { id } } }"
+REMOVE = "mutation ($input: RemoveModelInput!) { removeModel(input: $input) { deletedId errors { code } } }"
 KEY = {"provider": LLM, "name": "pooled", "type": "LLM"}
 
 
@@ -379,6 +383,26 @@ async def test_who_follows_a_pool_sees_rests_and_counts(product: Product, provid
 
     assert first["kind"] == "CURRENT"
     assert [one["health"] for one in first["pool"]["members"]] == ["HEALTHY", "HEALTHY"]
+
+
+async def test_changes_of_a_pool_that_follow_each_other_too_soon_come_as_one(
+    product: Product, provider: FakeProvider
+) -> None:
+    pool = await pooled(product, provider, "text", "text")
+    workspace_id, key = ids.given_pair(pool["id"], "Pool")
+    change = Change(workspace_id=workspace_id, noun=Noun.POOL, key=str(key))
+    found = (await product.data(MODEL, key=KEY))["workspace"]["model"]
+
+    async with product.socket() as ws, asyncio.timeout(20):
+        seen = subscribed(ws, {"query": FOLLOW, "variables": {"id": pool["id"]}})
+        kinds = [(await anext(seen))["poolChanged"]["kind"]]
+        for _ in range(50):
+            await product.app.changes.publish(change.channel, change.to_message())
+        kinds.append((await anext(seen))["poolChanged"]["kind"])
+        await product.changed(REMOVE, id=found["id"])
+        kinds += [data["poolChanged"]["kind"] async for data in seen]
+
+    assert kinds == ["CURRENT", "UPDATED", "DELETED"]
 
 
 async def test_no_more_than_eight_attempts_are_made(product: Product, provider: FakeProvider) -> None:

@@ -17,9 +17,10 @@ import pytest
 from redis.asyncio import Redis
 
 from core import errors
+from core.cooldown import VALIDATE_AGAIN_S
 from core.entities import Pool, PoolMember, PoolStrategy
 from core.ids import uuid7
-from core.ports import Lease, MemberCounts, Picked, Place, PoolState
+from core.ports import Due, Lease, MemberCounts, Picked, Place, PoolState
 from core.strategies import ENOUGH
 from storage.event_log import ALIVE_KEY
 from storage.pool_memory import MemoryPoolState, SharedPoolState
@@ -286,14 +287,26 @@ async def test_calls_of_a_dead_process_do_not_count(redis_url: str, clock: Movab
 async def test_the_end_of_a_rest_is_told_once(redis_url: str, clock: MovableClock) -> None:
     connections, pool = open_pool(redis_url), a_pool(1, 1)
     state = RedisPoolState(connections, uuid7(), clock)
-    await state.over()
-    await state.failed(await pick(state, pool), errors.UpstreamRateLimited("slow down", retry_after=5))
+    limited, refused = await pick(state, pool), await pick(state, pool)
+    await state.failed(limited, errors.UpstreamRateLimited("slow down", retry_after=5))
+    await state.failed(refused, errors.UpstreamAuthentication("who?"))
+    waiting = Due(workspace_id=WORKSPACE, pool_id=pool.id, credential_id=refused.place.credential_id, waits=True)
+    ended = replace(waiting, credential_id=limited.place.credential_id, waits=False)
 
-    assert (WORKSPACE, pool.id) not in await state.over()
+    async def due() -> list[Due]:
+        return [one for one in await state.due() if one.pool_id == pool.id]
+
+    assert await due() == []
     clock.advance(5.1)
+    assert await due() == [ended]
+    assert await due() == []
+    clock.advance(VALIDATE_AGAIN_S)
+    assert await due() == [waiting]
+    await state.wait_on(waiting)
+    await state.end_rests(WORKSPACE, None, waiting.credential_id)
+    clock.advance(VALIDATE_AGAIN_S + 1)
 
-    assert (WORKSPACE, pool.id) in await state.over()
-    assert (WORKSPACE, pool.id) not in await state.over()
+    assert await due() == [replace(waiting, waits=False)]
     await connections.aclose()
 
 

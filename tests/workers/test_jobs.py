@@ -11,10 +11,11 @@ from sqlalchemy import event, func, select, update
 from core.access import Role
 from core.app import App
 from core.entities import CredentialStatus, InvocationStatus
-from core.errors import ErrorCode
+from core.errors import ErrorCode, UpstreamAuthentication
 from core.ids import uuid7
 from core.jobs import JOBS, ValidateCredential
 from core.members import NewMember, add_member
+from core.ports import Lease, Place
 from core.secret import Secret, hash_secret
 from storage import leases, processes
 from storage.invocations import attempts, invocations
@@ -26,6 +27,7 @@ from storage.transaction import SqlTransaction
 from tests import make
 from tests.conftest import MovableClock
 from tests.storage import rows
+from workers.expire_cooldown import expire_cooldown
 from workers.main import WorkerSettings, make_worker
 from workers.perform import perform
 from workers.prune import prune
@@ -81,6 +83,32 @@ async def test_an_unverified_credential_is_validated_by_the_worker(app: App, res
     configuration = await app.configurations.get(tenant.id)
     assert configuration.credentials[made.id].status is CredentialStatus.VALID
     assert (await _row(resources, job_id)).state == DONE
+
+
+async def test_a_refused_credential_is_validated_again_as_long_as_nothing_is_decided(
+    app: App, resources: Resources, clock: MovableClock
+) -> None:
+    tenant = await rows.tenant(app)
+    made = await rows.credential(
+        app, tenant.id, provider="echo", values={"api_key": Secret("x")}, status=CredentialStatus.UNVERIFIED
+    )
+    place = Place(member_id=uuid7(), credential_id=made.id, number=0, weight=1)
+    refused = Lease(workspace_id=tenant.id, pool_id=uuid7(), place=place)
+    await app.pools.failed(refused, UpstreamAuthentication("who are you?"))
+
+    early = await expire_cooldown(resources)
+    clock.advance(61)
+    late = await expire_cooldown(resources)
+    clock.advance(61)
+    again = await expire_cooldown(resources)
+    await _work(resources)
+    clock.advance(61)
+    after = [one for one in await app.pools.due() if one.waits]
+
+    configuration = await app.configurations.get(tenant.id)
+    assert (early, late, again, after) == (0, 1, 1, [])
+    assert configuration.credentials[made.id].status is CredentialStatus.VALID
+    assert await app.pools.end_rests(tenant.id, None, made.id) is False, "it is on trial already"
 
 
 async def test_a_job_delivered_many_times_runs_once(app: App, resources: Resources) -> None:
