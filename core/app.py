@@ -19,6 +19,7 @@ from core.ports import (
     Vault,
 )
 from core.recorder import Recorder
+from core.results import Results
 from core.running import Running
 from core.settings import Settings
 from core.tailer import Tailer
@@ -30,7 +31,8 @@ from core.wire.http import Http
 class App:
     """Everything a use case may need. `process_id` names this process in leases; `running` holds its completions.
 
-    `recorder` writes their events into `log`, `tailer` reads those of other processes from it.
+    `recorder` writes their events into `log`, `tailer` reads those of other processes from it. `results` keeps
+    what calls with a key have answered.
     """
 
     settings: Settings
@@ -50,5 +52,6 @@ class App:
     log: EventLog
     recorder: Recorder
     tailer: Tailer
+    results: Results
     egress: Egress
     http: Http

@@ -1,24 +1,24 @@
 """The use cases of a completion: begin one, read it, wait for its end, cancel it."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from uuid import UUID
 
 from core.access import Permission, Viewer
-from core.admission import admit, configuration_for
+from core.admission import admit
 from core.app import App
 from core.completion_owner import CompletionOwner
+from core.configuration import Configuration
 from core.entities import Invocation, InvocationStatus
-from core.errors import AlreadyAdmitted, Cancelled, Conflict, InvalidInput, NotFound, QuotaExceeded, ServerUnavailable
+from core.errors import Cancelled, InvalidInput, NotFound, ServerUnavailable
 from core.journal import Written, written
 from core.media import check_addresses
 from core.model_types import ModelType
 from core.model_types.llm import CompletionFailed, CompletionFinished, InterruptReason
+from core.once import Once, begin_once, no_longer_kept, once_of
 from core.plan import CompletionRequest, CompletionStep, plan
-from core.ports import OnceKey, Repeated
-from core.quotas import once_key
 from core.recorder import taken_over
 from core.stream import EventStream, Reader
 from core.tailer import DEAD_AFTER_S
@@ -28,8 +28,6 @@ CANCEL_AGAIN_S = 0.25
 CANCEL_WAIT_S = 3.0
 LOG_AGAIN_S = 0.1
 LOG_WAIT_S = 15.0
-ADMIT_TRIES = 3
-_NO_ID = UUID(int=0)
 
 
 async def rejoin(app: App, viewer: Viewer, invocation_id: UUID, after: int) -> Reader:
@@ -109,35 +107,29 @@ async def start(app: App, viewer: Viewer, request: CompletionRequest, *, streami
         Conflict: the key came with another input, or the events of what it stands for are no longer kept.
         ModelyardError: refused; nothing was recorded and nobody was called.
     """
-    once = _once(viewer, request)
-    for left in reversed(range(ADMIT_TRIES)):
-        configuration = await configuration_for(app, viewer, request.workspace_id)
-        workspace_id = configuration.workspace_id
-        if once is not None and (repeated := await _repeated(app, once(workspace_id, _NO_ID))) is not None:
-            return await _joined(app, viewer, repeated, once(workspace_id, _NO_ID))
+    given = replace(request, workspace_id=None, idempotency_key=None)
+    once = once_of(viewer, "completion", request.idempotency_key, given)
+
+    async def planned(configuration: Configuration) -> tuple[UUID, list[CompletionStep]]:
         steps = plan(app.catalog, viewer, configuration, request, streaming=streaming)
         check_addresses(app.egress, request.chat)
-        try:
-            return await app.running.finish(
-                _begin(app, viewer, workspace_id, request, steps, once, streaming=streaming), Reader.close
-            )
-        except AlreadyAdmitted as twin:
-            assert once is not None, "only a key stands for another call"
-            found = Repeated(input_hash=twin.input_hash, result_id=twin.repeats)
-            return await _joined(app, viewer, found, once(workspace_id, _NO_ID))
-        except QuotaExceeded:  # others were faster: what is left decides anew
-            if not left:
-                raise
-    raise AssertionError("the last try returns or raises")
+        return configuration.workspace_id, steps
+
+    async def begin(found: tuple[UUID, list[CompletionStep]]) -> Reader:
+        return await app.running.finish(_begin(app, viewer, *found, request, once, streaming=streaming), Reader.close)
+
+    return await begin_once(
+        app, viewer, request.workspace_id, once, planned, begin, lambda repeated: _joined(app, viewer, repeated)
+    )
 
 
 async def _begin(
     app: App,
     viewer: Viewer,
     workspace_id: UUID,
-    request: CompletionRequest,
     steps: Sequence[CompletionStep],
-    once: Callable[[UUID, UUID], OnceKey] | None,
+    request: CompletionRequest,
+    once: Once | None,
     *,
     streaming: bool,
 ) -> Reader:
@@ -159,32 +151,12 @@ async def _begin(
     return reader
 
 
-def _once(viewer: Viewer, request: CompletionRequest) -> Callable[[UUID, UUID], OnceKey] | None:
-    """Return what makes a repeat of this request one, given its workspace and what it makes; None without a key."""
-    key = request.idempotency_key
-    if key is None:
-        return None
-    given = replace(request, workspace_id=None, idempotency_key=None)
-    return lambda workspace_id, result_id: once_key(viewer, workspace_id, "completion", key, given, result_id)
-
-
-async def _repeated(app: App, key: OnceKey) -> Repeated | None:
-    async with app.storage.read() as tx:
-        return await tx.once.find(key.workspace_id, key.principal, key.operation, key.key)
-
-
-async def _joined(app: App, viewer: Viewer, found: Repeated, key: OnceKey) -> Reader:
+async def _joined(app: App, viewer: Viewer, invocation_id: UUID) -> Reader:
     """Return a reader of the completion that a key stands for, from its beginning."""
-    if found.input_hash != key.input_hash:
-        raise Conflict("This `idempotencyKey` was used with another input: choose a new one.", path=("idempotencyKey",))
     try:
-        return await rejoin(app, viewer, found.result_id, -1)
+        return await rejoin(app, viewer, invocation_id, -1)
     except NotFound:
-        raise Conflict(
-            f"This `idempotencyKey` stands for the call {found.result_id}, whose events are no longer kept: see its "
-            "record, or choose a new key.",
-            path=("idempotencyKey",),
-        ) from None
+        raise no_longer_kept(invocation_id) from None
 
 
 async def cancel(app: App, viewer: Viewer, invocation_id: UUID) -> Invocation:

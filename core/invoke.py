@@ -4,7 +4,7 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Generic, Protocol, TypeVar
 from uuid import UUID
@@ -12,7 +12,7 @@ from uuid import UUID
 import msgspec
 
 from core.access import Viewer
-from core.admission import admit, configuration_for
+from core.admission import admit
 from core.app import App
 from core.capabilities import check_embedding, check_moderation, check_rerank, check_speech, check_transcription
 from core.configuration import Configuration
@@ -27,13 +27,26 @@ from core.model_types.moderation import ModerationRequest, Verdict
 from core.model_types.rerank import Ranking, RerankRequest
 from core.model_types.speech2text import Transcript, TranscriptionRequest
 from core.model_types.text_embedding import EmbeddingRequest, Embeddings
-from core.model_types.tts import SpeechChunk, SpeechEvent, SpeechFailed, SpeechFinished, SpeechRequest, SpeechStarted
+from core.model_types.tts import (
+    Sound,
+    SpeechChunk,
+    SpeechEvent,
+    SpeechFailed,
+    SpeechFinished,
+    SpeechRequest,
+    SpeechStarted,
+)
+from core.once import begin_once, ended, no_longer_kept, once_of
 from core.owner import Owner
 from core.plan import ModelReference, Step, question, steps_of, unserved
 from core.pool import Tries, Try
 from core.provider import Call, EmbeddingModels, ModelCard, Provider, Values
+from core.recorder import KEPT_S
+from core.results import MAX_KEPT
+from core.running import Owned
 from core.stream import Reader
 
+_Speak = Callable[[Call, SpeechRequest], AsyncGenerator[bytes | Usage, None]]
 T = TypeVar("T")
 A = TypeVar("A")
 R_co = TypeVar("R_co", covariant=True)
@@ -56,6 +69,7 @@ class Asked:
     model: ModelReference | None = None
     credential_id: UUID | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
+    idempotency_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,85 +83,78 @@ class Outcome(Generic[T]):
 
 async def embed(app: App, viewer: Viewer, asked: Asked, request: EmbeddingRequest) -> Outcome[Embeddings]:
     """Embed texts, in as many requests as the provider needs for them. A refusal is raised, here and below."""
-    plan = await _plan(app, viewer, asked, ModelType.TEXT_EMBEDDING, text_embedding.estimate_usage(request))
-    adapter = plan.adapter(plan.provider.text_embedding)
-    check_embedding(request, plan.card)
-    return await _call(app, viewer, asked, plan, _Embedding(adapter, request), request.end_user)
+
+    async def work(plan: _Plan) -> _Embedding:
+        adapter = plan.adapter(plan.provider.text_embedding)
+        check_embedding(request, plan.card)
+        return _Embedding(adapter, request)
+
+    foreseen = text_embedding.estimate_usage(request)
+    return await _Asking(app, viewer, asked, _EMBEDDING, request, request.end_user, foreseen).made(work)
 
 
 async def rerank_documents(app: App, viewer: Viewer, asked: Asked, request: RerankRequest) -> Outcome[Ranking]:
     """Order documents by how well they answer a query, the best first."""
-    plan = await _plan(app, viewer, asked, ModelType.RERANK, rerank.estimate_usage(request))
-    adapter = plan.adapter(plan.provider.rerank)
-    check_rerank(request, plan.card)
-
-    async def attempt(call: Call) -> Ranking:
-        ranking = await adapter.rerank(call, request)
-        return msgspec.structs.replace(ranking, hits=rerank.best(request, ranking.hits))
-
     foreseen = rerank.estimate_usage(request)
-    work = _Single(attempt, lambda found: found.usage or foreseen, foreseen)
-    return await _call(app, viewer, asked, plan, work, request.end_user)
+
+    async def work(plan: _Plan) -> _Single[Ranking]:
+        adapter = plan.adapter(plan.provider.rerank)
+        check_rerank(request, plan.card)
+
+        async def attempt(call: Call) -> Ranking:
+            ranking = await adapter.rerank(call, request)
+            return msgspec.structs.replace(ranking, hits=rerank.best(request, ranking.hits))
+
+        return _Single(attempt, lambda found: found.usage or foreseen, foreseen)
+
+    return await _Asking(app, viewer, asked, _RERANK, request, request.end_user, foreseen).made(work)
 
 
 async def transcribe(
     app: App, viewer: Viewer, asked: Asked, audio: Media, request: Callable[[speech2text.Audio], TranscriptionRequest]
 ) -> Outcome[Transcript]:
     """Write down a recording, which is fetched first where it is given by its address."""
-    plan = await _plan(app, viewer, asked, ModelType.SPEECH2TEXT)
-    adapter = plan.adapter(plan.provider.speech2text)
-    given = request(await fetch_audio(app.http, audio))
-    check_transcription(given, plan.card)
-    work = _Single(
-        partial(adapter.transcribe, request=given),
-        lambda found: found.usage or speech2text.estimate_usage(given, found.text),
-        speech2text.estimate_usage(given, ""),
-    )
-    return await _call(app, viewer, asked, plan, work, given.end_user)
+    nothing = request(speech2text.Audio(content=b"", mime_type="", filename=""))
+
+    async def work(plan: _Plan) -> _Single[Transcript]:
+        adapter = plan.adapter(plan.provider.speech2text)
+        given = request(await fetch_audio(app.http, audio))
+        check_transcription(given, plan.card)
+        return _Single(
+            partial(adapter.transcribe, request=given),
+            lambda found: found.usage or speech2text.estimate_usage(given, found.text),
+            speech2text.estimate_usage(given, ""),
+        )
+
+    return await _Asking(app, viewer, asked, _TRANSCRIPTION, (audio, nothing), nothing.end_user).made(work)
 
 
 async def moderate(app: App, viewer: Viewer, asked: Asked, request: ModerationRequest) -> Outcome[Verdict]:
     """Judge whether a text is harmful."""
-    plan = await _plan(app, viewer, asked, ModelType.MODERATION, moderation.estimate_usage(request))
-    adapter = plan.adapter(plan.provider.moderation)
-    check_moderation(request, plan.card)
     foreseen = moderation.estimate_usage(request)
-    work = _Single(partial(adapter.moderate, request=request), lambda found: found.usage or foreseen, foreseen)
-    return await _call(app, viewer, asked, plan, work, request.end_user)
+
+    async def work(plan: _Plan) -> _Single[Verdict]:
+        adapter = plan.adapter(plan.provider.moderation)
+        check_moderation(request, plan.card)
+        return _Single(partial(adapter.moderate, request=request), lambda found: found.usage or foreseen, foreseen)
+
+    return await _Asking(app, viewer, asked, _MODERATION, request, request.end_user, foreseen).made(work)
 
 
 async def speak(app: App, viewer: Viewer, asked: Asked, request: SpeechRequest) -> AsyncGenerator[SpeechEvent, None]:
-    """Yield the events of speech as it is made; leaving ends the call. A refusal is one SpeechFailed."""
+    """Yield the events of speech as it is made; leaving ends the call, one with a key after the grace time.
+
+    A repeat is given the events once the call has ended. A refusal is one SpeechFailed.
+    """
+    asking = _Asking(app, viewer, asked, _SPEECH, request, request.end_user)
     try:
-        plan = await _plan(app, viewer, asked, ModelType.TTS)
-        adapter = plan.adapter(plan.provider.tts)
-        request = check_speech(request, plan.card)
-        line = await app.running.finish(
-            _begin_speech(app, viewer, asked, plan, adapter.speak, request), lambda begun: begun.leave()
-        )
+        source = await asking.spoken(request)
     except ModelyardError as refusal:
         yield SpeechFailed(invocation_id=None, sequence=0, error=Problem.of(refusal))
         return
-    try:
-        async with aclosing(line.events()) as events:
-            async for event in events:
-                yield event
-    finally:
-        line.leave()
-
-
-_Speak = Callable[[Call, SpeechRequest], AsyncGenerator[bytes | Usage, None]]
-
-
-async def _begin_speech(
-    app: App, viewer: Viewer, asked: Asked, plan: "_Plan", speak: _Speak, request: SpeechRequest
-) -> "_Line":
-    invocation, tries = await _admit(app, viewer, asked, plan, request.end_user)
-    line = _Line(invocation)
-    owner = _SpeechOwner(app, invocation, tries, line, speak, request)
-    owned = owner.owned = app.running.start(line, owner.run(), 0)
-    line.on_abandoned = lambda: owned.cancel(Cancelled("The reader of the speech has left."))
-    return line
+    async with aclosing(source) as events:
+        async for event in events:
+            yield event
 
 
 # ---- one path for all
@@ -181,43 +188,144 @@ class _Plan:
         return found
 
 
-async def _plan(app: App, viewer: Viewer, asked: Asked, model_type: ModelType, foreseen: Usage | None = None) -> _Plan:
-    configuration = await configuration_for(app, viewer, asked.workspace_id)
-    wanted = question(viewer, configuration.workspace_id, model_type, asked.model, asked.credential_id)
-    estimate = expected(foreseen) if foreseen is not None else NOTHING
-    return _Plan(configuration=configuration, steps=steps_of(app.catalog, configuration, wanted, lambda _: estimate))
+@dataclass(frozen=True, slots=True)
+class _Kind(Generic[T]):
+    """A kind of call: its models, what its keys are for, and what it gives."""
+
+    model_type: ModelType
+    operation: str
+    result: type[T]
 
 
-async def _admit(
-    app: App, viewer: Viewer, asked: Asked, plan: _Plan, end_user: str | None
-) -> tuple[Invocation, Tries[Step]]:
-    workspace_id = plan.configuration.workspace_id
-    return await admit(app, viewer, workspace_id, plan.steps, end_user=end_user, tags=asked.tags)
+_EMBEDDING = _Kind(ModelType.TEXT_EMBEDDING, "embed", Embeddings)
+_RERANK = _Kind(ModelType.RERANK, "rerank", Ranking)
+_TRANSCRIPTION = _Kind(ModelType.SPEECH2TEXT, "transcribe", Transcript)
+_MODERATION = _Kind(ModelType.MODERATION, "moderate", Verdict)
+_SPEECH = _Kind(ModelType.TTS, "speech", Sound)
 
 
-async def _call(
-    app: App, viewer: Viewer, asked: Asked, plan: _Plan, work: "_Work[T]", end_user: str | None
-) -> Outcome[T]:
-    """Admit the call and wait for its end; whoever leaves before leaves it running for the grace time."""
-    wait = await app.running.finish(_begin(app, viewer, asked, plan, work, end_user), lambda begun: begun.leave())
-    try:
-        return await wait.finished()
-    finally:
-        wait.leave()
+class _Asking(Generic[T]):
+    """One request, made at most once for its key. `given` is all that makes a repeat the same."""
 
+    def __init__(
+        self,
+        app: App,
+        viewer: Viewer,
+        asked: Asked,
+        kind: _Kind[T],
+        given: object,
+        end_user: str | None,
+        foreseen: Usage | None = None,
+    ) -> None:
+        self._app = app
+        self._viewer = viewer
+        self._asked = asked
+        self._kind = kind
+        self._end_user = end_user
+        self._estimate = expected(foreseen) if foreseen is not None else NOTHING
+        what = (replace(asked, workspace_id=None, idempotency_key=None), given)
+        self._once = once_of(viewer, kind.operation, asked.idempotency_key, what)
 
-async def _begin(
-    app: App, viewer: Viewer, asked: Asked, plan: _Plan, work: "_Work[T]", end_user: str | None
-) -> "_Wait[T]":
-    invocation, tries = await _admit(app, viewer, asked, plan, end_user)
-    wait: _Wait[T] = _Wait(invocation)
-    owner = _WholeOwner(app, invocation, tries, wait, work)
-    owner.owned = app.running.start(wait, owner.run(), app.settings.grace_seconds)
-    return wait
+    async def made(self, work: "Callable[[_Plan], Awaitable[_Work[T]]]") -> Outcome[T]:
+        """Make a call whose result comes whole and wait for its end, or for that of the one that its key stands for.
+
+        Whoever leaves before leaves it running for the grace time.
+        """
+        app = self._app
+
+        async def plan(configuration: Configuration) -> "tuple[_Plan, _Work[T]]":
+            found = self._plan(configuration)
+            return found, await work(found)
+
+        async def begin(planned: "tuple[_Plan, _Work[T]]") -> Outcome[T]:
+            wait = await app.running.finish(self._begin(*planned), lambda begun: begun.owned.abandoned())
+            await wait.owned.wait()
+            return wait.outcome.result()
+
+        return await begin_once(app, self._viewer, self._asked.workspace_id, self._once, plan, begin, self._join)
+
+    async def spoken(self, request: SpeechRequest) -> AsyncGenerator[SpeechEvent, None]:
+        """Begin to speak, or wait for the end of what the key stands for; return the events."""
+        app = self._app
+
+        async def plan(configuration: Configuration) -> tuple[_Plan, SpeechRequest, _Speak]:
+            found = self._plan(configuration)
+            adapter = found.adapter(found.provider.tts)
+            return found, check_speech(request, found.card), adapter.speak
+
+        async def begin(planned: tuple[_Plan, SpeechRequest, _Speak]) -> AsyncGenerator[SpeechEvent, None]:
+            line = await app.running.finish(self._begin_speech(*planned), lambda begun: begun.leave())
+            return line.events()
+
+        return await begin_once(app, self._viewer, self._asked.workspace_id, self._once, plan, begin, self._hear)
+
+    def _plan(self, configuration: Configuration) -> _Plan:
+        asked = self._asked
+        wanted = question(
+            self._viewer, configuration.workspace_id, self._kind.model_type, asked.model, asked.credential_id
+        )
+        steps = steps_of(self._app.catalog, configuration, wanted, lambda _: self._estimate)
+        return _Plan(configuration=configuration, steps=steps)
+
+    async def _admit(self, plan: _Plan) -> tuple[Invocation, Tries[Step]]:
+        workspace_id = plan.configuration.workspace_id
+        once = partial(self._once, workspace_id) if self._once is not None else None
+        tags, end_user = self._asked.tags, self._end_user
+        return await admit(self._app, self._viewer, workspace_id, plan.steps, end_user=end_user, tags=tags, once=once)
+
+    async def _begin(self, plan: _Plan, work: "_Work[T]") -> "_Wait[T]":
+        invocation, tries = await self._admit(plan)
+        wait: _Wait[T] = _Wait(invocation)
+        owner = _WholeOwner(self._app, invocation, tries, wait, work, is_kept=self._once is not None)
+        wait.owned = owner.owned = self._app.running.start(wait, owner.run(), self._app.settings.grace_seconds)
+        return wait
+
+    async def _begin_speech(self, plan: _Plan, request: SpeechRequest, speak: _Speak) -> "_Line":
+        invocation, tries = await self._admit(plan)
+        is_kept = self._once is not None
+        line = _Line(invocation, is_kept=is_kept)
+        owner = _SpeechOwner(self._app, invocation, tries, line, speak, request)
+        grace_s = self._app.settings.grace_seconds if is_kept else 0
+        owned = owner.owned = self._app.running.start(line, owner.run(), grace_s)
+        if not is_kept:
+            line.on_abandoned = lambda: owned.cancel(Cancelled("The reader of the speech has left."))
+        return line
+
+    async def _join(self, invocation_id: UUID) -> Outcome[T]:
+        """Return how the call ends, or has ended, that the key stands for."""
+        owned = self._app.running.find(invocation_id)
+        if owned is not None and isinstance(owned.stream, _Wait):
+            await owned.wait()
+            here: Outcome[T] = owned.stream.outcome.result()
+            return here
+        record = await self._ended(invocation_id)
+        if record.error is not None:
+            return Outcome(invocation_id=invocation_id, result=None, problem=record.error)
+        return Outcome(invocation_id=invocation_id, result=await self._result(invocation_id), problem=None)
+
+    async def _hear(self, invocation_id: UUID) -> AsyncGenerator[SpeechEvent, None]:
+        """Return the events of the speech that the key stands for, once it has ended."""
+        record = await self._ended(invocation_id)
+        sound = await self._result(invocation_id) if record.error is None else None
+        return _again(record, sound if isinstance(sound, Sound) else None)
+
+    async def _ended(self, invocation_id: UUID) -> Invocation:
+        """Return the record of a call that has ended, not so long ago that nobody is told any more how."""
+        record = await ended(self._app, self._viewer, invocation_id)
+        since = self._app.clock.now() - (record.ended_at or record.started_at)
+        if since.total_seconds() > KEPT_S:
+            raise no_longer_kept(invocation_id)
+        return record
+
+    async def _result(self, invocation_id: UUID) -> T:
+        found = await self._app.results.find(invocation_id, self._kind.result)
+        if found is None:
+            raise no_longer_kept(invocation_id)
+        return found
 
 
 class _Followed(ABC):
-    """A call that nobody joins later: whose it is, and when it has ended."""
+    """A call that has no events to join: whose it is, and when it has ended."""
 
     readers: Sequence[Reader] = ()
 
@@ -233,17 +341,13 @@ class _Followed(ABC):
     def ended(self) -> bool:
         """Tell whether the end is there."""
 
-    def leave(self) -> None:
-        """Wait no longer."""
-        if not self.ended and self.on_abandoned is not None:
-            self.on_abandoned()
-
 
 class _Wait(_Followed, Generic[T]):
     """A call whose result comes whole."""
 
     def __init__(self, invocation: Invocation) -> None:
         super().__init__(invocation)
+        self.owned: Owned
         self.outcome: asyncio.Future[Outcome[T]] = asyncio.get_running_loop().create_future()
 
     @property
@@ -344,8 +448,11 @@ class _Embedding:
 class _WholeOwner(Owner[Step], Generic[T]):
     """Runs one call whose result comes whole."""
 
-    def __init__(self, app: App, invocation: Invocation, tries: Tries[Step], wait: _Wait[T], work: _Work[T]) -> None:
+    def __init__(
+        self, app: App, invocation: Invocation, tries: Tries[Step], wait: _Wait[T], work: _Work[T], *, is_kept: bool
+    ) -> None:
         super().__init__(app, invocation, tries)
+        self._is_kept = is_kept
         self._wait = wait
         self._work = work
         self._asked: dict[Try[Step], _Asked] = {}
@@ -368,6 +475,10 @@ class _WholeOwner(Owner[Step], Generic[T]):
                 used = (used or Usage(requests=0)).plus(foreseen)
         return used
 
+    async def _keep(self) -> None:
+        if self._is_kept:
+            await self._app.results.keep(self._invocation.id, self._result)
+
     async def _end(self, error: ModelyardError | None, record: Invocation) -> None:
         problem = Problem.of(error) if error is not None else None
         result = self._result if error is None else None
@@ -375,10 +486,15 @@ class _WholeOwner(Owner[Step], Generic[T]):
 
 
 class _Line(_Followed):
-    """The events of speech on their way to their one reader, who is waited for when they are slow."""
+    """The events of speech on their way to their one reader, who is waited for when they are slow.
 
-    def __init__(self, invocation: Invocation) -> None:
+    What `is_kept` is collected for repeats, as long as it is not too much; its reader may leave it running.
+    """
+
+    def __init__(self, invocation: Invocation, *, is_kept: bool) -> None:
         super().__init__(invocation)
+        self.kept: bytearray | None = bytearray() if is_kept else None
+        self._has_left = False
         self._id = str(invocation.id)
         self._room = asyncio.Semaphore(CHUNKS_AHEAD)
         self._queue: asyncio.Queue[SpeechEvent] = asyncio.Queue()
@@ -397,8 +513,15 @@ class _Line(_Followed):
         await asyncio.shield(self._end)
 
     async def put(self, audio: bytes, mime_type: str) -> None:
-        """Add a chunk, once there is room for it."""
-        await self._room.acquire()
+        """Add a chunk, once there is room for it, or the reader has left."""
+        if self.kept is not None:
+            self.kept += audio
+            if len(self.kept) > MAX_KEPT:
+                self.kept = None
+        if not self._has_left:
+            await self._room.acquire()
+        if self._has_left:
+            return
         chunk = SpeechChunk(invocation_id=self._id, sequence=self.next_sequence, audio=audio, mime_type=mime_type)
         self.next_sequence += 1
         self._queue.put_nowait(chunk)
@@ -408,15 +531,25 @@ class _Line(_Followed):
         self._queue.put_nowait(event)
         self._end.set_result(None)
 
+    def leave(self) -> None:
+        """Read no further."""
+        self._has_left = True
+        self._room.release()
+        if not self.ended and self.on_abandoned is not None:
+            self.on_abandoned()
+
     async def events(self) -> AsyncGenerator[SpeechEvent, None]:
-        """Yield the events, the terminal one last."""
-        while True:
-            event = await self._queue.get()
-            yield event
-            if isinstance(event, SpeechFinished | SpeechFailed):
-                return
-            if isinstance(event, SpeechChunk):
-                self._room.release()
+        """Yield the events, the terminal one last; closing this leaves."""
+        try:
+            while True:
+                event = await self._queue.get()
+                yield event
+                if isinstance(event, SpeechFinished | SpeechFailed):
+                    return
+                if isinstance(event, SpeechChunk):
+                    self._room.release()
+        finally:
+            self.leave()
 
 
 class _SpeechOwner(Owner[Step]):
@@ -476,6 +609,11 @@ class _SpeechOwner(Owner[Step]):
             used = used.plus(msgspec.structs.replace(counted, estimated=True))
         return used
 
+    async def _keep(self) -> None:
+        if self._line.kept is not None:
+            sound = Sound(audio=bytes(self._line.kept), mime_type=tts.mime_type_of(self._request.format or ""))
+            await self._app.results.keep(self._invocation.id, sound)
+
     async def _end(self, error: ModelyardError | None, record: Invocation) -> None:
         sequence = self._line.next_sequence
         if error is not None:
@@ -483,6 +621,21 @@ class _SpeechOwner(Owner[Step]):
             return
         assert record.usage is not None
         self._line.end(SpeechFinished(invocation_id=self._id, sequence=sequence, usage=record.usage, cost=record.cost))
+
+
+async def _again(record: Invocation, sound: Sound | None) -> AsyncGenerator[SpeechEvent, None]:
+    """Yield the events of speech that has ended, its sound cut anew; None: it failed."""
+    id_, sequence = str(record.id), 1
+    yield SpeechStarted(invocation_id=id_, sequence=0, model=record.model)
+    if sound is None:
+        assert record.error is not None
+        yield SpeechFailed(invocation_id=id_, sequence=sequence, error=record.error)
+        return
+    for start in range(0, len(sound.audio), CHUNK_BYTES):
+        audio = sound.audio[start : start + CHUNK_BYTES]
+        yield SpeechChunk(invocation_id=id_, sequence=sequence, audio=audio, mime_type=sound.mime_type)
+        sequence += 1
+    yield SpeechFinished(invocation_id=id_, sequence=sequence, usage=record.usage or Usage(), cost=record.cost)
 
 
 def _opened(values: Values, step: Step) -> Call:

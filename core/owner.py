@@ -62,6 +62,9 @@ class Owner(ABC, Generic[S]):
     async def _end(self, error: ModelyardError | None, record: Invocation) -> None:
         """Tell whoever waits that it has ended."""
 
+    async def _keep(self) -> None:
+        """Keep what a repeat of the call is given, before its record says that it went well."""
+
     def _reroute(self, failed: Attempt, following: S) -> None:
         """Tell that another attempt follows a failed one."""
 
@@ -249,6 +252,8 @@ class Owner(ABC, Generic[S]):
     # ---- ending
 
     async def _finish(self, error: ModelyardError | None) -> None:
+        if error is None:
+            await self._keep()
         record = self._record(error, self._usage())
         settled = await self._settle(record)
         await self._end(error, record)

@@ -808,6 +808,13 @@ class EventLog(Protocol):
         ...
 
 
+class ResultStore(Protocol):
+    """Results of calls, kept for all processes for 10 minutes. ServerUnavailable while Redis is away."""
+
+    async def put(self, invocation_id: UUID, result: bytes) -> None: ...
+    async def get(self, invocation_id: UUID) -> bytes | None: ...
+
+
 class Changes(Protocol):
     """News between processes: small messages by publish and subscribe, lost when nobody listens."""
 

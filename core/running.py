@@ -43,7 +43,7 @@ class Owned:
     """A call of this process. `reason` is set before its task is cancelled, and says why.
 
     `elsewhere` are the other processes in which somebody reads it, with when they last said so. `is_kept` tells whether
-    it goes on without readers for now.
+    it goes on without readers for now. `waiting` are those who wait for its end alone.
     """
 
     stream: Followed
@@ -54,6 +54,7 @@ class Owned:
     timer: asyncio.TimerHandle | None = None
     settling: bool = False
     elsewhere: dict[UUID, float] = field(default_factory=dict)
+    waiting: int = 0
 
     def cancel(self, reason: ModelyardError) -> None:
         """End the completion at the provider; its last event carries `reason`."""
@@ -64,7 +65,7 @@ class Owned:
 
     def abandoned(self) -> None:
         """Cancel after the grace time, unless somebody joins before; not while somebody reads in another process."""
-        if self.elsewhere or self.is_kept() or self.timer is not None:
+        if self.waiting or self.elsewhere or self.is_kept() or self.timer is not None:
             return
         reason = Cancelled("Every reader has left, and the time for coming back is over.")
         if self.grace_seconds <= 0:
@@ -85,7 +86,21 @@ class Owned:
 
     def left_elsewhere(self, process_id: UUID) -> None:
         """Take note that another process has no readers of it any more."""
-        if self.elsewhere.pop(process_id, None) is not None and not self.stream.readers and not self.stream.ended:
+        if self.elsewhere.pop(process_id, None) is not None:
+            self._left()
+
+    async def wait(self) -> None:
+        """Wait for the end, which keeps the call going meanwhile."""
+        self.waiting += 1
+        self.joined()
+        try:
+            await self.stream.finished()
+        finally:
+            self.waiting -= 1
+            self._left()
+
+    def _left(self) -> None:
+        if not self.stream.readers and not self.stream.ended:
             self.abandoned()
 
     def _interrupt(self) -> None:

@@ -39,6 +39,11 @@ class CallInput:
         default=None,
     )
     tags: list[TagInput] | None = attribute("Labels for the record; at most 64.", default=None)
+    idempotency_key: str | None = attribute(
+        "The same key with the same input within 24 hours gives the same call, made and charged once; its answer for 10 "
+        "minutes after its end, later CONFLICT.",
+        default=None,
+    )
 
     def asked(self) -> Asked:
         """Return what core takes.
@@ -56,6 +61,7 @@ class CallInput:
             if self.credential_id is not None
             else None,
             tags=tags_of(self.tags or (), ("tags",)),
+            idempotency_key=self.idempotency_key,
         )
 
     def options(self) -> dict[str, object]:

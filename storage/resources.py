@@ -16,6 +16,7 @@ from core.ids import uuid7
 from core.ports import Clock
 from core.quotas import give_grants
 from core.recorder import Recorder
+from core.results import Results
 from core.running import Running
 from core.settings import Settings
 from core.tailer import LOOK_EVERY_S, Tailer
@@ -39,6 +40,7 @@ from storage.processes import Counts
 from storage.queue import Queue
 from storage.redis import open_pool
 from storage.relay import Relay
+from storage.results import RedisResults
 from storage.teller import Teller
 from storage.transaction import AfterCommit, Committed, SqlStorage
 from storage.vault import SqlVault
@@ -142,6 +144,7 @@ async def open_resources(
             log=event_log,
             recorder=recorder,
             tailer=tailer,
+            results=Results(RedisResults(pool), clock),
             egress=http.egress,
             http=http,
         )

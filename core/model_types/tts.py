@@ -40,6 +40,13 @@ class Voice(msgspec.Struct, frozen=True, kw_only=True):
     languages: tuple[str, ...] = ()
 
 
+class Sound(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole sound of a speech."""
+
+    audio: bytes
+    mime_type: str
+
+
 # ---- events: what the reader of speech gets, numbered from 0
 
 
