@@ -128,13 +128,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("-w", "--workloads", nargs="+", choices=list(WORKLOADS), default=["W1", "W2", "W3"])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--scale", type=float, default=1.0, help="share of the calls")
+    parser.add_argument("--hosted", action="store_true", help="the calls draw a quota of tokens")
     given = parser.parse_args(arguments)
     # Memory is measured on a heap that has not grown yet.
     names = sorted(given.workloads, key=lambda name: (name != "W4", name))
     workloads = [WORKLOADS[name].scaled(given.scale) for name in names]
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
-        targets, start_s = _targets(stack, folder, [workload.model for workload in workloads])
+        targets, start_s = _targets(stack, folder, [workload.model for workload in workloads], hosted=given.hosted)
         rest_mb = targets[-1].process.memory_info().rss / 2**20 if targets[-1].process is not None else 0.0
         print(f"Load of the machine before: {os.getloadavg()[0]:.2f}.")
         print(f"API ready after {start_s:.2f} s, at rest with {rest_mb:.0f} MB.\n", flush=True)
@@ -176,7 +177,7 @@ def _rows(workload: Workload, runs: list[dict[str, Any]]) -> Iterator[str]:
         yield row("memory KB a stream", lambda one: one["memory_kb"] / workload.at_once, RATIO, "≤ 120 KB")
 
 
-def _targets(stack: ExitStack, folder: Path, models: list[str]) -> tuple[list[Target], float]:
+def _targets(stack: ExitStack, folder: Path, models: list[str], *, hosted: bool = False) -> tuple[list[Target], float]:
     upstream_port, floor_port, our_port = _ports(3)
     _start(stack, "upstream", ["-m", "tests.bench.upstream", str(upstream_port)], {})
     floor = _start(
@@ -188,18 +189,33 @@ def _targets(stack: ExitStack, folder: Path, models: list[str]) -> tuple[list[Ta
     )  # fmt: skip
     _ready(floor_port)
     env = {"MODELYARD_DATA": str(folder / "data"), "MODELYARD_PORT": str(our_port)}
+    if hosted:
+        env["MODELYARD_HOSTED"] = str(_hosted(folder, models, f"http://127.0.0.1:{upstream_port}/v1"))
     ours = _start(stack, "modelyard", ["-m", "storage.embedded"], env)
     _ready(our_port)
     began = psutil.Process(_python(ours, "web").pid).create_time()
     start_s = time.time() - began
     token = (folder / "data" / "owner.token").read_text().strip()
-    for model in dict.fromkeys(models):
+    for model in dict.fromkeys(models if not hosted else ()):
         _add_model(our_port, token, model, f"http://127.0.0.1:{upstream_port}/v1")
     return [
         Target(name="direct", port=upstream_port),
         Target(name="floor", port=floor_port, process=_python(floor, "uvicorn")),
         Target(name="modelyard", port=our_port, path="/graphql", token=token, process=_python(ours, "web")),
     ], start_s
+
+
+def _hosted(folder: Path, models: list[str], base_url: str) -> Path:
+    """Write the operator's file that hosts the upstream, with a quota that is never used up."""
+    listed = ", ".join(f'{{ name = "{model}", type = "LLM" }}' for model in dict.fromkeys(models))
+    (folder / "key").write_text("sk-upstream")
+    (folder / "hosted.toml").write_text(
+        "[providers.openai_compatible]\n"
+        f'values = {{ api_key = "file:{folder / "key"}", base_url = "{base_url}" }}\n'
+        f"models = [{listed}]\n"
+        'grants = [{ type = "TRIAL", unit = "TOKENS", limit = 100000000000 }]\n'
+    )
+    return folder / "hosted.toml"
 
 
 def _start(stack: ExitStack, name: str, arguments: list[str], env: dict[str, str]) -> Watched:
