@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Generic, TypeVar
 from uuid import UUID
@@ -255,13 +255,21 @@ class Owner(ABC, Generic[S]):
         if error is None:
             await self._keep()
         record = self._record(error, self._usage())
-        settled = await self._settle(record)
+        # A dead owner's call is booked from its end in the log: while there is none either, the end waits a while.
+        settled = await self._settle_again(record, SETTLE_RETRY_S, lambda: self._app.recorder.is_away)
         await self._end(error, record)
-        for pause in (*SETTLE_RETRY_S, *([SETTLE_RETRY_S[-1]] * 60)):
-            if settled or self._app.running.closing:
-                return
+        if not settled:
+            await self._settle_again(record, (*SETTLE_RETRY_S, *([SETTLE_RETRY_S[-1]] * 60)), lambda: True)
+
+    async def _settle_again(self, record: Invocation, pauses: Sequence[float], goes_on: Callable[[], bool]) -> bool:
+        """Settle, and after each pause again while that is to go on; tell whether it is booked."""
+        settled = await self._settle(record)
+        for pause in pauses:
+            if settled or self._app.running.closing or not goes_on():
+                break
             await asyncio.sleep(pause)
             settled = await self._settle(record)
+        return settled
 
     async def _settle(self, record: Invocation) -> bool:
         try:

@@ -705,6 +705,14 @@ class InvocationLog(Protocol):
         """
         ...
 
+    async def note_output(self, produced: Mapping[UUID, int]) -> None:
+        """Note how many tokens running calls have produced, for whoever settles them if this process dies.
+
+        Raises:
+            ServerUnavailable: the database is away.
+        """
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogHead:

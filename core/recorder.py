@@ -2,12 +2,13 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from uuid import UUID
 
 from core.errors import Problem, ServerUnavailable
+from core.model_types import estimated_tokens
 from core.model_types.llm import CompletionFailed
 from core.ports import Clock, EventLog, LogHead, LogState, LogWrite
 from core.stream import End, EventStream
@@ -34,6 +35,9 @@ UNWRITTEN_BYTES = 64 * 1024 * 1024
 TRACK_BYTES = 4 * 1024
 """How much of what has ended waits for Redis, and what a stream takes besides its text."""
 
+NEITHER_S = 10.0
+"""How long readers wait for what is paid for while neither Redis nor the database is there."""
+
 KEPT_S = 600.0
 """How long after their end events can be read."""
 
@@ -44,6 +48,10 @@ def taken_over(invocation_id: UUID, sequence: int) -> CompletionFailed:
     """Return the end of a completion whose owner is gone."""
     problem = Problem.of(ServerUnavailable(TAKEN_OVER))
     return CompletionFailed(invocation_id=str(invocation_id), sequence=sequence, error=problem)
+
+
+Noted = Callable[[Mapping[UUID, int]], Awaitable[None]]
+"""Writes into the records of running calls how many tokens they have produced."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -65,8 +73,9 @@ class _Track:
 class Recorder:
     """The writer of a process. `run` writes; what Redis does not take now waits in memory until it does."""
 
-    def __init__(self, event_log: EventLog, process_id: UUID, clock: Clock) -> None:
+    def __init__(self, event_log: EventLog, process_id: UUID, clock: Clock, noted: Noted) -> None:
         self._log = event_log
+        self._noted = noted
         self._process_id = process_id
         self._clock = clock
         self._tracks: dict[UUID, _Track] = {}
@@ -75,13 +84,15 @@ class Recorder:
         self._urgent = asyncio.Event()
         self._server: str | None = None
         self.is_away = False
+        self._away_since = 0.0
         self.on_taken: Callable[[UUID], None] | None = None
 
     def track(self, stream: EventStream, *, is_paid: bool = False) -> None:
         """Write this stream's events from now on.
 
         Of one that `is_paid` for by what it says, readers are given what is in the log alone, so that whoever settles
-        it after the death of this process knows all that was delivered. While Redis is away they are given everything.
+        it after the death of this process knows all that was delivered. While Redis is away, the records of the calls
+        take note of how much that is.
         """
         head = LogHead(
             invocation_id=stream.invocation_id,
@@ -93,8 +104,7 @@ class Recorder:
         track = _Track(stream=stream, head=head)
         self._tracks[stream.invocation_id] = track
         stream.on_news = lambda: self._wait(track)
-        if is_paid:
-            stream.is_held_back = lambda: not self.is_away
+        stream.is_held_back = is_paid
         self._wait(track)
 
     def find(self, invocation_id: UUID) -> EventStream | None:
@@ -150,16 +160,35 @@ class Recorder:
                 self._note_away(is_away=False)
             except ServerUnavailable as error:
                 self._note_away(is_away=True, why=str(error))
+                await self._note_output()
                 await asyncio.sleep(AGAIN_S)
             except Exception:
                 log.exception("events could not be logged")
                 await asyncio.sleep(AGAIN_S)
 
+    async def _note_output(self) -> None:
+        """Let the records note what is paid for and not logged, and give it to its readers then.
+
+        Where the database is away as well they wait for either, but not for long.
+        """
+        held = [(track, track.stream.next_sequence) for track in self._tracks.values() if track.stream.is_held_back]
+        produced = {
+            track.head.invocation_id: estimated_tokens(track.stream.written().produced)
+            for track, _ in held
+            if not track.stream.ended
+        }
+        try:
+            await self._noted(produced)
+        except ServerUnavailable:
+            if self._clock.monotonic() - self._away_since < NEITHER_S:
+                return
+        for track, count in held:
+            track.stream.show(count)
+
     def _note_away(self, *, is_away: bool, why: str = "") -> None:
         if is_away and not self.is_away:
             log.warning("events are kept in memory for now: %s", why)
-            for track in self._tracks.values():
-                track.stream.show(track.stream.next_sequence)
+            self._away_since = self._clock.monotonic()
         self.is_away = is_away
 
     def _wait(self, track: _Track) -> None:
@@ -167,7 +196,7 @@ class Recorder:
             track.is_waiting = True
             self._waiting.append(track)
             self._news.set()
-            if track.stream.is_held_back is not None:
+            if track.stream.is_held_back:
                 self._urgent.set()
 
     async def _write(self) -> None:

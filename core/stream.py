@@ -127,7 +127,7 @@ class EventStream:
     `is_current` is false while what was before is still being read from the log.
 
     `on_abandoned` is called when the last reader has left before the end, `on_joined` when one comes, `on_news` with
-    the first event after each `write_down`. While `is_held_back` says so, readers are given what `show` has named.
+    the first event after each `write_down`. Of one that `is_held_back` readers are given what `show` has named.
     """
 
     def __init__(self, invocation_id: UUID, workspace_id: UUID, principal: UUID, token_id: UUID) -> None:
@@ -141,7 +141,7 @@ class EventStream:
         self.on_joined: Callable[[], None] | None = None
         self.on_abandoned: Callable[[], None] | None = None
         self.on_news: Callable[[], None] | None = None
-        self.is_held_back: Callable[[], bool] | None = None
+        self.is_held_back = False
         self._shown = 0
         self._is_news = False
         self.was_taken_over = False
@@ -166,7 +166,7 @@ class EventStream:
         self._window.extend(events)
         if len(self._window) > UNWRITTEN_EVENTS:
             self.write_down()
-        if self.is_held_back is None or not self.is_held_back():
+        if not self.is_held_back:
             self._shown = self.next_sequence
             self._wake()
         if not self._is_news and self.on_news is not None:

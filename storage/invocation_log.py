@@ -16,7 +16,7 @@ from core.ports import Clock, Hold, OnceKey, Want
 from storage import once
 from storage.batch import Batch
 from storage.book import HOLDS, Book
-from storage.invocations import END, INSERT, INSERT_ATTEMPTS, STILL_RUNNING, to_attempts, to_end, to_row
+from storage.invocations import END, INSERT, INSERT_ATTEMPTS, NOTE_OUTPUT, STILL_RUNNING, to_attempts, to_end, to_row
 from storage.last_used import LastUsed
 from storage.once import idempotency_keys
 from storage.quotas import HELD
@@ -111,6 +111,12 @@ class SqlInvocationLog:
         """Write the end of an invocation whose process is dead; tell whether it was still running."""
         was_running: bool = await self._batch.do(_End(invocation=invocation, charges=charges, by_sweep=True))
         return was_running
+
+    async def note_output(self, produced: Mapping[UUID, int]) -> None:
+        """Note how many tokens running calls have produced, for whoever settles them if this process dies."""
+        rows = [{"invocation": invocation_id, "tokens": tokens} for invocation_id, tokens in sorted(produced.items())]
+        if rows:
+            await self._storage.write_hot(lambda connection: connection.execute(NOTE_OUTPUT, rows))
 
     async def close(self) -> None:
         """Wait until everything that was given is written."""

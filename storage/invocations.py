@@ -158,6 +158,12 @@ END = (
     .where(invocations.c.id == bindparam("invocation"), invocations.c.status == _RUNNING)
     .values({name: bindparam(name) for name in _AT_END})
 )
+# What it has produced so far; without `estimated`, which its end brings, it is no usage yet.
+NOTE_OUTPUT = (
+    update(invocations)
+    .where(invocations.c.id == bindparam("invocation"), invocations.c.status == _RUNNING)
+    .values(output_tokens=bindparam("tokens"))
+)
 INSERT_ATTEMPTS = insert(attempts)
 _ATTEMPTS = (
     select(attempts)

@@ -108,6 +108,16 @@ async def workers(connection: Connection) -> Sequence[WorkerHealth]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeadCall:
+    """A call of a dead process that holds something; `noted` are the tokens that it produced while Redis was away."""
+
+    id: UUID
+    workspace_id: UUID
+    noted: int
+    holds: "Sequence[DeadHold]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeadHold:
     """What the call of a dead process holds."""
 
@@ -143,10 +153,10 @@ async def fail_left_behind(connection: Connection, *, limit: int) -> int:
     return await connection.run(statement, {"ids": ids})
 
 
-async def holding_left_behind(connection: Connection, *, limit: int) -> Sequence[tuple[UUID, UUID, Sequence[DeadHold]]]:
-    """Return the invocations of dead processes that hold something: id, workspace, and what."""
+async def holding_left_behind(connection: Connection, *, limit: int) -> Sequence[DeadCall]:
+    """Return the calls of dead processes that hold something."""
     columns, holds = invocations.c, quota_holds.c
-    orphans = _left_behind(connection.now()).add_columns(columns.workspace_id).where(_holding())
+    orphans = _left_behind(connection.now()).add_columns(columns.workspace_id, columns.output_tokens).where(_holding())
     found = await connection.rows(orphans.limit(limit))
     held: dict[UUID, list[DeadHold]] = {row.id: [] for row in found}
     if held:
@@ -159,7 +169,10 @@ async def holding_left_behind(connection: Connection, *, limit: int) -> Sequence
             held[row.invocation_id].append(
                 DeadHold(id=row.id, unit=QuotaUnit(row.unit), amount=row.amount, input_tokens=row.input_tokens)
             )
-    return [(row.id, row.workspace_id, held[row.id]) for row in found]
+    return [
+        DeadCall(id=row.id, workspace_id=row.workspace_id, noted=row.output_tokens or 0, holds=held[row.id])
+        for row in found
+    ]
 
 
 def _left_behind(now: datetime) -> Select[Any]:

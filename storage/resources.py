@@ -119,7 +119,7 @@ async def open_resources(
         background.start(relay.run())
         background.every(WRITE_S, last_used.write)
         background.start(_listen(changes, snapshots))
-        recorder = Recorder(event_log, process_id, clock)
+        recorder = Recorder(event_log, process_id, clock, invocations.note_output)
         tailer = Tailer(event_log, changes, process_id)
         if kind == processes.API:
             await stack.enter_async_context(_logging(background, event_log, recorder, tailer, process_id))

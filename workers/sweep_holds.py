@@ -1,9 +1,7 @@
 """Books what the calls of dead processes used, and frees what they held."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
-from uuid import UUID
 
 from core.completion import Logged, logged
 from core.entities import InvocationStatus, QuotaUnit
@@ -13,7 +11,7 @@ from core.model_types import Usage, estimated_tokens
 from core.model_types.llm import CompletionFinished
 from core.pricing import cost
 from storage import processes
-from storage.processes import DeadHold
+from storage.processes import DeadCall, DeadHold
 from storage.resources import Resources
 
 _GROUP = 100
@@ -22,25 +20,25 @@ _GROUP = 100
 async def sweep_holds(resources: Resources) -> int:
     """End the calls of processes without a lease that hold something; return how many.
 
-    Where the log has the end, what its owner said is booked; otherwise what it has of the output is charged with the
-    input, counted here. Where it has nothing, nothing is charged.
+    Where the log has the end, what its owner said is booked; otherwise what it has of the output, or the record noted
+    while Redis was away, is charged with the input, counted here. Where there is nothing, nothing is charged.
     """
     swept = 0
     while True:
         async with resources.storage.connect() as connection:
             found = await processes.holding_left_behind(connection, limit=_GROUP)
-        ended = [await _sweep(resources, *one) for one in found]
+        ended = [await _sweep(resources, call) for call in found]
         swept += sum(ended)
         if len(found) < _GROUP or not any(ended):
             return swept
 
 
-async def _sweep(resources: Resources, invocation_id: UUID, workspace_id: UUID, holds: Sequence[DeadHold]) -> bool:
+async def _sweep(resources: Resources, call: DeadCall) -> bool:
     """Book one call. ServerUnavailable while nobody can tell what it produced."""
-    found = await logged(resources.app, invocation_id)
-    usage = _usage(found, holds) if found is not None else None
+    found = await logged(resources.app, call.id)
+    usage = _usage(found, call)
     async with resources.storage.read() as tx:
-        record = (await tx.invocations.get_many([workspace_id], [invocation_id])).get(invocation_id)
+        record = (await tx.invocations.get_many([call.workspace_id], [call.id])).get(call.id)
     if record is None:
         return False
     ended = replace(
@@ -50,19 +48,19 @@ async def _sweep(resources: Resources, invocation_id: UUID, workspace_id: UUID, 
         cost=cost(usage, record.pricing) if usage is not None else None,
         ended_at=resources.app.clock.now(),
     )
-    charges = {one.id: _charge(one, usage) for one in holds[-1:]}
+    charges = {one.id: _charge(one, usage) for one in call.holds[-1:]}
     return await resources.log.sweep(ended, charges)
 
 
-def _usage(found: Logged, holds: Sequence[DeadHold]) -> Usage | None:
-    """Return what a call used: what its owner has said with the end, or what is counted here."""
-    if found.end is not None:
+def _usage(found: Logged | None, call: DeadCall) -> Usage | None:
+    """Return what a call used: what its owner has said with the end, or what is counted here; None for nothing."""
+    if found is not None and found.end is not None:
         return found.end.usage
-    return Usage(
-        input_tokens=max((one.input_tokens for one in holds), default=0),
-        output_tokens=estimated_tokens(found.written.produced),
-        estimated=True,
-    )
+    produced = max(estimated_tokens(found.written.produced) if found is not None else 0, call.noted)
+    if not produced:
+        return None
+    inputs = max((one.input_tokens for one in call.holds), default=0)
+    return Usage(input_tokens=inputs, output_tokens=produced, estimated=True)
 
 
 def _end(found: Logged | None) -> dict[str, Any]:

@@ -226,9 +226,12 @@ async def test_the_check_of_the_ledger_finds_a_changed_balance(resources: Resour
     assert quota.used == 0
 
 
-@pytest.mark.parametrize(("is_over", "status", "used"), [(True, "SUCCEEDED", 8), (False, "FAILED", 9)])
+@pytest.mark.parametrize(
+    ("is_over", "noted", "status", "used"),
+    [(True, 9, "SUCCEEDED", 8), (False, 0, "FAILED", 9), (False, 5, "FAILED", 12)],
+)
 async def test_the_sweep_books_what_the_log_of_a_dead_process_says(
-    resources: Resources, clock: MovableClock, is_over: bool, status: str, used: int
+    resources: Resources, clock: MovableClock, is_over: bool, noted: int, status: str, used: int
 ) -> None:
     tenant = await rows.tenant(resources.app)
     quota = await _grant(resources, tenant.id, 100, unit=QuotaUnit.TOKENS)
@@ -247,6 +250,7 @@ async def test_the_sweep_books_what_the_log_of_a_dead_process_says(
     )  # fmt: skip
     lines = b'"abcd"\n"efg"\n'
     await resources.app.log.append([LogWrite(head=head, first=0, lines=lines, count=2, end=end if is_over else None)])
+    await resources.app.invocations.note_output({dead.id: noted})
     clock.advance(seconds=120)
 
     await sweep_holds(resources)

@@ -1,7 +1,7 @@
 """What a process runs is logged soon, and again where Redis was away or has lost something."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from uuid import UUID
 
@@ -12,7 +12,7 @@ from core.errors import ErrorCode, Problem, ServerUnavailable
 from core.ids import uuid7
 from core.model_types.llm import CompletionEvent, CompletionFailed, TextDelta
 from core.ports import LogState, LogWrite
-from core.recorder import KEPT_S, LINGER_S, Recorder
+from core.recorder import KEPT_S, LINGER_S, NEITHER_S, Recorder
 from core.stream import EventStream
 from storage.event_log import RedisEventLog
 from storage.redis import open_pool
@@ -40,6 +40,24 @@ class Switched(RedisEventLog):
         return self.server
 
 
+class Records:
+    """What the records of the calls have noted, in a database that can be away."""
+
+    def __init__(self) -> None:
+        self.noted: dict[UUID, int] = {}
+        self.is_away = False
+
+    async def note(self, produced: Mapping[UUID, int]) -> None:
+        if self.is_away:
+            raise ServerUnavailable("The database is away.")
+        self.noted |= produced
+
+
+@pytest.fixture
+def records() -> Records:
+    return Records()
+
+
 @pytest.fixture
 async def event_log(redis_url: str) -> AsyncIterator[Switched]:
     pool = open_pool(redis_url)
@@ -49,10 +67,10 @@ async def event_log(redis_url: str) -> AsyncIterator[Switched]:
 
 @pytest.fixture
 async def recorder(
-    event_log: Switched, clock: MovableClock, monkeypatch: pytest.MonkeyPatch
+    event_log: Switched, records: "Records", clock: MovableClock, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Recorder]:
     monkeypatch.setattr(core.recorder, "AGAIN_S", 0.01)
-    one = Recorder(event_log, uuid7(), clock)
+    one = Recorder(event_log, uuid7(), clock, records.note)
     await one.renew()
     working = asyncio.create_task(one.run())
     yield one
@@ -225,13 +243,29 @@ async def test_what_is_paid_for_is_read_once_it_is_logged(recorder: Recorder, ev
     assert in_log.startswith("".join(event.text for event in given if isinstance(event, TextDelta)))
 
 
-async def test_what_is_paid_for_is_not_held_back_while_redis_is_away(recorder: Recorder, event_log: Switched) -> None:
-    stream = started(recorder, "a", is_paid=True)
-    event_log.is_away = True
-    say(stream, "b")
-    await recorder.renew()
+async def test_what_is_paid_for_is_noted_in_the_records_while_redis_is_away(
+    recorder: Recorder, event_log: Switched, records: Records, clock: MovableClock
+) -> None:
+    stream = started(recorder, "four", is_paid=True)
+    await logged(event_log, stream, 1)
+    event_log.is_away = records.is_away = True
+    say(stream, "and four")
+    await asyncio.sleep(0.05)
 
-    waited = len(stream.read(0))
-    say(stream, "c")
+    with_neither = len(stream.read(0))
+    records.is_away = False
+    await readable(stream, 2)
+    noted = dict(records.noted)
+    records.is_away = True
+    say(stream, "more")
+    clock.advance(NEITHER_S + 1)
+    await readable(stream, 3)  # nobody waits for ever
 
-    assert (waited, len(stream.read(0))) == (2, 3)
+    assert with_neither == 1
+    assert noted == {stream.invocation_id: 3}
+
+
+async def readable(stream: EventStream, count: int) -> None:
+    async with asyncio.timeout(5):
+        while len(stream.read(0)) < count:
+            await asyncio.sleep(0.01)
