@@ -25,7 +25,7 @@ from storage.workspaces import workspace_keys
 from tests.conftest import KEY, MovableClock
 from tests.storage import rows
 from tests.storage.rows import Tenant
-from workers.main import make_worker
+from workers.main import make_worker, work_until
 from workers.rewrap_keys import rewrap_keys
 
 OTHER_KEY = base64.b64encode(bytes(range(7, 39))).decode()
@@ -112,21 +112,23 @@ async def test_a_worker_that_dies_in_the_middle_is_gone_on_with(
         return await seal_group(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(keys, "_seal_group", dies)
-    dying = asyncio.create_task(make_worker(resources, burst=True).async_run())
+    stop = asyncio.Event()
+    dying = asyncio.create_task(work_until(make_worker(resources, burst=True), stop))
     while (found := await rotation(app, tenant.id)) is None or found.resealed < 2:
         await asyncio.sleep(0.01)
     monkeypatch.setattr(keys, "_seal_group", seal_group)
 
     clock.advance(31)
     await resources.relay.sweep()
-    await make_worker(resources, burst=True).async_run()
+    following = asyncio.create_task(work_until(make_worker(resources, burst=True), stop))
+    async with asyncio.timeout(20):
+        while (ended := await rotation(app, tenant.id)) is None or ended.finished_at is None:
+            await asyncio.sleep(0.01)
 
-    ended = await rotation(app, tenant.id)
-    assert ended is not None
     assert (ended.resealed, ended.finished_at) == (5, clock.now())
     assert await versions(resources, tenant.id) == [2]
-    dying.cancel()
-    await asyncio.wait([dying])
+    stop.set()
+    await asyncio.gather(dying, following)
 
 
 async def test_who_read_before_opens_after(app: App, resources: Resources, settings: Settings) -> None:

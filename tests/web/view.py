@@ -181,7 +181,7 @@ class View:
     ) -> AsyncIterator[ClientConnection]:
         origin = Origin(more["origin"]) if "origin" in more else None
         url = f"ws://127.0.0.1:{self.port}/graphql"
-        async with connect(url, subprotocols=[Subprotocol(PROTOCOL)], proxy=None, origin=origin) as ws:
+        async with connect(url, subprotocols=[Subprotocol(PROTOCOL)], proxy=None, origin=origin, close_timeout=1) as ws:
             if init:
                 payload = {"authorization": f"Bearer {token}"} if token is not None else None
                 await say(ws, type="connection_init", payload=payload)
