@@ -110,6 +110,13 @@ def _transcription(request: Asked, usage: bool) -> dict[str, Any]:
     return found
 
 
+def _cohere_rerank(request: Asked, usage: bool) -> dict[str, Any]:
+    """Charge one search for each hundred documents, as Cohere does, and count no tokens."""
+    searches = {"search_units": -(-len(request.json["documents"]) // 100)}
+    meta = {"api_version": {"version": "2"}} | ({"billed_units": searches} if usage else {})
+    return {"id": "fake", "results": _rerank(request, usage=False)["results"], "meta": meta}
+
+
 def _cohere_embed(request: Asked, usage: bool) -> dict[str, Any]:
     asked = request.json
     vectors = [vector(text, asked.get("output_dimension") or SIZE) for text in asked["texts"]]
@@ -119,7 +126,8 @@ def _cohere_embed(request: Asked, usage: bool) -> dict[str, Any]:
 
 def _ollama_embed(request: Asked, usage: bool) -> dict[str, Any]:
     asked = request.json
-    found: dict[str, Any] = {"embeddings": [vector(text, asked.get("dimensions") or SIZE) for text in asked["input"]]}
+    found: dict[str, Any] = {"model": asked["model"]}
+    found["embeddings"] = [vector(text, asked.get("dimensions") or SIZE) for text in asked["input"]]
     return found | ({"prompt_eval_count": sum(map(len, asked["input"]))} if usage else {})
 
 
@@ -130,9 +138,21 @@ def _gemini_embed(request: Asked, usage: bool) -> dict[str, Any]:
     return {"embeddings": [{"values": vector(text, size)} for text in texts]}
 
 
+_VOICE = (
+    ("voiceConfig", "voice_config"),
+    ("prebuiltVoiceConfig", "prebuilt_voice_config"),
+    ("voiceName", "voice_name"),
+)
+
+
 def _gemini_speech(asked: Any) -> bytes:
-    """Return events of which each has a word of the text as its sound, the last one with the finish."""
-    voice = asked["generationConfig"]["speechConfig"]["voiceConfig"]["prebuiltVoiceConfig"]["voiceName"]
+    """Return events of which each has a word of the text as its sound, the last one with the finish.
+
+    Names may have either of the two forms that the JSON of protocol buffers takes; Google's client mixes them.
+    """
+    voice = asked["generationConfig"]["speechConfig"]
+    for camel, snake in _VOICE:
+        voice = voice.get(camel) or voice[snake]
     words = [f"<{voice}>", *asked["contents"][0]["parts"][0]["text"].split()]
     events = []
     for number, word in enumerate(words):
@@ -160,18 +180,27 @@ def _voices(request: Asked, usage: bool) -> dict[str, Any]:
     return {"voices": [ann], "has_more": True, "next_page_token": "two"}
 
 
+_HARMS = (
+    *("harassment", "harassment/threatening", "hate", "hate/threatening", "illicit", "illicit/violent"),
+    *("self-harm", "self-harm/intent", "self-harm/instructions", "sexual", "sexual/minors"),
+    *("violence", "violence/graphic"),
+)
+
+
 def _moderation(request: Asked, usage: bool) -> dict[str, Any]:
     flagged = "hate" in request.json["input"]
     result = {
         "flagged": flagged,
-        "categories": {"hate": flagged, "violence": False, "illicit": None},
-        "category_scores": {"hate": 0.9 if flagged else 0.01, "violence": 0.001},
+        "categories": dict.fromkeys(_HARMS, False) | {"hate": flagged},
+        "category_scores": dict.fromkeys(_HARMS, 0.001) | {"hate": 0.9 if flagged else 0.01},
+        "category_applied_input_types": {name: ["text"] for name in _HARMS},
     }
     return {"id": "modr-fake", "model": request.json["model"], "results": [result]}
 
 
 _ANSWERS: Mapping[str, Callable[[Asked, bool], Any]] = {
     "/embeddings": _embeddings,
+    "/v2/rerank": _cohere_rerank,
     "/rerank": _rerank,
     "/audio/transcriptions": _transcription,
     "/moderations": _moderation,

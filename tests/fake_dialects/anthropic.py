@@ -83,10 +83,9 @@ def about(request: Request) -> bytes | None:
     """Answer what is no completion."""
     if request.method != "GET":
         return None
-    data = [
-        {"type": "model", "id": f"claude-{name}", "display_name": name, "max_input_tokens": 200_000, "max_tokens": 8192}
-        for name in ("text", "tool")
-    ]
+    limits = {"max_input_tokens": 200_000, "max_tokens": 8192}
+    life = {"type": "model", "created_at": "2026-01-01T00:00:00Z", "lifecycle": "active"}
+    data = [{"id": f"claude-{name}", "display_name": name, **limits, **life} for name in ("text", "tool")]
     return json.dumps({"data": data, "has_more": False, "first_id": None, "last_id": None}).encode()
 
 

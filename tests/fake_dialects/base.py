@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 from tests import fake_tasks
 
-_MODEL_IN_PATH = re.compile(r"/models/([^:?]+(?:%3A[^:?]+)?):\w*[gG]enerateContent")
+_MODEL_IN_PATH = re.compile(r"/models/([^?]+):\w*[gG]enerateContent")
 
 Ending = Literal["done", "no_done", "eof", "cut", "stall"]
 Usage = Literal["asked", "always", "last_chunk", "never"]

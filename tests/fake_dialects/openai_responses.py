@@ -21,17 +21,23 @@ SCENARIOS: Mapping[str, Scenario] = {
 
 
 def content(request: Request, scenario: Scenario) -> Iterator[bytes]:
-    """Yield the events of a stream, and what its ending says of the end."""
-    yield _event("response.created", response={**_envelope(request), "status": "in_progress", "output": []})
+    """Yield the events of a stream, numbered, and what its ending says of the end."""
+    for number, event in enumerate(_events(request, scenario)):
+        yield event if isinstance(event, bytes) else sse({**event, "sequence_number": number}, event["type"])
+
+
+def _events(request: Request, scenario: Scenario) -> Iterator[dict[str, Any] | bytes]:
+    yield _event("created", response={**_envelope(request), "status": "in_progress", "output": []})
     items = list(_items(scenario))
     for place, item in enumerate(items):
-        yield _event("response.output_item.added", output_index=place, item={**item, **_EMPTY[item["type"]]})
-        yield from _deltas(place, item, scenario)
-        yield _event("response.output_item.done", output_index=place, item=item)
+        yield _event("output_item.added", output_index=place, item={**item, **_EMPTY[item["type"]]})
+        at = {"item_id": item["id"], "output_index": place}
+        yield from ({**event, **at} for event in _deltas(item, scenario))
+        yield _event("output_item.done", output_index=place, item=item)
     yield from scenario.events or ()
     if scenario.ending in {"done", "no_done"} and scenario.events is None:
         response = _response(request, scenario, items)
-        yield _event(f"response.{response['status']}", response=response)
+        yield _event(response["status"], response=response)
 
 
 def completion(request: Request, scenario: Scenario) -> bytes:
@@ -58,18 +64,27 @@ def _items(scenario: Scenario) -> Iterator[dict[str, Any]]:
         yield {**call, "name": name, "arguments": arguments, "status": "completed"}
 
 
-def _deltas(place: int, item: dict[str, Any], scenario: Scenario) -> Iterator[bytes]:
+def _deltas(item: dict[str, Any], scenario: Scenario) -> Iterator[dict[str, Any]]:
+    """Yield what fills one item; where it stands is left to the caller."""
     match item["type"]:
         case "reasoning":
-            yield _event("response.reasoning_summary_part.added", output_index=place, summary_index=0)
-            for piece in cut(scenario.reasoning, scenario.pieces):
-                yield _event("response.reasoning_summary_text.delta", output_index=place, delta=piece)
+            part, text = {"type": "summary_text", "text": ""}, scenario.reasoning
+            yield _event("reasoning_summary_part.added", summary_index=0, part=part)
+            for piece in cut(text, scenario.pieces):
+                yield _event("reasoning_summary_text.delta", summary_index=0, delta=piece)
+            yield _event("reasoning_summary_text.done", summary_index=0, text=text)
+            yield _event("reasoning_summary_part.done", summary_index=0, part={**part, "text": text})
         case "message":
-            for piece in cut(scenario.text, scenario.pieces):
-                yield _event("response.output_text.delta", output_index=place, delta=piece)
+            part, text = item["content"][0], scenario.text
+            yield _event("content_part.added", content_index=0, part={**part, "text": ""})
+            for piece in cut(text, scenario.pieces):
+                yield _event("output_text.delta", content_index=0, delta=piece, logprobs=[])
+            yield _event("output_text.done", content_index=0, text=text, logprobs=[])
+            yield _event("content_part.done", content_index=0, part=part)
         case "function_call":
             for piece in cut(item["arguments"], 3):
-                yield _event("response.function_call_arguments.delta", output_index=place, delta=piece)
+                yield _event("function_call_arguments.delta", delta=piece)
+            yield _event("function_call_arguments.done", name=item["name"], arguments=item["arguments"])
 
 
 def _response(request: Request, scenario: Scenario, items: list[dict[str, Any]]) -> dict[str, Any]:
@@ -85,13 +100,15 @@ def _usage(scenario: Scenario) -> dict[str, Any]:
     """Count 11 tokens of input, 4 of them cached."""
     reasoning = sum(1 for _ in cut(scenario.reasoning, scenario.pieces))
     output = sum(1 for _ in cut(scenario.text, scenario.pieces)) + len(scenario.tool_calls) + reasoning
-    inputs = {"input_tokens": 11, "input_tokens_details": {"cached_tokens": 4}}
-    return {**inputs, "output_tokens": output, "output_tokens_details": {"reasoning_tokens": reasoning}}
+    inputs = {"input_tokens": 11, "input_tokens_details": {"cached_tokens": 4, "cache_write_tokens": 0}}
+    outputs = {"output_tokens": output, "output_tokens_details": {"reasoning_tokens": reasoning}}
+    return {**inputs, **outputs, "total_tokens": 11 + output}
 
 
 def _envelope(request: Request) -> dict[str, Any]:
-    return {"id": "resp_fake", "object": "response", "created_at": 1_700_000_000, "model": request.model, "error": None}
+    said = {"id": "resp_fake", "object": "response", "created_at": 1_700_000_000, "model": request.model, "error": None}
+    return {**said, "tools": [], "tool_choice": "auto", "parallel_tool_calls": True}
 
 
-def _event(kind: str, **fields: Any) -> bytes:
-    return sse({"type": kind, **fields}, kind)
+def _event(kind: str, **fields: Any) -> dict[str, Any]:
+    return {"type": f"response.{kind}", **fields}

@@ -312,12 +312,19 @@ async def test_a_verdict_has_its_categories(provider: FakeProvider, compatible: 
     found = await moderate(compatible, call(provider))
 
     assert found.flagged is True
-    assert found.categories == {
-        "hate": Category(flagged=True, score=0.9),
-        "violence": Category(flagged=False, score=0.001),
-        "illicit": Category(flagged=False, score=None),
-    }
+    assert len(found.categories) == 13
+    assert found.categories["hate"] == Category(flagged=True, score=0.9)
+    assert found.categories["violence"] == Category(flagged=False, score=0.001)
     assert provider.requests[-1].json == {"model": "m", "input": "I hate it"}
+
+
+async def test_a_category_that_was_not_judged_has_no_score(provider: FakeProvider, compatible: Provider) -> None:
+    result = {"flagged": False, "categories": {"illicit": None}, "category_scores": {}}
+    provider.answers(Scenario(body=json.dumps({"results": [result]}).encode()))
+
+    found = await moderate(compatible, call(provider))
+
+    assert found.categories == {"illicit": Category(flagged=False, score=None)}
 
 
 @each
