@@ -131,17 +131,20 @@ class Recorder:
 
     async def renew(self) -> None:
         """Say that this process lives; where Redis has been started anew, see what it still knows."""
-        self._forget()
+        before = self._clock.monotonic()
         try:
             server = await self._log.renew(self._process_id)
         except ServerUnavailable as error:
             self._note_away(is_away=True, why=str(error))
+            self._forget(None)
             return
-        if self._server not in {None, server}:
+        is_same = self._server in {None, server}
+        if not is_same:
             log.info("Redis was started anew: what it has of %d streams is compared", len(self._tracks))
             for track in self._tracks.values():
                 self._wait(track)
         self._server = server
+        self._forget(before if is_same else None)
         self._note_away(is_away=False)
 
     async def run(self) -> None:
@@ -254,8 +257,11 @@ class Recorder:
         if self.on_taken is not None:
             self.on_taken(invocation_id)
 
-    def _forget(self) -> None:
-        """Let go of streams whose end is safe, and of others that ended long ago or take too much, oldest first."""
+    def _forget(self, same_at: float | None) -> None:
+        """Let go of streams whose end is safe, and of others that ended long ago or take too much, oldest first.
+
+        An end is safe if the Redis that took it has run on for a while: at `same_at` it still did.
+        """
         now, gone, size = self._clock.monotonic(), set(), 0
         for track in reversed(self._tracks.values()):
             if not track.stream.ended:
@@ -263,7 +269,7 @@ class Recorder:
             if track.ended_at is None:
                 track.ended_at = now
             size += 0 if track.is_written else track.stream.journal.size + TRACK_BYTES
-            is_safe = track.is_written and not track.is_waiting and now - track.ended_at > LINGER_S
+            is_safe = track.is_written and not track.is_waiting and (same_at or 0) - track.ended_at > LINGER_S
             if is_safe or now - track.ended_at > KEPT_S or size > UNWRITTEN_BYTES:
                 gone.add(track.stream.invocation_id)
         for invocation_id in gone:

@@ -148,6 +148,22 @@ async def test_what_a_restarted_redis_has_lost_is_logged_again_even_after_the_en
     assert await logged(event_log, over, 2) == "x"
 
 
+async def test_an_end_is_not_let_go_while_the_redis_that_took_it_is_away(
+    recorder: Recorder, event_log: Switched, clock: MovableClock
+) -> None:
+    over = started(recorder, "x")
+    over.end(await recorder.end(over, failed(over)))
+    event_log.is_away = True
+    clock.advance(LINGER_S + 1)
+    await recorder.renew()
+    await event_log._redis.delete(key := f"modelyard:log:{over.invocation_id.hex}", f"{key}:meta")
+
+    event_log.is_away, event_log.server = False, "second"
+    await recorder.renew()
+
+    assert await logged(event_log, over, 2) == "x"
+
+
 async def test_a_stream_is_let_go_when_its_end_is_safe(
     recorder: Recorder, event_log: Switched, clock: MovableClock
 ) -> None:
