@@ -105,11 +105,22 @@ class Membership:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Allowance:
+    """What a token's calls may cost and how many there may be: its budget with the currency, and calls a minute."""
+
+    budget_id: UUID | None = None
+    currency: str | None = None
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Viewer:
     """Who asks, as of one read: a token, the account it stands for (None for a service token), and its power.
 
     `memberships` are already lowered to the token's role and limited to the token's workspace. `is_operator` is true
     only for an operator's personal token. `workspace_id` is the token's own workspace, None for a personal token.
+    `allowance` None: the token's calls are not limited.
     """
 
     token_id: UUID
@@ -121,6 +132,7 @@ class Viewer:
     allowed_models: frozenset[ModelKey] | None = None
     pinnable_credentials: frozenset[UUID] = field(default_factory=frozenset)
     expires_at: datetime | None = None
+    allowance: Allowance | None = None
 
     @property
     def principal(self) -> UUID:
@@ -153,6 +165,16 @@ def require(viewer: Viewer, workspace_id: UUID, permission: Permission) -> None:
         raise NotFound("There is no such workspace, or it is not one of yours.")
     if not viewer.can(workspace_id, permission):
         raise Forbidden(f"This needs the permission {permission} in the workspace; ask an owner or admin of it.")
+
+
+def require_unlimited(viewer: Viewer, what: str) -> None:
+    """Let a viewer pass whose token has neither a budget nor limits a minute: with such a one nobody gets beyond it.
+
+    Raises:
+        Forbidden: it has.
+    """
+    if viewer.allowance is not None:
+        raise Forbidden(f"Your token has a budget or limits a minute: {what} with one that has none.")
 
 
 def workspace_of(viewer: Viewer, workspace_id: UUID | None) -> UUID:

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from core.access import Permission, Viewer, require, workspace_of
 from core.app import App
+from core.budgets import funds_of
 from core.configuration import Configuration
 from core.entities import Invocation
 from core.errors import ServerUnavailable
@@ -15,6 +16,7 @@ from core.model_types.llm import ProviderType
 from core.plan import Step
 from core.pool import Tries
 from core.ports import OnceKey
+from core.purse import Purse
 from core.resolve import preferred_type
 
 S = TypeVar("S", bound=Step)
@@ -59,9 +61,10 @@ async def admit(
     Raises:
         PoolExhausted: every member of the pool rests.
         QuotaExceeded: no quota has enough left; nothing was written.
+        BudgetExceeded: a budget has not, or the model has no price in its currency; nothing was written.
         AlreadyAdmitted: its key stands for another call already.
     """
-    tries = Tries(app, workspace_id, steps)
+    tries = Tries(app, workspace_id, steps, Purse(app, funds_of(viewer, workspace_id, None)))
     await tries.begin()
     first = tries.current.step
     now = app.clock.now()
@@ -82,7 +85,7 @@ async def admit(
     )
     key = once(invocation.id) if once is not None else None
     try:
-        tries.hold = await app.invocations.admit(invocation, first.wants(), key)
+        await tries.purse.admit(invocation, first, key)
     except BaseException:
         tries.call_off()
         raise

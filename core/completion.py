@@ -144,7 +144,8 @@ async def _begin(
         once=partial(once, workspace_id) if once is not None else None,
     )
     stream = EventStream(invocation.id, workspace_id, invocation.principal, viewer.token_id)
-    app.recorder.track(stream, is_paid=streaming and any(step.is_paid_by_output for step in steps))
+    is_paid = tries.purse.has_funds or any(step.is_paid_by_output for step in steps)
+    app.recorder.track(stream, is_paid=streaming and is_paid)
     reader = stream.join(viewer.token_id)
     owner = CompletionOwner(app, invocation, stream, tries, streaming=streaming)
     owner.owned = app.running.start(stream, owner.run(), app.settings.grace_seconds)

@@ -10,7 +10,7 @@ import msgspec
 from core.app import App
 from core.counting import BYTES_PER_TOKEN, estimate_usage, estimated_input
 from core.deadline import Idle, timeout_text
-from core.entities import Invocation, QuotaUnit
+from core.entities import Invocation
 from core.errors import ModelyardError, Problem, UpstreamProtocol, UpstreamTimeout
 from core.model_types import Usage
 from core.model_types.llm import (
@@ -99,6 +99,7 @@ class CompletionOwner(Owner[CompletionStep]):
         values, chat = await self._values(step), self._affordable(step)
         self._answers[one] = answer
         call = Call(model=step.model, card=step.card, values=values)
+        pays = self._purse.pays_for_output
         settings, loop = self._app.settings, asyncio.get_running_loop()
         end = loop.time() + settings.call_seconds
         first = settings.call_seconds
@@ -115,8 +116,8 @@ class CompletionOwner(Owner[CompletionStep]):
                         async for batch in batches:
                             idle.heard()
                             self._take(batch, one, answer)
-                            if self._hold is not None:
-                                await self._pay(-(-answer.size // BYTES_PER_TOKEN))
+                            if pays:
+                                await self._purse.pay(self._invocation.id, -(-answer.size // BYTES_PER_TOKEN))
         except TimeoutError:
             raise UpstreamTimeout(
                 timeout_text(step.key.provider, spoke=idle.ever_spoke, total=loop.time() >= end)
@@ -128,12 +129,13 @@ class CompletionOwner(Owner[CompletionStep]):
         self._answer = answer
 
     def _affordable(self, step: CompletionStep) -> ChatRequest:
-        """Return what is asked, its output lowered to what the quota can pay for."""
-        hold = self._hold
-        if hold is None or hold.unit is not QuotaUnit.TOKENS or hold.left is None:
-            return step.chat
-        ceiling = hold.amount + hold.left - step.estimate.input_bound
-        if ceiling >= step.estimate.output or all(rule.name != "max_tokens" for rule in step.card.parameter_rules):
+        """Return what is asked, its output lowered to what there is left to pay for it."""
+        ceiling = self._purse.ceiling(step)
+        if (
+            ceiling is None
+            or ceiling >= step.estimate.output
+            or all(rule.name != "max_tokens" for rule in step.card.parameter_rules)
+        ):
             return step.chat
         return msgspec.structs.replace(step.chat, parameters={**step.chat.parameters, "max_tokens": ceiling})
 

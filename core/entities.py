@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
@@ -98,6 +99,8 @@ class ApiToken:
     revoked_at: datetime | None
     created_at: datetime
     created_by: UUID | None
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,6 +260,35 @@ class BudgetPeriod(StrEnum):
     WEEK = "WEEK"
     MONTH = "MONTH"
     TOTAL = "TOTAL"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ceiling:
+    """The most that may be spent, in major units of a currency, each time that a period begins."""
+
+    limit: Decimal
+    currency: str
+    period: BudgetPeriod
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """A ceiling with what was spent of it in the period that began at `began`, and what calls under way hold."""
+
+    id: UUID
+    ceiling: Ceiling
+    spent: Decimal
+    reserved: Decimal
+    began: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkspaceBudget:
+    """A budget that a setting gives a workspace; `id` is the same for whoever comes first."""
+
+    id: UUID
+    workspace_id: UUID
+    ceiling: Ceiling
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -88,6 +88,8 @@ class ModelyardError(Exception):
     code: ClassVar[ErrorCode] = ErrorCode.INTERNAL
     retryable: ClassVar[bool] = False
     rests: ClassVar[Rest | None] = None
+    is_of_model: ClassVar[bool] = False
+    """Whether another model may serve the call all the same, and nobody has to rest for it."""
 
     def __init__(
         self,
@@ -203,6 +205,7 @@ class QuotaExceeded(ModelyardError):
     """No quota can hold the amount."""
 
     code = ErrorCode.QUOTA_EXCEEDED
+    is_of_model = True
 
 
 class AlreadyAdmitted(Conflict):
@@ -218,6 +221,7 @@ class BudgetExceeded(ModelyardError):
     """The budget cannot hold the cost."""
 
     code = ErrorCode.BUDGET_EXCEEDED
+    is_of_model = True
 
 
 class RateLimited(ModelyardError):

@@ -20,7 +20,7 @@ from core.deadline import timeout_text
 from core.entities import Invocation
 from core.errors import Cancelled, ModelyardError, Problem, UpstreamTimeout
 from core.media import fetch_audio
-from core.metering import NOTHING, expected
+from core.metering import NOTHING, Estimate, expected
 from core.model_types import ModelType, Usage, moderation, rerank, speech2text, text_embedding, tts
 from core.model_types.llm import Media
 from core.model_types.moderation import ModerationRequest, Verdict
@@ -105,7 +105,8 @@ async def rerank_documents(app: App, viewer: Viewer, asked: Asked, request: Rera
             ranking = await adapter.rerank(call, request)
             return msgspec.structs.replace(ranking, hits=rerank.best(request, ranking.hits))
 
-        return _Single(attempt, lambda found: found.usage or foreseen, foreseen)
+        estimate = expected(foreseen, rerank.bound_usage(request))
+        return _Single(attempt, lambda found: found.usage or foreseen, foreseen, estimate)
 
     return await _Asking(app, viewer, asked, _RERANK, request, request.end_user, foreseen).made(work)
 
@@ -120,10 +121,12 @@ async def transcribe(
         adapter = plan.adapter(plan.provider.speech2text)
         given = request(await fetch_audio(app.http, audio))
         check_transcription(given, plan.card)
+        foreseen = speech2text.estimate_usage(given, "")
         return _Single(
             partial(adapter.transcribe, request=given),
             lambda found: found.usage or speech2text.estimate_usage(given, found.text),
-            speech2text.estimate_usage(given, ""),
+            foreseen,
+            expected(foreseen, speech2text.bound_usage(given)),
         )
 
     return await _Asking(app, viewer, asked, _TRANSCRIPTION, (audio, nothing), nothing.end_user).made(work)
@@ -136,7 +139,8 @@ async def moderate(app: App, viewer: Viewer, asked: Asked, request: ModerationRe
     async def work(plan: _Plan) -> _Single[Verdict]:
         adapter = plan.adapter(plan.provider.moderation)
         check_moderation(request, plan.card)
-        return _Single(partial(adapter.moderate, request=request), lambda found: found.usage or foreseen, foreseen)
+        attempt = partial(adapter.moderate, request=request)
+        return _Single(attempt, lambda found: found.usage or foreseen, foreseen, expected(foreseen))
 
     return await _Asking(app, viewer, asked, _MODERATION, request, request.end_user, foreseen).made(work)
 
@@ -176,6 +180,10 @@ class _Plan:
     def card(self) -> ModelCard:
         """Return what is known of the model."""
         return self.steps[0].card
+
+    def expecting(self, estimate: Estimate) -> "_Plan":
+        """Return the plan with what an attempt is known to use now."""
+        return replace(self, steps=[replace(step, expects=lambda: estimate) for step in self.steps])
 
     def adapter(self, found: A | None) -> A:
         """Return the provider's adapter of the type.
@@ -235,7 +243,8 @@ class _Asking(Generic[T]):
 
         async def plan(configuration: Configuration) -> "tuple[_Plan, _Work[T]]":
             found = self._plan(configuration)
-            return found, await work(found)
+            asked = await work(found)
+            return found.expecting(asked.estimate(found.card)), asked
 
         async def begin(planned: "tuple[_Plan, _Work[T]]") -> Outcome[T]:
             wait = await app.running.finish(self._begin(*planned), lambda begun: begun.owned.abandoned())
@@ -251,7 +260,9 @@ class _Asking(Generic[T]):
         async def plan(configuration: Configuration) -> tuple[_Plan, SpeechRequest, _Speak]:
             found = self._plan(configuration)
             adapter = found.adapter(found.provider.tts)
-            return found, check_speech(request, found.card), adapter.speak
+            checked = check_speech(request, found.card)
+            estimate = expected(tts.usage_of(checked), tts.bound_usage(checked))
+            return found.expecting(estimate), checked, adapter.speak
 
         async def begin(planned: tuple[_Plan, SpeechRequest, _Speak]) -> AsyncGenerator[SpeechEvent, None]:
             line = await app.running.finish(self._begin_speech(*planned), lambda begun: begun.leave())
@@ -378,8 +389,9 @@ class _Asked:
 
 
 class _Work(Protocol[R_co]):
-    """What one type does in an attempt, and what the answers of all attempts together have used."""
+    """What one type expects to use, does in an attempt, and what the answers of all attempts together have used."""
 
+    def estimate(self, card: ModelCard) -> Estimate: ...
     async def attempt(self, call: Call, asked: _Asked) -> R_co: ...
     def usage(self) -> Usage | None: ...
 
@@ -387,11 +399,22 @@ class _Work(Protocol[R_co]):
 class _Single(Generic[T]):
     """One request, one answer."""
 
-    def __init__(self, attempt: Callable[[Call], Awaitable[T]], used: Callable[[T], Usage], foreseen: Usage) -> None:
+    def __init__(
+        self,
+        attempt: Callable[[Call], Awaitable[T]],
+        used: Callable[[T], Usage],
+        foreseen: Usage,
+        estimate: Estimate,
+    ) -> None:
         self._attempt = attempt
+        self._estimate = estimate
         self._used = used
         self._foreseen = foreseen
         self._found: T | None = None
+
+    def estimate(self, card: ModelCard) -> Estimate:
+        """Return what the request may use."""
+        return self._estimate
 
     async def attempt(self, call: Call, asked: _Asked) -> T:
         """Ask once."""
@@ -413,7 +436,7 @@ class _Embedding:
 
     async def attempt(self, call: Call, asked: _Asked) -> Embeddings:
         """Ask for all batches that are missing, a few at once."""
-        texts, size = self._request.texts, _whole(call.card.properties.get("max_texts")) or self._adapter.max_texts
+        texts, size = self._request.texts, self._batch_size(call.card)
         waiting = [start for start in range(0, len(texts), size) if start not in self._found]
         try:
             async with asyncio.TaskGroup() as group:
@@ -423,6 +446,15 @@ class _Embedding:
             raise failures.exceptions[0] from None
         batches = [self._found[start] for start in sorted(self._found)]
         return Embeddings(vectors=tuple(vector for batch in batches for vector in batch.vectors), usage=self.usage())
+
+    def estimate(self, card: ModelCard) -> Estimate:
+        """Return what all batches may use."""
+        requests = -(-len(self._request.texts) // self._batch_size(card))
+        return expected(msgspec.structs.replace(text_embedding.estimate_usage(self._request), requests=requests))
+
+    def _batch_size(self, card: ModelCard) -> int:
+        """Return how many texts go into a request."""
+        return _whole(card.properties.get("max_texts")) or self._adapter.max_texts
 
     def usage(self) -> Usage | None:
         """Return what the batches have used that were answered."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from core.access import ROLE_PERMISSIONS, Permission, Role, Viewer, require
+from core.access import ROLE_PERMISSIONS, Permission, Role, Viewer, require, require_unlimited
 from core.app import App
 from core.audit import changes
 from core.entities import Account, ApiToken, Invitation, Member
@@ -48,11 +48,12 @@ async def add_member(app: App, viewer: Viewer, new: NewMember) -> Secret:
 
     Raises:
         NotFound: there is no such workspace of the viewer's.
-        Forbidden: the role is above the viewer's own.
+        Forbidden: the role is above the viewer's own, or their token is limited in what it may spend.
         InvalidInput: the address or name is none.
         AlreadyExists: the person is a member.
     """
     require(viewer, new.workspace_id, Permission.MEMBER_MANAGE)
+    require_unlimited(viewer, "invite people, who get tokens,")
     _check_role(viewer, new.workspace_id, new.role)
     email, now, secret = _checked_email(new.email), app.clock.now(), new_secret(INVITATION_PREFIX)
     invitation = Invitation(
@@ -307,6 +308,7 @@ async def _join(tx: Transaction, invitation: Invitation, account: Account, now: 
 
 def _token_beside(viewer: Viewer, account: Account, secret: Secret, name: str, now: datetime) -> ApiToken:
     """Return a further token of an account, which may no more than the one that proved it."""
+    require_unlimited(viewer, "accept")
     models = tuple(sorted(viewer.allowed_models, key=str)) if viewer.allowed_models is not None else None
     return personal_token(account.id, secret, name, now, viewer.token_role, models)
 

@@ -15,6 +15,7 @@ from core.credentials import check_name, described_by, insert_credential
 from core.entities import Credential, ModelRow, ModelSource
 from core.errors import (
     CredentialRemoved,
+    Forbidden,
     InvalidInput,
     ModelDisabled,
     ModelNotPermitted,
@@ -255,6 +256,7 @@ async def set_model_pricing(
 
     Raises:
         NotFound: there is no such model of the viewer's.
+        Forbidden: the viewer's token has a budget.
         InvalidInput: the price is none; the path names what is wrong of it.
     """
     if pricing is not None:
@@ -262,6 +264,8 @@ async def set_model_pricing(
         pricing = replace(pricing, overridden=True)
 
     async def price(tx: Transaction, known: Known, before: Configuration) -> Note:
+        if viewer.allowance is not None and viewer.allowance.budget_id is not None:
+            raise Forbidden("Your token has a budget, which prices draw on: set them with one that has none.")
         setting = before.setting(key)
         await tx.models.put_setting(workspace_id, replace(setting, pricing=pricing))
         done = "Set" if pricing is not None else "Cleared"

@@ -3,16 +3,14 @@
 import asyncio
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Generic, TypeVar
-from uuid import UUID
 
 from core.app import App
-from core.entities import Invocation, InvocationStatus, QuotaUnit
-from core.errors import Cancelled, ErrorCode, Internal, ModelyardError, Problem, QuotaExceeded, ServerUnavailable
+from core.entities import Invocation, InvocationStatus
+from core.errors import Cancelled, ErrorCode, Internal, ModelyardError, Problem, ServerUnavailable
 from core.ids import uuid7
-from core.metering import SLICE, charge
 from core.model_types import Usage
 from core.model_types.llm import Attempt
 from core.plan import Step
@@ -45,9 +43,7 @@ class Owner(ABC, Generic[S]):
         self._racing: dict[Try[S], asyncio.Task[None]] = {}
         self._lost: list[Try[S]] = []
         self._decided: Try[S] | None = None
-        self._hold = tries.hold
-        self._held_for = tries.current.step if tries.hold is not None else None
-        self._more_held = 0
+        self._purse = tries.purse
         self.owned: Owned | None = None
 
     @abstractmethod
@@ -103,7 +99,7 @@ class Owner(ABC, Generic[S]):
             try:
                 await self._race(self._tries.current)
             except ModelyardError as error:
-                may_follow = error.rests is not None or isinstance(error, QuotaExceeded)
+                may_follow = error.rests is not None or error.is_of_model
                 if not may_follow or self._first_delta is not None or not await self._tries.advance():
                     raise
             else:
@@ -207,47 +203,17 @@ class Owner(ABC, Generic[S]):
     # ---- paying
 
     async def _values(self, step: S) -> Values:
-        """Return the opened values that an attempt is made with; a SYSTEM one holds what it may use by then.
+        """Return the opened values that an attempt is made with, which holds what it may use by then.
 
         Raises:
             QuotaExceeded: no quota of the model has enough left.
+            BudgetExceeded: a budget has not enough left for it.
             CredentialUnreadable: the credential cannot be opened.
         """
+        await self._purse.pay_for(self._invocation, step)
         if step.hosted is not None and step.quotas:
-            if self._held_for is not step:
-                # First noted: where nobody knows whether it was written, it is freed all the same.
-                self._hold, self._held_for, self._more_held = None, step, 0
-                self._hold = await self._app.invocations.hold(self._invocation, step.wants())
-                if self._hold is None:
-                    raise QuotaExceeded(f"The hosted quota for {step.key.provider} has not enough left for this call.")
             return step.hosted.values
         return await self._app.vault.open(step.credential) if step.credential is not None else {}
-
-    async def _pay(self, output_tokens: int) -> None:
-        """Hold more, a slice at a time, when so much output is there that what is held does not pay for it.
-
-        Raises:
-            QuotaExceeded: nothing is left.
-        """
-        hold, step = self._hold, self._step
-        if hold is None or hold.unit is not QuotaUnit.TOKENS:
-            return
-        while output_tokens > hold.amount + self._more_held - step.estimate.input_bound:
-            more = await self._app.invocations.grow(hold.id, self._invocation.id, SLICE)
-            if not more:
-                raise QuotaExceeded(
-                    f"The hosted quota for {step.key.provider} was used up in the middle of the answer: order more, or "
-                    "add your own credential with `createCredential`."
-                )
-            self._more_held += more
-
-    def _charges(self, usage: Usage | None) -> Mapping[UUID, int] | None:
-        """Return what the holds have used, by their ids: what none names was used by nothing. None: there are none."""
-        if self._held_for is None:
-            return None
-        if self._hold is None or self._held_for is not self._step:
-            return {}
-        return {self._hold.id: charge(self._hold.unit, usage, self._step.credits)}
 
     # ---- ending
 
@@ -274,7 +240,9 @@ class Owner(ABC, Generic[S]):
     async def _settle(self, record: Invocation) -> bool:
         try:
             async with asyncio.timeout(SETTLE_WAIT_S):
-                await self._app.invocations.settle(record, self._charges(record.usage))
+                purse, usage = self._purse, record.usage
+                charges, spent = purse.charges(self._step, usage), purse.spent(self._step, usage)
+                await self._app.invocations.settle(record, charges, spent)
         except Exception:
             log.exception("the settlement of invocation %s has to be tried again", self._id)
             return False

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache, partial
 from uuid import UUID
 
 import msgspec
@@ -15,7 +16,7 @@ from core.counting import estimated_input, input_upper_bound
 from core.entities import Credential, Pool, PoolMember, Quota, QuotaUnit
 from core.errors import InvalidInput, ModelyardError
 from core.metering import NOTHING, Estimate, demand, output_ceiling
-from core.model_types import ModelKey, ModelType
+from core.model_types import ModelFeature, ModelKey, ModelType
 from core.model_types.llm import ChatRequest, ProviderType
 from core.parameters import check_parameters
 from core.ports import Want
@@ -52,8 +53,8 @@ class Step:
     """One attempt that may be made. `model` is the provider's name of it; `credential` None where none is needed.
 
     One by a `member` of a `pool` is made when the pool chooses it, the others in their order. A SYSTEM one is made by
-    the values of `hosted`, against the first of `quotas` that can hold what `estimate` says. `whole`: a model that also
-    streams is asked not to, so that its first token comes with its last.
+    the values of `hosted`, against the first of `quotas` that can hold what `estimate` says; `expects` gives that to
+    who asks. `whole`: a model that also streams is asked not to, so that its first token comes with its last.
     """
 
     key: ModelKey
@@ -66,8 +67,18 @@ class Step:
     member: PoolMember | None = None
     hosted: HostedProvider | None = None
     quotas: tuple[Quota, ...] = ()
-    estimate: Estimate = NOTHING
+    expects: Callable[[], Estimate] = lambda: NOTHING
     whole: bool = False
+
+    @property
+    def estimate(self) -> Estimate:
+        """Return what the attempt may use."""
+        return self.expects()
+
+    @property
+    def may_be_hedged(self) -> bool:
+        """Tell whether a second attempt may be made beside this one."""
+        return self.pool is not None and self.pool.hedge_percentile is not None
 
     def wants(self) -> list[Want]:
         """Return what the attempt wants to hold, of the first of its quotas that has enough; none for a CUSTOM one."""
@@ -176,6 +187,7 @@ def steps_of(
     provider = catalog.provider(route.model.key.provider)
     assert provider is not None, "a known model has a provider"
     pool = configuration.pools[route.model.key] if route.from_pool else None
+    expects = cache(partial(estimate, route.model.card))
     return [
         Step(
             key=route.model.key,
@@ -188,7 +200,7 @@ def steps_of(
             member=candidate.member,
             hosted=route.hosted,
             quotas=route.quotas,
-            estimate=estimate(route.model.card) if route.quotas else NOTHING,
+            expects=expects,
         )
         for candidate in route.usable
     ]
@@ -216,6 +228,8 @@ def _steps(
             input_likely=estimated_input(request.chat),
             output=output_ceiling(card, request.chat.parameters.get("max_tokens")),
             streaming=streaming,
+            is_firm=not streaming and all(rule.name != "max_tokens" for rule in card.parameter_rules),
+            is_hidden=ModelFeature.REASONING in card.features,
         )
 
     steps = steps_of(catalog, configuration, asked, estimate)
@@ -237,7 +251,7 @@ def _steps(
             member=step.member,
             hosted=step.hosted,
             quotas=step.quotas,
-            estimate=step.estimate,
+            expects=step.expects,
             whole=not streaming,
             adapter=adapter,
             chat=chat,

@@ -13,7 +13,8 @@ from core.entities import Pool
 from core.errors import ModelyardError, PoolExhausted, ServerUnavailable
 from core.live import tell
 from core.plan import Step
-from core.ports import Hold, Lease, Place
+from core.ports import Lease, Place
+from core.purse import Purse
 
 log = logging.getLogger(__name__)
 
@@ -38,14 +39,20 @@ class Try(Generic[S]):
 class Tries(Generic[S]):
     """The attempts of one call, given one after the other; what becomes of each is reported to its pool.
 
-    `current` is the newest attempt, `hold` what the first one holds of a quota. Members that rest are passed over, and
+    `current` is the newest attempt, `purse` pays for them all. Members that rest are passed over, and
     what was tried is not tried again.
     """
 
     def __init__(
-        self, app: App, workspace_id: UUID, steps: Sequence[S], chance: Callable[[], float] = random.random
+        self,
+        app: App,
+        workspace_id: UUID,
+        steps: Sequence[S],
+        purse: Purse,
+        chance: Callable[[], float] = random.random,
     ) -> None:
         self._app = app
+        self.purse = purse
         self._workspace_id = workspace_id
         self._left = list(steps)
         self._chance = chance
@@ -53,7 +60,6 @@ class Tries(Generic[S]):
         self._count = 0
         self._waits: list[float | None] = []
         self._open: set[Try[S]] = set()
-        self.hold: Hold | None = None
         self.current: Try[S] = self._try(steps[0], None)
 
     async def begin(self) -> None:

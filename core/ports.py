@@ -16,6 +16,8 @@ from core.entities import (
     Account,
     ApiToken,
     AuditEntry,
+    Budget,
+    Ceiling,
     Credential,
     CredentialStatus,
     EntryKind,
@@ -35,6 +37,7 @@ from core.entities import (
     UsageDimension,
     UsageInterval,
     Workspace,
+    WorkspaceBudget,
 )
 from core.errors import ErrorCode, ModelyardError, Problem
 from core.jobs import Job
@@ -539,6 +542,21 @@ class OnceKey:
     result_id: UUID
 
 
+class Budgets(Protocol):
+    """Ceilings on what tokens may cost."""
+
+    async def of_tokens(self, token_ids: Sequence[UUID]) -> Mapping[UUID, Budget]:
+        """Return the budgets of those tokens that have one, with what is spent and held now."""
+        ...
+
+    async def put(self, token_id: UUID, ceiling: Ceiling | None) -> None:
+        """Give a token a budget, or none; another limit keeps what is spent, another currency or period begins anew.
+
+        The caller has locked the token.
+        """
+        ...
+
+
 class OnceKeys(Protocol):
     """The keys by which operations are done once, remembered for 24 hours."""
 
@@ -623,6 +641,7 @@ class Transaction(Protocol):
     pools: Pools
     invocations: Invocations
     quotas: Quotas
+    budgets: Budgets
     once: OnceKeys
     usage: UsageSums
     audit: Audit
@@ -660,48 +679,89 @@ class Want:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Spend:
+    """What a call wants to hold of a budget, in attos: all of `wanted`, or what there is from `minimum` on.
+
+    `by_setting` is the workspace's budget that is meant, opened by whoever comes first; None: a token's.
+    """
+
+    budget_id: UUID
+    minimum: int
+    wanted: int
+    input_tokens: int
+    by_setting: WorkspaceBudget | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Hold:
-    """What a call holds of a quota; `left` is what more there was when it was taken, None: without end."""
+    """What a call holds of a quota, or (`unit` None) in attos of a budget.
+
+    `left` is what more there was when it was taken, None: without end.
+    """
 
     id: UUID
-    quota_id: UUID
-    unit: QuotaUnit
+    balance_id: UUID
+    unit: QuotaUnit | None
     amount: int
     left: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holds:
+    """All that a call holds: of one quota, if any, and of each of its budgets."""
+
+    quota: Hold | None = None
+    budgets: tuple[Hold, ...] = ()
 
 
 class InvocationLog(Protocol):
     """Writes records of calls and books what they use, in groups where many come at once; returns when committed."""
 
     async def admit(
-        self, invocation: Invocation, wants: Sequence[Want] = (), once: OnceKey | None = None
-    ) -> Hold | None:
-        """Insert a running invocation, with a hold of the first of `wants` that has enough left.
+        self,
+        invocation: Invocation,
+        wants: Sequence[Want] = (),
+        once: OnceKey | None = None,
+        spends: Sequence[Spend] = (),
+    ) -> Holds:
+        """Insert a running invocation, with a hold of the first of `wants` that has enough left, and all of `spends`.
 
         All or nothing.
 
         Raises:
             QuotaExceeded: none has.
+            BudgetExceeded: one of the budgets has not.
             AlreadyAdmitted: the key stands for another invocation already.
         """
         ...
 
-    async def hold(self, invocation: Invocation, wants: Sequence[Want]) -> Hold | None:
-        """Let a running invocation hold of the first that has enough left; None where none has, or it has ended.
+    async def hold(self, invocation: Invocation, wants: Sequence[Want] = (), spends: Sequence[Spend] = ()) -> Holds:
+        """Let a running invocation hold what its model, another one by now, asks: all or nothing.
 
-        What it held before is freed: the attempt that it was for has failed.
+        Of a budget that it holds of already it is the difference. What it held of a quota is freed, whatever comes of
+        it: the attempt that it was for has failed.
+
+        Raises:
+            QuotaExceeded: no quota has enough left, or the invocation has ended.
+            BudgetExceeded: one of the budgets has not.
         """
         ...
 
-    async def grow(self, hold_id: UUID, invocation_id: UUID, wanted: int) -> int:
+    async def grow(self, hold: Hold, invocation_id: UUID, wanted: int) -> int:
         """Hold up to `wanted` more; return how much more it is now, 0 where nothing is left or the hold has ended."""
         ...
 
-    async def settle(self, invocation: Invocation, charges: Mapping[UUID, int] | None = None) -> bool:
+    async def settle(
+        self,
+        invocation: Invocation,
+        charges: Mapping[UUID, int] | None = None,
+        spent: Mapping[UUID, int] | None = None,
+    ) -> bool:
         """Write the end of an invocation if it is still running, with its attempts; tell whether it was.
 
-        `charges` are what its holds used, by their ids: it is booked with the end, once, and the rest is freed. None
-        where it has no holds. What the sweep has booked for it meanwhile is corrected.
+        `charges` and `spent` are what its holds of quotas and of budgets used, by their ids: it is booked with the end,
+        once, and the rest is freed. None where it has no such holds. What the sweep has booked for it meanwhile is
+        corrected.
         """
         ...
 

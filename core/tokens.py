@@ -6,16 +6,19 @@ from datetime import datetime
 from enum import Enum
 from uuid import UUID
 
-from core.access import Permission, Role, Viewer, require
+from core.access import Permission, Role, Viewer, require, require_unlimited
 from core.app import App
 from core.audit import changes
-from core.entities import ApiToken
+from core.budgets import checked_ceiling, told
+from core.entities import ApiToken, Ceiling
 from core.errors import Conflict, Forbidden, InvalidInput, NotFound
 from core.ids import uuid7
 from core.model_types import ModelKey
+from core.ports import Transaction
 from core.secret import SHOWN, Secret, hash_secret, new_secret
 
 MAX_NAME = 64
+MAX_PER_MINUTE = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +31,9 @@ class NewToken:
     service: bool = False
     allowed_models: tuple[ModelKey, ...] | None = None
     credential_ids: tuple[UUID, ...] | None = None
+    budget: Ceiling | None = None
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
     expires_at: datetime | None = None
 
 
@@ -47,6 +53,9 @@ class TokenChange:
     name: str | Keep = KEEP
     allowed_models: tuple[ModelKey, ...] | Keep | None = KEEP
     credential_ids: tuple[UUID, ...] | Keep | None = KEEP
+    budget: Ceiling | Keep | None = KEEP
+    requests_per_minute: int | Keep | None = KEEP
+    tokens_per_minute: int | Keep | None = KEEP
     expires_at: datetime | Keep | None = KEEP
 
 
@@ -81,12 +90,14 @@ async def create_token(app: App, viewer: Viewer, new: NewToken) -> tuple[ApiToke
 
     Raises:
         Forbidden: the role is above the maker's own, or the maker may not make such a token.
-        InvalidInput: a name, time, model or credential is not in order.
+        InvalidInput: a name, limit, time, model or credential is not in order.
     """
     now, name = app.clock.now(), _checked_name(new.name)
     _check_end(viewer, new.expires_at, now)
     models = _canonical(app, new.allowed_models)
+    budget = checked_ceiling(new.budget) if new.budget is not None else None
     _check_reach(viewer, models)
+    require_unlimited(viewer, "make tokens")
     if new.workspace_id is None:
         _check_personal(viewer, new)
     else:
@@ -108,16 +119,20 @@ async def create_token(app: App, viewer: Viewer, new: NewToken) -> tuple[ApiToke
         revoked_at=None,
         created_at=now,
         created_by=viewer.account_id,
+        requests_per_minute=_checked_rate(new.requests_per_minute, "requestsPerMinute"),
+        tokens_per_minute=_checked_rate(new.tokens_per_minute, "tokensPerMinute"),
     )
     async with app.storage.transaction() as tx:
         await tx.tokens.insert(token, hash_secret(secret.reveal()))
+        if budget is not None:
+            await tx.budgets.put(token.id, budget)
         await tx.audit.add(
             workspace_id=new.workspace_id,
             viewer=viewer,
             action="token.create",
             subject=f"ApiToken:{token.id}",
             summary=f"Created the token {token.name!r} ({token.role})",
-            changes=changes(role=(None, token.role), **_told(None, token)),
+            changes=changes(role=(None, token.role), **_told(None, (token, budget))),
         )
     return token, secret
 
@@ -125,11 +140,13 @@ async def create_token(app: App, viewer: Viewer, new: NewToken) -> tuple[ApiToke
 async def update_token(app: App, viewer: Viewer, token_id: UUID, change: TokenChange) -> ApiToken:
     """Change the name, the limits or the end of a token: one's own, or with TOKEN_MANAGE one of the workspace.
 
+    A budget with another limit keeps what is spent; one in another currency or for another period begins anew.
+
     Raises:
         NotFound: there is no such token that the viewer may change, or a listed credential is not there.
-        Forbidden: the token may more than the viewer, or would.
+        Forbidden: the token may more than the viewer, or would; or the viewer's token is limited and would widen one.
         Conflict: it is revoked.
-        InvalidInput: a name, time or model is not in order.
+        InvalidInput: a name, limit, time or model is not in order.
     """
     async with app.storage.read() as tx:
         found = _visible(viewer, await tx.tokens.get(token_id), "change")
@@ -140,16 +157,21 @@ async def update_token(app: App, viewer: Viewer, token_id: UUID, change: TokenCh
         if before.revoked_at is not None:
             raise Conflict("This token is revoked for good: make a new one.", path=("id",))
         after = _changed(app, before, change)
-        if after == before:
+        had = await _ceiling(tx, token_id)
+        budget = had if change.budget is KEEP else change.budget and checked_ceiling(change.budget)
+        if (after, budget) == (before, had):
             return before
+        _check_allowance(viewer, (before, had), (after, budget))
         await tx.tokens.update(after)
+        if budget != had:
+            await tx.budgets.put(token_id, budget)
         await tx.audit.add(
             workspace_id=after.workspace_id,
             viewer=viewer,
             action="token.update",
             subject=f"ApiToken:{token_id}",
             summary=f"Changed the token {before.name!r}",
-            changes=changes(**_told(before, after)),
+            changes=changes(**_told((before, had), (after, budget))),
         )
     return after
 
@@ -194,28 +216,39 @@ def _visible(viewer: Viewer, token: ApiToken | None, verb: str) -> ApiToken:
 
 def _changed(app: App, token: ApiToken, change: TokenChange) -> ApiToken:
     models, credentials, end = change.allowed_models, change.credential_ids, change.expires_at
+    requests, tokens = change.requests_per_minute, change.tokens_per_minute
     return replace(
         token,
         name=token.name if change.name is KEEP else _checked_name(change.name),
         allowed_models=token.allowed_models if models is KEEP else _canonical(app, models),
         credential_ids=token.credential_ids if credentials is KEEP else credentials,
         expires_at=token.expires_at if end is KEEP else end,
+        requests_per_minute=(
+            token.requests_per_minute if requests is KEEP else _checked_rate(requests, "requestsPerMinute")
+        ),
+        tokens_per_minute=token.tokens_per_minute if tokens is KEEP else _checked_rate(tokens, "tokensPerMinute"),
     )
 
 
-def _told(before: ApiToken | None, after: ApiToken) -> dict[str, tuple[object, object]]:
-    """Return what the audit log tells of a token that can change."""
-    old, new = _plain(before) if before is not None else {}, _plain(after)
+_Allowed = tuple[ApiToken, Ceiling | None]
+
+
+def _told(before: _Allowed | None, after: _Allowed) -> dict[str, tuple[object, object]]:
+    """Return what the audit log tells of a token and its budget that can change."""
+    old, new = _plain(*before) if before is not None else {}, _plain(*after)
     return {name: (old.get(name), value) for name, value in new.items()}
 
 
-def _plain(token: ApiToken) -> dict[str, object]:
+def _plain(token: ApiToken, budget: Ceiling | None) -> dict[str, object]:
     models, credentials, end = token.allowed_models, token.credential_ids, token.expires_at
     return {
         "name": token.name,
         "allowedModels": [f"{key.provider}/{key.type}/{key.name}" for key in models] if models is not None else None,
         "credentialIds": [str(one) for one in credentials] if credentials is not None else None,
         "expiresAt": end.isoformat() if end is not None else None,
+        "budget": told(budget) if budget is not None else None,
+        "requestsPerMinute": token.requests_per_minute,
+        "tokensPerMinute": token.tokens_per_minute,
     }
 
 
@@ -227,6 +260,12 @@ def _checked_name(name: str) -> str:
     if not name or len(name) > MAX_NAME:
         raise InvalidInput(f"A name has 1 to {MAX_NAME} characters.", path=("name",))
     return name
+
+
+def _checked_rate(given: int | None, name: str) -> int | None:
+    if given is not None and not 1 <= given <= MAX_PER_MINUTE:
+        raise InvalidInput(f"`{name}` is 1 to {MAX_PER_MINUTE:,}; to stop a token, revoke it.", path=(name,))
+    return given
 
 
 def _check_end(viewer: Viewer, expires_at: datetime | None, now: datetime) -> None:
@@ -242,6 +281,31 @@ def _check_reach(viewer: Viewer, models: Sequence[ModelKey] | None) -> None:
     """A token that is limited to some models gives none that reaches further."""
     if viewer.allowed_models is not None and (models is None or not set(models) <= viewer.allowed_models):
         raise Forbidden("Your token is limited to some models: it cannot give more.", path=("allowedModels",))
+
+
+def _check_allowance(viewer: Viewer, before: _Allowed, after: _Allowed) -> None:
+    """A token that is limited itself only lowers the limits of tokens, its own included."""
+    if viewer.allowance is None:
+        return
+    (old, had), (new, has) = before, after
+    problem = "Your token has a budget or limits a minute: it may lower those of tokens, not raise or clear them."
+    if had is not None and (has is None or not _is_within(has, had)):
+        raise Forbidden(problem, path=("budget",))
+    for name, was, now in (
+        ("requestsPerMinute", old.requests_per_minute, new.requests_per_minute),
+        ("tokensPerMinute", old.tokens_per_minute, new.tokens_per_minute),
+    ):
+        if was is not None and (now is None or now > was):
+            raise Forbidden(problem, path=(name,))
+
+
+def _is_within(one: Ceiling, other: Ceiling) -> bool:
+    return (one.currency, one.period) == (other.currency, other.period) and one.limit <= other.limit
+
+
+async def _ceiling(tx: Transaction, token_id: UUID) -> Ceiling | None:
+    found = (await tx.budgets.of_tokens([token_id])).get(token_id)
+    return found.ceiling if found is not None else None
 
 
 def _check_power(viewer: Viewer, token: ApiToken) -> None:

@@ -13,6 +13,7 @@ from core.entities import (
     Account,
     ApiToken,
     AuditEntry,
+    Budget,
     Invitation,
     Invocation,
     KeyRotation,
@@ -40,6 +41,7 @@ class Loaders:
         self._accounts = self._loader(_accounts)
         self._workspaces = self._loader(_workspaces)
         self._tokens = self._loader(_tokens)
+        self._budgets = self._loader(_budgets)
         self._pools_now = DataLoader(load_fn=self._read_pools, max_batch_size=MAX_BATCH, cache=False)
         self._rotations = self._loader(_rotations)
         self._members = self._loader(_members)
@@ -71,6 +73,10 @@ class Loaders:
     async def token(self, token_id: UUID) -> ApiToken | None:
         """Return a token, whoever asks."""
         return await self._tokens.load(token_id)
+
+    async def budget(self, token_id: UUID) -> Budget | None:
+        """Return the budget of a token, whoever asks."""
+        return await self._budgets.load(token_id)
 
     async def member(self, member_id: UUID) -> Member | None:
         """Return a membership, whoever asks."""
@@ -146,6 +152,10 @@ async def _rotations(tx: Transaction, ids: Sequence[UUID]) -> Mapping[UUID, KeyR
 
 async def _tokens(tx: Transaction, ids: Sequence[UUID]) -> Mapping[UUID, ApiToken]:
     return await tx.tokens.get_many(ids)
+
+
+async def _budgets(tx: Transaction, token_ids: Sequence[UUID]) -> Mapping[UUID, Budget]:
+    return await tx.budgets.of_tokens(token_ids)
 
 
 async def _quotas(tx: Transaction, ids: Sequence[UUID]) -> Mapping[UUID, Quota]:

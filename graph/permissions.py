@@ -115,6 +115,7 @@ OPEN = frozenset(
     {
         "AssistantMessage",
         "Attempt",
+        "Budget",
         "ComponentHealth",
         "Cooldown",
         "Cost",

@@ -1,19 +1,18 @@
 """Bearer tokens."""
 
 from datetime import datetime
-from decimal import Decimal
 from typing import Annotated, TypeVar
 from uuid import UUID
 
 import strawberry
 
 from core import entities
-from core.entities import BudgetPeriod
 from core.errors import Forbidden, InvalidInput
 from core.model_types import ModelKey as CoreModelKey
 from core.tokens import KEEP, NewToken, TokenChange, create_token, revoke_token, update_token
 from graph import ids, links
 from graph.access import Role
+from graph.budgets import Budget, BudgetInput
 from graph.connections import Connection, Page, row_page, rows_of
 from graph.context import Context, Info
 from graph.links import AccountLink, WorkspaceLink
@@ -88,6 +87,22 @@ class ApiToken(Node):
         return [ids.credential_id(workspace_id, one) for one in listed]
 
     @resolved
+    async def budget(self, info: Info) -> Budget | None:
+        """The most that its calls may cost; null: no budget."""
+        found = await info.context.load.budget(self.token.id)
+        return Budget(budget=found) if found is not None else None
+
+    @resolved
+    def requests_per_minute(self) -> int | None:
+        """How many calls it may make in any minute; null: as many as it likes."""
+        return self.token.requests_per_minute
+
+    @resolved
+    def tokens_per_minute(self) -> int | None:
+        """How many tokens its calls may use in any minute, by an estimate until a call has ended; null: as many as they like."""
+        return self.token.tokens_per_minute
+
+    @resolved
     def expires_at(self) -> datetime | None:
         """When it ends by itself."""
         return self.token.expires_at
@@ -147,15 +162,6 @@ async def own_token_page(context: Context, page: Page, *, include_revoked: bool)
 
 
 @input_type
-class BudgetInput:
-    """A ceiling on cost. Not served yet: refused with INVALID_INPUT."""
-
-    limit: Decimal = attribute("The most that may be spent in a period.")
-    currency: str = attribute("The currency's ISO 4217 code.")
-    period: BudgetPeriod = attribute("When it begins anew.")
-
-
-@input_type
 class CreateApiTokenInput:
     """What a new token is to be."""
 
@@ -170,19 +176,18 @@ class CreateApiTokenInput:
     credential_ids: list[strawberry.ID] | None = attribute(
         "Credentials that it may pin without CREDENTIAL_READ. Needs CREDENTIAL_READ.", default=None
     )
-    budget: BudgetInput | None = attribute("Not served yet: refused with INVALID_INPUT.", default=None)
-    requests_per_minute: int | None = attribute("Not served yet: refused with INVALID_INPUT.", default=None)
-    tokens_per_minute: int | None = attribute("Not served yet: refused with INVALID_INPUT.", default=None)
+    budget: BudgetInput | None = attribute("The most that its calls may cost.", default=None)
+    requests_per_minute: int | None = attribute("How many calls it may make in any minute.", default=None)
+    tokens_per_minute: int | None = attribute("How many tokens its calls may use in any minute.", default=None)
     expires_at: datetime | None = attribute("When it ends by itself.", default=None)
 
     def entered(self) -> NewToken:
         """Return what core takes.
 
         Raises:
-            InvalidInput: something is asked for that is not served yet, or a list is too long.
+            InvalidInput: a list is too long.
             NotFound: an id is none.
         """
-        _refuse_unserved(self)
         return NewToken(
             name=self.name,
             role=self.role,
@@ -190,6 +195,9 @@ class CreateApiTokenInput:
             service=bool(self.service),
             allowed_models=_models(self.allowed_models),
             credential_ids=_credentials(self.credential_ids),
+            budget=self.budget.entered() if self.budget is not None else None,
+            requests_per_minute=self.requests_per_minute,
+            tokens_per_minute=self.tokens_per_minute,
             expires_at=self.expires_at,
         )
 
@@ -206,25 +214,35 @@ class UpdateApiTokenInput:
     credential_ids: list[strawberry.ID] | None = attribute(
         "Credentials that it may pin without CREDENTIAL_READ. Needs CREDENTIAL_READ.", default=strawberry.UNSET
     )
-    budget: BudgetInput | None = attribute("Not served yet: refused with INVALID_INPUT.", default=strawberry.UNSET)
-    requests_per_minute: int | None = attribute("Not served yet: refused with INVALID_INPUT.", default=strawberry.UNSET)
-    tokens_per_minute: int | None = attribute("Not served yet: refused with INVALID_INPUT.", default=strawberry.UNSET)
+    budget: BudgetInput | None = attribute(
+        "The most that its calls may cost; null: no budget. Another limit keeps what is spent, and one below that "
+        "refuses every call until the next period; another currency or period begins anew.",
+        default=strawberry.UNSET,
+    )
+    requests_per_minute: int | None = attribute(
+        "How many calls it may make in any minute; null: as many as it likes.", default=strawberry.UNSET
+    )
+    tokens_per_minute: int | None = attribute(
+        "How many tokens its calls may use in any minute; null: as many as they like.", default=strawberry.UNSET
+    )
     expires_at: datetime | None = attribute("When it ends by itself; null: never.", default=strawberry.UNSET)
 
     def entered(self) -> TokenChange:
         """Return what core takes.
 
         Raises:
-            InvalidInput: something is asked for that is not served yet, a list is too long, or the name is cleared.
+            InvalidInput: a list is too long, or the name is cleared.
             NotFound: an id is none.
         """
-        _refuse_unserved(self)
         if self.name is None:
             raise InvalidInput("A token has a name: leave `name` out to keep it.", path=("name",))
         return TokenChange(
             name=KEEP if self.name is strawberry.UNSET else self.name,
             allowed_models=KEEP if self.allowed_models is strawberry.UNSET else _models(self.allowed_models),
             credential_ids=KEEP if self.credential_ids is strawberry.UNSET else _credentials(self.credential_ids),
+            budget=KEEP if self.budget is strawberry.UNSET else self.budget.entered() if self.budget else None,
+            requests_per_minute=(KEEP if self.requests_per_minute is strawberry.UNSET else self.requests_per_minute),
+            tokens_per_minute=KEEP if self.tokens_per_minute is strawberry.UNSET else self.tokens_per_minute,
             expires_at=KEEP if self.expires_at is strawberry.UNSET else self.expires_at,
         )
 
@@ -244,17 +262,6 @@ def _bounded(given: list[T], name: str) -> list[T]:
     if len(given) > MAX_LISTED:
         raise InvalidInput(f"`{name}` has at most {MAX_LISTED} entries.", path=(name,))
     return given
-
-
-def _refuse_unserved(given: CreateApiTokenInput | UpdateApiTokenInput) -> None:
-    unserved = {
-        "budget": given.budget,
-        "requestsPerMinute": given.requests_per_minute,
-        "tokensPerMinute": given.tokens_per_minute,
-    }
-    for name, value in unserved.items():
-        if value is not None and value is not strawberry.UNSET:
-            raise InvalidInput(f"`{name}` is not served yet: leave it out.", path=(name,))
 
 
 @input_type

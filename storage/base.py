@@ -72,6 +72,21 @@ class Json(TypeDecorator[Any]):
         return None if value is None else self._decode(value)
 
 
+class Attos(TypeDecorator[int]):
+    """Money as a whole number of attos; text on both engines, since neither has a number so long in common."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: int | None, dialect: Dialect) -> str | None:
+        """Return the number as text."""
+        return None if value is None else str(value)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> int | None:
+        """Return the number that the text stands for."""
+        return None if value is None else int(value)
+
+
 def id_column() -> Column[UUID]:
     """Return the key that every row has: a UUID version 7, given by the caller."""
     return Column("id", Uuid, primary_key=True)

@@ -7,10 +7,11 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, LargeBinary, Row, Select, Uuid, bindparam, func, or_, select
 
-from core.access import Membership, Role, Viewer, lower
+from core.access import Allowance, Membership, Role, Viewer, lower
 from core.ports import Clock
 from storage.accounts import accounts
 from storage.batch import Batch
+from storage.budgets import budgets
 from storage.last_used import LastUsed
 from storage.members import members
 from storage.tokens import api_tokens
@@ -35,11 +36,16 @@ def _viewers(key: ColumnElement[Any], condition: ColumnElement[bool]) -> Select[
             token.credential_ids,
             token.expires_at,
             accounts.c.is_operator,
+            token.requests_per_minute,
+            token.tokens_per_minute,
+            budgets.c.id.label("budget_id"),
+            budgets.c.currency,
             members.c.role.label("member_role"),
             workspaces.c.id.label("member_workspace"),
             workspaces.c.config_version,
         )
         .select_from(api_tokens)
+        .outerjoin(budgets, (budgets.c.token_id == token.id) & budgets.c.archived_at.is_(None))
         .outerjoin(accounts, accounts.c.id == token.account_id)
         .outerjoin(members, (members.c.account_id == token.account_id) & in_scope)
         .outerjoin(workspaces, workspaces.c.id == func.coalesce(members.c.workspace_id, token.workspace_id))
@@ -97,7 +103,9 @@ def _viewer(rows: Sequence[Row[Any]], now: datetime) -> Viewer | None:
     """Return the viewer of one token's rows; None if it stands for nobody."""
     if not rows:
         return None
-    _, id_, role_name, workspace_id, account_id, allowed, pinnable, expires_at, is_operator = tuple(rows[0])[:9]
+    _, id_, role_name, workspace_id, account_id, allowed, pinnable, expires_at, is_operator = (first := tuple(rows[0]))[
+        :9
+    ]
     if expires_at is not None and expires_at <= now:
         return None
     role = Role(role_name)
@@ -114,7 +122,16 @@ def _viewer(rows: Sequence[Row[Any]], now: datetime) -> Viewer | None:
         allowed_models=None if allowed is None else frozenset(allowed),
         pinnable_credentials=frozenset(pinnable or ()),
         expires_at=expires_at,
+        allowance=_allowance(*first[9:13]),
     )
+
+
+def _allowance(
+    requests: int | None, tokens: int | None, budget_id: UUID | None, currency: str | None
+) -> Allowance | None:
+    if requests is None and tokens is None and budget_id is None:
+        return None
+    return Allowance(budget_id=budget_id, currency=currency, requests_per_minute=requests, tokens_per_minute=tokens)
 
 
 def _memberships(rows: Sequence[Row[Any]], role: Role, *, is_service: bool) -> dict[UUID, Membership]:

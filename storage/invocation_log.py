@@ -11,12 +11,23 @@ from sqlalchemy import delete as delete_rows
 
 from core.changes import Change, Noun
 from core.entities import Invocation
-from core.errors import AlreadyAdmitted, QuotaExceeded, ServerUnavailable
-from core.ports import Clock, Hold, OnceKey, Want
+from core.errors import AlreadyAdmitted, ModelyardError, QuotaExceeded, ServerUnavailable
+from core.ports import Clock, Hold, Holds, OnceKey, Spend, Want
 from storage import once
 from storage.batch import Batch
-from storage.book import HOLDS, Book
-from storage.invocations import END, INSERT, INSERT_ATTEMPTS, NOTE_OUTPUT, STILL_RUNNING, to_attempts, to_end, to_row
+from storage.book import BUDGETS, QUOTAS, Book, Grant, Kind
+from storage.invocations import (
+    END,
+    INSERT,
+    INSERT_ATTEMPTS,
+    NOTE_OUTPUT,
+    OTHER_MODEL,
+    STILL_RUNNING,
+    to_attempts,
+    to_end,
+    to_other,
+    to_row,
+)
 from storage.last_used import LastUsed
 from storage.once import idempotency_keys
 from storage.quotas import HELD
@@ -25,6 +36,7 @@ from storage.transaction import SqlStorage
 log = logging.getLogger(__name__)
 
 _GROUP = 256
+NOTHING_HELD = Holds()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -33,31 +45,40 @@ class _Begin:
 
     invocation: Invocation
     wants: Sequence[Want]
+    spends: Sequence[Spend]
     once: OnceKey | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Other:
+    """A running call that goes on with another model, and wants to hold what that asks."""
+
+    invocation: Invocation
+    wants: Sequence[Want]
+    spends: Sequence[Spend]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _More:
-    """A running call that wants to hold more: of another quota, or (`hold_id`) up to `amount` of what it holds of."""
+    """A running call that wants to hold up to `amount` more of what it holds of."""
 
     invocation_id: UUID
-    owner: UUID
-    wants: Sequence[Want] = ()
-    hold_id: UUID | None = None
-    amount: int = 0
+    hold: Hold
+    amount: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _End:
-    """The end of a call that waits to be written. `charges` None: it has no holds."""
+    """The end of a call that waits to be written. `charges` and `spent` None: it has no such holds."""
 
     invocation: Invocation
     charges: Mapping[UUID, int] | None
+    spent: Mapping[UUID, int] | None
     by_sweep: bool = False
 
 
-_Write = _Begin | _More | _End
-Result = Hold | int | bool | None
+_Write = _Begin | _Other | _More | _End
+Result = Holds | int | bool | None
 
 
 class SqlInvocationLog:
@@ -70,46 +91,64 @@ class SqlInvocationLog:
         self._batch: Batch[_Write, Any] = Batch(self._write, limit=_GROUP)
 
     async def admit(
-        self, invocation: Invocation, wants: Sequence[Want] = (), once: OnceKey | None = None
-    ) -> Hold | None:
-        """Insert a running invocation, with a hold of the first of `wants` that has enough left, all or nothing.
+        self,
+        invocation: Invocation,
+        wants: Sequence[Want] = (),
+        once: OnceKey | None = None,
+        spends: Sequence[Spend] = (),
+    ) -> Holds:
+        """Insert a running invocation, with a hold of the first of `wants` that has enough left, and all of `spends`.
+
+        All or nothing.
 
         Raises:
             QuotaExceeded: none has.
+            BudgetExceeded: one of the budgets has not.
             AlreadyAdmitted: the key stands for another invocation already.
         """
         if invocation.credential_id is not None:
             self._last_used.note_credential(invocation.credential_id)
-        held: Hold | None = await self._batch.do(_Begin(invocation=invocation, wants=wants, once=once))
-        return held
+        begin = _Begin(invocation=invocation, wants=wants, spends=spends, once=once)
+        holds: Holds | None = await self._batch.do(begin)
+        return holds or NOTHING_HELD
 
-    async def hold(self, invocation: Invocation, wants: Sequence[Want]) -> Hold | None:
-        """Let a running invocation hold of the first that has enough left; None where none has, or it has ended.
+    async def hold(self, invocation: Invocation, wants: Sequence[Want] = (), spends: Sequence[Spend] = ()) -> Holds:
+        """Let a running invocation hold what its model, another one by now, asks: all or nothing.
 
-        What it held before is freed: the attempt that it was for has failed.
+        Of a budget that it holds of already it is the difference. What it held of a quota is freed, whatever comes of
+        it: the attempt that it was for has failed.
+
+        Raises:
+            QuotaExceeded: no quota has enough left, or the invocation has ended.
+            BudgetExceeded: one of the budgets has not.
         """
-        held: Hold | None = await self._batch.do(
-            _More(invocation_id=invocation.id, owner=invocation.owner, wants=wants)
-        )
-        return held
+        holds: Holds | None = await self._batch.do(_Other(invocation=invocation, wants=wants, spends=spends))
+        if holds is None:
+            raise QuotaExceeded("This call was ended by the sweep: its server was taken for dead.")
+        return holds
 
-    async def grow(self, hold_id: UUID, invocation_id: UUID, wanted: int) -> int:
+    async def grow(self, hold: Hold, invocation_id: UUID, wanted: int) -> int:
         """Hold up to `wanted` more; return how much more it is now, 0 where nothing is left or the hold has ended."""
-        more = _More(invocation_id=invocation_id, owner=UUID(int=0), hold_id=hold_id, amount=wanted)
-        grown: int | None = await self._batch.do(more)
+        grown: int | None = await self._batch.do(_More(invocation_id=invocation_id, hold=hold, amount=wanted))
         return grown or 0
 
-    async def settle(self, invocation: Invocation, charges: Mapping[UUID, int] | None = None) -> bool:
+    async def settle(
+        self,
+        invocation: Invocation,
+        charges: Mapping[UUID, int] | None = None,
+        spent: Mapping[UUID, int] | None = None,
+    ) -> bool:
         """Write the end of an invocation if it is still running, with its attempts; tell whether it was.
 
         What its holds used is booked with it, once; what the sweep has booked for it meanwhile is corrected.
         """
-        was_running: bool = await self._batch.do(_End(invocation=invocation, charges=charges))
+        was_running: bool = await self._batch.do(_End(invocation=invocation, charges=charges, spent=spent))
         return was_running
 
-    async def sweep(self, invocation: Invocation, charges: Mapping[UUID, int]) -> bool:
+    async def sweep(self, invocation: Invocation, charges: Mapping[UUID, int], spent: Mapping[UUID, int]) -> bool:
         """Write the end of an invocation whose process is dead; tell whether it was still running."""
-        was_running: bool = await self._batch.do(_End(invocation=invocation, charges=charges, by_sweep=True))
+        end = _End(invocation=invocation, charges=charges, spent=spent, by_sweep=True)
+        was_running: bool = await self._batch.do(end)
         return was_running
 
     async def note_output(self, produced: Mapping[UUID, int]) -> None:
@@ -148,47 +187,90 @@ class SqlInvocationLog:
 
 
 _Told = dict[_Write, Result | BaseException]
+_HoldRows = dict[UUID, list[Row[Any]]]
+_Paying = _Begin | _Other
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Books:
+    """The books of a group, with what its calls hold already, by their invocations."""
+
+    quotas: Book
+    budgets: Book
+    quota_holds: _HoldRows
+    budget_holds: _HoldRows
 
 
 def _written(connection: Connection, writes: Sequence[_Write], clock: Clock) -> tuple[_Told, list[tuple[UUID, UUID]]]:
     """Write a group: keys first, then the ends that free, then what holds; return each one's result, and what changed.
 
-    Everybody locks in this order (keys, invocations, holds, quotas) and within it by id, so that nobody waits in a
-    circle.
+    Everybody locks in this order (keys, invocations, holds of quotas, of budgets, quotas, budgets) and within it by id,
+    so that nobody waits in a circle.
     """
     begins = [write for write in writes if isinstance(write, _Begin)]
+    others = [write for write in writes if isinstance(write, _Other)]
     mores = [write for write in writes if isinstance(write, _More)]
     ends = [write for write in writes if isinstance(write, _End)]
     told: _Told = {}
     _claim_keys(connection, begins, told, clock)
     begins = [write for write in begins if write not in told]
-    if not (mores or any(write.wants for write in begins) or any(write.charges is not None for write in ends)):
+    if not (mores or others or any(one.wants or one.spends for one in begins) or any(_holds(one) for one in ends)):
         if begins:
             connection.execute(INSERT, [to_row(write.invocation) for write in begins])
         told |= _end(connection, ends)
         return told, []
-    running = _running(connection, [*(one.invocation.id for one in ends), *(one.invocation_id for one in mores)])
-    holds = _holds(connection, [*ends, *mores])
-    wanted = [
-        want.quota_id for wants in (*(one.wants for one in begins), *(one.wants for one in mores)) for want in wants
-    ]
-    book = Book(connection, [*wanted, *(held.quota_id for rows in holds.values() for held in rows)], clock.now())
+    named = [one.invocation.id for one in ends] + [one.invocation.id for one in others]
+    named += [one.invocation_id for one in mores]
+    running = _running(connection, named)
+    books = _opened(connection, [*begins, *others], mores, ends, clock)
     for end in ends:
-        _book(book, end, holds)
+        _book(books, end)
     going_on = running - {end.invocation.id for end in ends}  # who ends in this group holds nothing any more
     for more in mores:
-        told[more] = _more(book, more, holds) if more.invocation_id in going_on else None
+        told[more] = _more(books, more) if more.invocation_id in going_on else None
+    for other in others:
+        told[other] = _held_anew(books, other) if other.invocation.id in going_on else None
     for begin in begins:
-        if begin.wants:
-            held = book.hold(begin.wants, begin.invocation.id, begin.invocation.owner)
-            told[begin] = held if held is not None else _used_up(begin.invocation)
-    _forget_keys(connection, [write for write in begins if isinstance(told.get(write), QuotaExceeded)])
-    begun = [to_row(write.invocation) for write in begins if not isinstance(told.get(write), QuotaExceeded)]
+        if begin.wants or begin.spends:
+            told[begin] = _held(books, begin)
+    refused = [write for write in begins if isinstance(told.get(write), ModelyardError)]
+    _forget_keys(connection, refused)
+    begun = [to_row(write.invocation) for write in begins if write not in refused]
     if begun:
         connection.execute(INSERT, begun)
+    gone_on = [to_other(one.invocation) for one in others if isinstance(told[one], Holds)]
+    if gone_on:
+        connection.execute(OTHER_MODEL, gone_on)
     told |= _end(connection, ends, running)
-    book.write()
-    return told, book.touched
+    books.quotas.write()
+    books.budgets.write()
+    return told, books.quotas.touched
+
+
+def _holds(end: _End) -> bool:
+    return end.charges is not None or end.spent is not None
+
+
+def _opened(
+    connection: Connection, paying: Sequence[_Paying], mores: Sequence[_More], ends: Sequence[_End], clock: Clock
+) -> _Books:
+    """Lock what the group touches."""
+    of_quotas = [one.invocation.id for one in ends if one.charges is not None]
+    of_quotas += [one.invocation_id for one in mores if one.hold.unit is not None]
+    of_quotas += [one.invocation.id for one in paying if isinstance(one, _Other)]
+    of_budgets = [one.invocation.id for one in ends if one.spent is not None]
+    of_budgets += [one.invocation_id for one in mores if one.hold.unit is None]
+    of_budgets += [one.invocation.id for one in paying if isinstance(one, _Other) and one.spends]
+    held_of_quotas, held_of_budgets = _rows(connection, QUOTAS, of_quotas), _rows(connection, BUDGETS, of_budgets)
+    quota_ids = [want.quota_id for one in paying for want in one.wants]
+    quota_ids += [held.quota_id for rows in held_of_quotas.values() for held in rows]
+    spends = [spend for one in paying for spend in one.spends]
+    budget_ids = [spend.budget_id for spend in spends]
+    budget_ids += [held.budget_id for rows in held_of_budgets.values() for held in rows]
+    now = clock.now()
+    quotas, budgets = Book(connection, QUOTAS, quota_ids, now), Book(connection, BUDGETS, budget_ids, now)
+    budgets.open_missing(spends)
+    return _Books(quotas=quotas, budgets=budgets, quota_holds=held_of_quotas, budget_holds=held_of_budgets)
 
 
 def _claim_keys(connection: Connection, begins: Sequence[_Begin], told: _Told, clock: Clock) -> None:
@@ -219,33 +301,71 @@ def _running(connection: Connection, ids: Sequence[UUID]) -> set[UUID]:
     return {row.id for row in connection.execute(STILL_RUNNING, {"ids": list(ids)})} if ids else set()
 
 
-def _holds(connection: Connection, writes: Sequence[_End | _More]) -> dict[UUID, list[Row[Any]]]:
+def _rows(connection: Connection, kind: Kind, ids: Sequence[UUID]) -> dict[UUID, list[Row[Any]]]:
     """Lock and return the holds of calls, by their invocations."""
-    ids = [write.invocation.id for write in writes if isinstance(write, _End) and write.charges is not None]
-    ids += [write.invocation_id for write in writes if isinstance(write, _More)]
     found: dict[UUID, list[Row[Any]]] = {}
-    for row in connection.execute(HOLDS, {"ids": ids}) if ids else ():
+    for row in connection.execute(kind.holds_of, {"ids": ids}) if ids else ():
         found.setdefault(row.invocation_id, []).append(row)
     return found
 
 
-def _book(book: Book, end: _End, holds: dict[UUID, list[Row[Any]]]) -> None:
+def _book(books: _Books, end: _End) -> None:
     """Book what a call used. Its holds are claimed by that: who comes second finds none."""
-    if end.charges is None:
-        return
-    for held in holds.pop(end.invocation.id, ()):
-        book.settle(held, end.charges.get(held.id, 0), by_sweep=end.by_sweep)
+    for book, rows, used in (
+        (books.quotas, books.quota_holds, end.charges),
+        (books.budgets, books.budget_holds, end.spent),
+    ):
+        if used is None:
+            continue
+        for held in rows.pop(end.invocation.id, ()):
+            book.settle(held, used.get(held.id, 0), by_sweep=end.by_sweep)
 
 
-def _more(book: Book, more: _More, holds: Mapping[UUID, list[Row[Any]]]) -> Hold | int | None:
-    """Let a call hold more of its hold; or of another quota, in place of what it held for an attempt that failed."""
-    before = [held for held in holds.get(more.invocation_id, ()) if held.state == HELD]
-    if more.hold_id is not None:
-        held = next((one for one in before if one.id == more.hold_id), None)
-        return book.grow(held, more.amount) if held is not None else 0
-    for held in before:
-        book.settle(held, 0, by_sweep=False)
-    return book.hold(more.wants, more.invocation_id, more.owner)
+def _more(books: _Books, more: _More) -> int:
+    of_budget = more.hold.unit is None
+    book, holds = (books.budgets, books.budget_holds) if of_budget else (books.quotas, books.quota_holds)
+    held = next((one for one in holds.get(more.invocation_id, ()) if one.id == more.hold.id), None)
+    return book.grow(held, more.amount) if held is not None and held.state == HELD else 0
+
+
+def _held_anew(books: _Books, other: _Other) -> Holds | ModelyardError:
+    """Let a call hold what another model asks, in place of what it held of a quota for an attempt that failed."""
+    for held in books.quota_holds.get(other.invocation.id, ()):
+        if held.state == HELD:
+            books.quotas.settle(held, 0, by_sweep=False)
+    return _held(books, other)
+
+
+def _held(books: _Books, asking: _Paying) -> Holds | ModelyardError:
+    """Let a call hold all that it asks, or nothing: decided of each balance before anything is noted."""
+    invocation, has = asking.invocation, {}
+    if isinstance(asking, _Other):
+        has = {one.budget_id: one for one in books.budget_holds.get(invocation.id, ()) if one.state == HELD}
+    quota = books.quotas.first(asking.wants)
+    if asking.wants and quota is None:
+        return _used_up(invocation)
+    grants: list[tuple[Row[Any] | None, Grant | int]] = []
+    for spend in asking.spends:
+        held = has.get(spend.budget_id)
+        found: Grant | int | None
+        if held is None:
+            found = books.budgets.grant(spend.budget_id, spend.minimum, spend.wanted, spend.input_tokens)
+        else:
+            found = books.budgets.raise_to(held, spend.minimum, spend.wanted)
+        if found is None:
+            return books.budgets.refusal(spend)
+        grants.append((held, found))
+    return Holds(
+        quota=books.quotas.hold(quota, invocation.id, invocation.owner) if quota is not None else None,
+        budgets=tuple(_taken(books.budgets, invocation, held, granted) for held, granted in grants),
+    )
+
+
+def _taken(budgets: Book, invocation: Invocation, held: Row[Any] | None, granted: Grant | int) -> Hold:
+    if isinstance(granted, Grant):
+        return budgets.hold(granted, invocation.id, invocation.owner)
+    assert held is not None, "only a hold that is there is raised"
+    return budgets.add(held, granted)
 
 
 def _used_up(invocation: Invocation) -> QuotaExceeded:

@@ -164,6 +164,12 @@ NOTE_OUTPUT = (
     .where(invocations.c.id == bindparam("invocation"), invocations.c.status == _RUNNING)
     .values(output_tokens=bindparam("tokens"))
 )
+_OF_MODEL = ("provider", "model_name", "model_type", "provider_type", "pricing", "updated_at")
+OTHER_MODEL = (
+    update(invocations)
+    .where(invocations.c.id == bindparam("invocation"), invocations.c.status == _RUNNING)
+    .values({name: bindparam(name) for name in _OF_MODEL})
+)
 INSERT_ATTEMPTS = insert(attempts)
 _ATTEMPTS = (
     select(attempts)
@@ -200,6 +206,12 @@ def to_row(invocation: Invocation) -> dict[str, Any]:
 def to_end(invocation: Invocation) -> dict[str, Any]:
     """Return the parameters of END."""
     return {"invocation": invocation.id, **_changing(invocation)}
+
+
+def to_other(invocation: Invocation) -> dict[str, Any]:
+    """Return the parameters of OTHER_MODEL."""
+    row = _changing(invocation)
+    return {"invocation": invocation.id, **{name: row[name] for name in _OF_MODEL}}
 
 
 def to_attempts(invocation: Invocation) -> list[dict[str, Any]]:

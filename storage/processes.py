@@ -20,6 +20,7 @@ from sqlalchemy import (
     delete,
     insert,
     literal,
+    or_,
     select,
     update,
 )
@@ -28,6 +29,7 @@ from core.entities import InvocationStatus, QuotaUnit
 from core.errors import ErrorCode, Problem
 from core.ports import WorkerHealth
 from storage.base import Json, UtcDateTime, id_column, metadata, times
+from storage.budgets import budget_holds
 from storage.connection import Connection
 from storage.invocations import STILL_RUNS, invocations
 from storage.quotas import HELD, quota_holds, quotas
@@ -119,10 +121,10 @@ class DeadCall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadHold:
-    """What the call of a dead process holds."""
+    """What the call of a dead process holds: of a quota, or (`unit` None) in attos of a budget."""
 
     id: UUID
-    unit: QuotaUnit
+    unit: QuotaUnit | None
     amount: int
     input_tokens: int
 
@@ -169,6 +171,13 @@ async def holding_left_behind(connection: Connection, *, limit: int) -> Sequence
             held[row.invocation_id].append(
                 DeadHold(id=row.id, unit=QuotaUnit(row.unit), amount=row.amount, input_tokens=row.input_tokens)
             )
+        of_budgets = select(budget_holds).where(
+            budget_holds.c.invocation_id.in_(list(held)), budget_holds.c.state == HELD
+        )
+        for row in await connection.rows(of_budgets.order_by(budget_holds.c.id)):
+            held[row.invocation_id].append(
+                DeadHold(id=row.id, unit=None, amount=row.amount, input_tokens=row.input_tokens)
+            )
     return [
         DeadCall(id=row.id, workspace_id=row.workspace_id, noted=row.output_tokens or 0, holds=held[row.id])
         for row in found
@@ -190,11 +199,14 @@ def _left_behind(now: datetime) -> Select[Any]:
 
 
 def _holding() -> ColumnElement[bool]:
-    return (
-        select(literal(1))
-        .where(quota_holds.c.invocation_id == invocations.c.id, quota_holds.c.state == HELD)
-        .correlate(invocations)
-        .exists()
+    return or_(
+        *(
+            select(literal(1))
+            .where(holds.c.invocation_id == invocations.c.id, holds.c.state == HELD)
+            .correlate(invocations)
+            .exists()
+            for holds in (quota_holds, budget_holds)
+        )
     )
 
 

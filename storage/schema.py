@@ -3,6 +3,7 @@
 from storage import (
     accounts,
     audit,
+    budgets,
     credentials,
     invitations,
     invocations,
@@ -23,6 +24,7 @@ from storage.base import metadata
 MODULES = (
     accounts,
     audit,
+    budgets,
     credentials,
     invitations,
     invocations,

@@ -15,6 +15,7 @@ from core.configuration import Configuration, HostedProvider
 from core.ports import (
     Accounts,
     Audit,
+    Budgets,
     Clock,
     Credentials,
     Invitations,
@@ -35,6 +36,7 @@ from core.ports import (
 from storage import snapshot
 from storage.accounts import SqlAccounts
 from storage.audit import SqlAudit
+from storage.budgets import SqlBudgets
 from storage.cipher import Cipher
 from storage.connection import Connection
 from storage.credentials import SqlCredentials
@@ -100,6 +102,7 @@ class SqlTransaction:
         self.invocations: Invocations = SqlInvocations(connection)
         self.usage: UsageSums = SqlUsage(connection)
         self.quotas: Quotas = SqlQuotas(connection)
+        self.budgets: Budgets = SqlBudgets(connection)
         self.once: OnceKeys = SqlOnceKeys(connection)
         self.audit: Audit = SqlAudit(connection)
         self.outbox: Outbox = SqlOutbox(connection)

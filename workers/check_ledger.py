@@ -1,17 +1,23 @@
-"""Checks that every balance is the sum of its changes, and reports those that are not."""
+"""Checks that every balance is the sum of its changes, or of what calls hold, and reports those that are not."""
 
 import logging
 
-from storage.quotas import out_of_balance
+from storage import budgets, quotas
 from storage.resources import Resources
 
 log = logging.getLogger(__name__)
 
 
 async def check_ledger(resources: Resources) -> int:
-    """Report each quota whose limit, used or reserved is not the sum of its entries; return how many there are."""
+    """Report quotas that are not the sums of their entries, and budgets of which something else is reserved than held.
+
+    Return how many there are.
+    """
     async with resources.storage.read() as tx:
-        wrong = await out_of_balance(tx.connection)
-    for quota_id in wrong:
+        of_quotas = await quotas.out_of_balance(tx.connection)
+        of_budgets = await budgets.out_of_balance(tx.connection)
+    for quota_id in of_quotas:
         log.error("the balance of quota %s is not the sum of its entries", quota_id)
-    return len(wrong)
+    for budget_id in of_budgets:
+        log.error("what is reserved of budget %s is not the sum of what calls hold", budget_id)
+    return len(of_quotas) + len(of_budgets)

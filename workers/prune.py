@@ -1,9 +1,9 @@
-"""Deletes what is past its time: invocations and usage (by settings), invitations, finished jobs, dead processes."""
+"""Deletes what is past its time: invocations, their holds and usage (by settings), invitations, jobs, processes."""
 
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
-from storage import invitations, invocations, once, outbox, processes, usage
+from storage import budgets, invitations, invocations, once, outbox, processes, usage
 from storage.connection import Connection
 from storage.resources import Resources
 
@@ -19,6 +19,7 @@ async def prune(resources: Resources) -> int:
     past = now - timedelta(days=resources.app.settings.retention_days)
     long_past = now - timedelta(days=resources.app.settings.usage_retention_days)
     pruned = await _in_groups(resources, lambda found: invocations.prune(found, past, limit=_GROUP))
+    pruned += await _in_groups(resources, lambda found: budgets.prune(found, past, limit=_GROUP))
     pruned += await _in_groups(resources, lambda found: usage.prune(found, long_past, limit=_GROUP))
     pruned += await _in_groups(resources, lambda found: outbox.prune_finished(found, now - KEEP_JOBS, limit=_GROUP))
     pruned += await _in_groups(resources, lambda found: once.prune(found, limit=_GROUP))

@@ -6,7 +6,7 @@ from typing import Any
 from core.completion import Logged, logged
 from core.entities import InvocationStatus, QuotaUnit
 from core.errors import ErrorCode
-from core.metering import charge
+from core.metering import charge, spent
 from core.model_types import Usage, estimated_tokens
 from core.model_types.llm import CompletionFinished
 from core.pricing import cost
@@ -48,8 +48,10 @@ async def _sweep(resources: Resources, call: DeadCall) -> bool:
         cost=cost(usage, record.pricing) if usage is not None else None,
         ended_at=resources.app.clock.now(),
     )
-    charges = {one.id: _charge(one, usage) for one in call.holds[-1:]}
-    return await resources.log.sweep(ended, charges)
+    of_quotas = [(one, one.unit) for one in call.holds if one.unit is not None]
+    charges = {one.id: _charge(one, unit, usage) for one, unit in of_quotas[-1:]}
+    spends = {one.id: spent(usage, record.pricing, one.amount) for one in call.holds if one.unit is None}
+    return await resources.log.sweep(ended, charges, spends)
 
 
 def _usage(found: Logged | None, call: DeadCall) -> Usage | None:
@@ -73,6 +75,6 @@ def _end(found: Logged | None) -> dict[str, Any]:
     return {"status": InvocationStatus.CANCELLED if is_cancelled else InvocationStatus.FAILED, "error": error}
 
 
-def _charge(hold: DeadHold, usage: Usage | None) -> int:
+def _charge(hold: DeadHold, unit: QuotaUnit, usage: Usage | None) -> int:
     """Return what a hold is charged; one of CREDITS holds exactly what a call takes."""
-    return charge(hold.unit, usage, hold.amount if hold.unit is QuotaUnit.CREDITS else 1)
+    return charge(unit, usage, hold.amount if unit is QuotaUnit.CREDITS else 1)

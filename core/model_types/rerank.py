@@ -7,6 +7,9 @@ import msgspec
 from core.model_types import Usage, estimated_tokens
 
 MAX_DOCUMENTS = 1000
+_PART = 500
+_PARTS_A_REQUEST = 100
+"""Cohere charges a search for each 100 documents, of which one of more than 500 tokens is several (2026-11-21)."""
 
 
 class RerankRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,6 +42,14 @@ def best(request: RerankRequest, hits: tuple[Hit, ...]) -> tuple[Hit, ...]:
     threshold = request.score_threshold
     kept = (hit for hit in hits if threshold is None or hit.score >= threshold)
     return tuple(sorted(kept, key=lambda hit: (-hit.score, hit.index))[: request.top_n])
+
+
+def bound_usage(request: RerankRequest) -> Usage:
+    """Return what a call uses at most: a token for each byte; providers count long documents as several."""
+    query = len(request.query.encode("utf-8", "surrogatepass"))
+    sizes = [query + len(one.encode("utf-8", "surrogatepass")) for one in request.documents]
+    parts = sum(max(1, -(-size // _PART)) for size in sizes)
+    return Usage(input_tokens=sum(sizes) + 4 * len(sizes), requests=max(1, -(-parts // _PARTS_A_REQUEST)))
 
 
 def estimate_usage(request: RerankRequest) -> Usage:

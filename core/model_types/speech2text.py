@@ -1,5 +1,6 @@
 """Transcription: a recording in, its words out."""
 
+import math
 from typing import Any
 
 import msgspec
@@ -19,6 +20,11 @@ _FORMATS: tuple[tuple[int, bytes, str, str], ...] = (
 
 _USUAL_BYTES_PER_SECOND = 16_000
 """Of compressed speech at 128 kbit/s."""
+
+_LOWEST_BYTES_PER_SECOND = 1_000
+"""Of compressed speech at 8 kbit/s."""
+
+_TOKENS_PER_SECOND = 20
 
 
 class Audio(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,9 +70,23 @@ def estimate_usage(request: TranscriptionRequest, text: str) -> Usage:
     )  # fmt: skip
 
 
+def bound_usage(request: TranscriptionRequest) -> Usage:
+    """Return what a call uses at most, of compressed sound as if at the lowest rate that is usual for speech.
+
+    Where sound is counted in tokens: at least as many as OpenAI's models read (10 a second) and people speak.
+    """
+    audio = request.audio
+    seconds = seconds_of(audio) if _wav_rate(audio) is not None else len(audio.content) / _LOWEST_BYTES_PER_SECOND
+    return Usage(
+        input_tokens=math.ceil(_TOKENS_PER_SECOND * seconds) + 256,
+        output_tokens=math.ceil(_TOKENS_PER_SECOND * seconds) + 256,
+        seconds=seconds,
+    )
+
+
 def seconds_of(audio: Audio) -> float:
     """Return how long a recording lasts: exactly for WAV, else as its size tells at a usual bit rate."""
-    rate = _wav_bytes_per_second(audio.content) if audio.mime_type == "audio/wav" else None
+    rate = _wav_rate(audio)
     return round(max(0, len(audio.content) - 44) / rate if rate else len(audio.content) / _USUAL_BYTES_PER_SECOND, 3)
 
 
@@ -81,6 +101,10 @@ def _format(content: bytes) -> tuple[str, str] | None:
     if len(content) > 2 and content[0] == 0xFF and content[1] & 0xE0 == 0xE0:
         return ("audio/aac", "aac") if content[1] & 0x06 == 0 else ("audio/mpeg", "mp3")
     return None
+
+
+def _wav_rate(audio: Audio) -> int | None:
+    return _wav_bytes_per_second(audio.content) if audio.mime_type == "audio/wav" else None
 
 
 def _wav_bytes_per_second(content: bytes) -> int | None:

@@ -151,7 +151,9 @@ async def _account(resources: Resources, workspace_id: UUID, account_id: UUID, t
         id=id_of(now), workspace_id=workspace_id, model=rows.KEY, provider_type=ProviderType.SYSTEM, credential_id=None,
         credential_name=None, token_id=token_id, account_id=account_id, owner=app.process_id, started_at=now,
     )  # fmt: skip
-    hold = await app.invocations.admit(running, [Want(quota_id=quota_id, minimum=100, wanted=2148, input_tokens=25)])
+    hold = (
+        await app.invocations.admit(running, [Want(quota_id=quota_id, minimum=100, wanted=2148, input_tokens=25)])
+    ).quota
     assert hold is not None
     usage = Usage(input_tokens=30, output_tokens=70)
     attempt = Attempt(

@@ -343,9 +343,15 @@ async def test_a_token_is_shown_once_and_ends_at_once(world: World) -> None:
 @pytest.mark.parametrize(
     ("principal", "given", "code", "path"),
     [
-        ("owner", {"requestsPerMinute": 5}, "INVALID_INPUT", ["requestsPerMinute"]),
-        ("owner", {"tokensPerMinute": 5}, "INVALID_INPUT", ["tokensPerMinute"]),
-        ("owner", {"budget": {"limit": "1.50", "currency": "USD", "period": "DAY"}}, "INVALID_INPUT", ["budget"]),
+        ("owner", {"requestsPerMinute": 0}, "INVALID_INPUT", ["requestsPerMinute"]),
+        ("owner", {"tokensPerMinute": 1_000_000_001}, "INVALID_INPUT", ["tokensPerMinute"]),
+        ("owner", {"budget": {"limit": "0", "currency": "USD", "period": "DAY"}}, "INVALID_INPUT", ["budget", "limit"]),
+        (
+            "owner",
+            {"budget": {"limit": "1", "currency": "usd", "period": "DAY"}},
+            "INVALID_INPUT",
+            ["budget", "currency"],
+        ),
         ("owner", {"expiresAt": "2001-01-01T00:00:00Z"}, "INVALID_INPUT", ["expiresAt"]),
         ("owner", {"name": " "}, "INVALID_INPUT", ["name"]),
         ("owner", {"credentialIds": ["garbage"]}, "NOT_FOUND", ["credentialIds", "0"]),

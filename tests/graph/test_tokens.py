@@ -245,3 +245,144 @@ async def test_a_workspaces_token_lists_none_of_other_places(world: World) -> No
 
     assert listed["viewer"]["apiTokens"]["nodes"] == [{"name": "app", "workspace": {"slug": "home"}}]
     assert codes(service) == [("viewer.apiTokens", "FORBIDDEN")]
+
+
+# ---- budgets and limits a minute
+
+LIMITED = """mutation ($input: UpdateApiTokenInput!) { updateApiToken(input: $input) {
+  apiToken { requestsPerMinute tokensPerMinute budget { limit currency period spent reserved resetsAt } }
+  errors { code message path } } }"""
+LIMITS = """query ($id: ID!) { node(id: $id) { ... on ApiToken {
+  requestsPerMinute tokensPerMinute budget { limit currency period spent reserved resetsAt } } } }"""
+COMPLETE = (
+    "mutation ($input: CompletionInput!) { complete(input: $input) { message { text } errors { code message } } }"
+)
+PRICE = """mutation ($input: SetModelPricingInput!) { setModelPricing(input: $input) {
+  model { pricing { input } } errors { code message path } } }"""
+INVITE = """mutation ($input: AddMemberInput!) { addMember(input: $input) { invitation errors { code path } } }"""
+AUDIT = "{ workspace { auditLog(first: 1) { nodes { action changes } } } }"
+CALL = {"model": {"provider": "echo", "name": "echo"}, "messages": [{"role": "USER", "text": "hi"}]}
+
+
+def budget(limit: str = "5", currency: str = "USD", period: str = "DAY") -> dict[str, Any]:
+    return {"limit": limit, "currency": currency, "period": period}
+
+
+async def limits(world: World, id_: str, who: str = "owner") -> Any:
+    return (await world.data(who, LIMITS, id=id_))["node"]
+
+
+async def price(world: World, amount: str, who: str = "owner", change: Any = None) -> Any:
+    """Price the echo in dollars."""
+    query = '{ workspace { model(key: {provider: "echo", name: "echo", type: LLM}) { id } } }'
+    model = (await world.data("owner", query))["workspace"]["model"]["id"]
+    pricing = {"currency": "USD", "input": amount, "output": amount}
+    return await (change or world.change)(who, PRICE, id=model, pricing=pricing)
+
+
+async def test_a_budget_and_limits_are_given_changed_and_cleared(world: World) -> None:
+    made = await make(world, "owner", "app", budget=budget("1.50"), requestsPerMinute=7, tokensPerMinute=1000)
+    first = await limits(world, made, "app")
+    told = (await world.data("owner", AUDIT))["workspace"]["auditLog"]["nodes"][0]
+
+    changed = await world.change("owner", LIMITED, id=made, budget=budget("2", period="TOTAL"), tokensPerMinute=None)
+    cleared = await world.change("owner", LIMITED, id=made, budget=None, requestsPerMinute=None)
+
+    assert first["budget"] == budget("1.50") | {
+        "limit": "1.5", "spent": "0", "reserved": "0", "resetsAt": first["budget"]["resetsAt"],
+    }  # fmt: skip
+    assert first["budget"]["resetsAt"].endswith("T00:00:00Z")
+    assert (first["requestsPerMinute"], first["tokensPerMinute"]) == (7, 1000)
+    assert told["changes"]["budget"] == {"from": None, "to": "1.5 USD DAY"}
+    assert [told["changes"][name]["to"] for name in ("requestsPerMinute", "tokensPerMinute")] == [7, 1000]
+    assert changed["apiToken"] == {
+        "requestsPerMinute": 7, "tokensPerMinute": None,
+        "budget": budget("2", period="TOTAL") | {"spent": "0", "reserved": "0", "resetsAt": None},
+    }  # fmt: skip
+    assert cleared["apiToken"] == {"requestsPerMinute": None, "tokensPerMinute": None, "budget": None}
+
+
+@pytest.mark.parametrize(
+    ("given", "path"),
+    [
+        ({"budget": budget("0")}, ["budget", "limit"]),
+        ({"budget": budget("-0.01")}, ["budget", "limit"]),
+        ({"budget": budget("1000000000001")}, ["budget", "limit"]),
+        ({"budget": budget("0.00000000001")}, ["budget", "limit"]),
+        ({"budget": budget(currency="dollars")}, ["budget", "currency"]),
+        ({"budget": budget(currency="QQQ")}, ["budget", "currency"]),
+        ({"requestsPerMinute": 0}, ["requestsPerMinute"]),
+        ({"requestsPerMinute": -5}, ["requestsPerMinute"]),
+        ({"tokensPerMinute": 1_000_000_001}, ["tokensPerMinute"]),
+    ],
+)
+async def test_a_wrong_limit_changes_nothing(world: World, given: dict[str, Any], path: list[str]) -> None:
+    made = await make(world, "owner", "app", budget=budget(), requestsPerMinute=3, tokensPerMinute=4)
+    before = await limits(world, made)
+
+    changed = await world.refused("owner", LIMITED, id=made, **given)
+    new = await world.refused("owner", CREATE, workspaceId=home(world), name="x", role="MEMBER", **given)
+
+    assert (changed["code"], changed["path"]) == (new["code"], new["path"]) == ("INVALID_INPUT", path)
+    assert await limits(world, made) == before
+
+
+@pytest.mark.parametrize("given", [{"budget": budget()}, {"requestsPerMinute": 9}, {"tokensPerMinute": 9}])
+async def test_a_limited_token_gets_nobody_beyond_its_limits(world: World, given: dict[str, Any]) -> None:
+    mine = await make(world, "owner", "thrifty", workspaceId=None, role="OWNER", **given)
+    other = await make(world, "owner", "other", **given)
+    (name,) = given
+    raised: Any = budget("5.01") if name == "budget" else 10
+    lowered: Any = budget("4") if name == "budget" else 8
+    before = await limits(world, other)
+
+    made = await world.refused("thrifty", CREATE, name="more", role="MEMBER")
+    twin = await world.refused("thrifty", CREATE, workspaceId=home(world), name="twin", role="MEMBER", **given)
+    widened = [await world.refused("thrifty", LIMITED, id=one, **{name: raised}) for one in (mine, other)]
+    cleared = [await world.refused("thrifty", LIMITED, id=one, **{name: None}) for one in (mine, other)]
+    invited = await world.refused("thrifty", INVITE, workspaceId=home(world), email="new@test", role="MEMBER")
+
+    assert {one["code"] for one in (made, twin, invited, *widened, *cleared)} == {"FORBIDDEN"}
+    assert {tuple(one["path"]) for one in (*widened, *cleared)} == {(name,)}
+    assert await limits(world, other) == before
+    narrowed = await world.change("thrifty", LIMITED, id=mine, **{name: lowered})
+    kept = narrowed["apiToken"][name]
+    assert kept == 8 if name != "budget" else kept["limit"] == "4"
+
+
+async def test_a_token_with_a_budget_changes_neither_its_currency_nor_a_price(world: World) -> None:
+    mine = await make(world, "owner", "thrifty", workspaceId=None, role="OWNER", budget=budget())
+
+    changed = await world.refused("thrifty", LIMITED, id=mine, budget=budget("5", "EUR"))
+    longer = await world.refused("thrifty", LIMITED, id=mine, budget=budget("5", period="WEEK"))
+    cheaper = await price(world, "0", "thrifty", world.refused)
+
+    assert {one["code"] for one in (changed, longer, cheaper)} == {"FORBIDDEN"}
+
+
+async def test_calls_are_under_the_budget_of_their_token_whatever_they_are_made_with(world: World) -> None:
+    made = await make(world, "owner", "app", budget=budget("0.001"))
+    unpriced = (await world.data("app", COMPLETE, input=CALL))["complete"]["errors"][0]
+    await price(world, "1")
+
+    served = await world.data("app", COMPLETE, input=CALL)
+    spent = (await limits(world, made, "app"))["budget"]
+    too_much = CALL | {"messages": [{"role": "USER", "text": "hi" * 600}]}
+    refused = (await world.data("app", COMPLETE, input=too_much))["complete"]["errors"][0]
+    other = await world.data("owner", COMPLETE, input=too_much)
+
+    assert unpriced["code"] == "BUDGET_EXCEEDED"
+    assert "setModelPricing" in unpriced["message"]
+    assert served["complete"]["errors"] == other["complete"]["errors"] == []
+    assert (spent["spent"], spent["reserved"]) == ("0.000002", "0")
+    assert refused["code"] == "BUDGET_EXCEEDED"
+    assert (await limits(world, made))["budget"] == spent
+    listed = await world.data("owner", "{ workspace { invocations(first: 9) { totalCount } } }")
+    assert listed["workspace"]["invocations"]["totalCount"] == 2
+
+
+async def test_who_sees_no_token_sees_no_budget_of_it(world: World) -> None:
+    made = await make(world, "owner", "app", budget=budget())
+
+    assert (await world.ask("editor", LIMITS, id=made))["data"]["node"] is None
+    assert (await limits(world, made, "admin"))["budget"]["limit"] == "5"

@@ -17,7 +17,7 @@ from core.ids import uuid7
 from core.ledger import period_start
 from core.model_types import Usage
 from core.model_types.llm import AssistantMessage, CompletionFinished, FinishReason
-from core.ports import Hold, LogHead, LogWrite, Note, OnceKey, PageRequest, Want
+from core.ports import Hold, Holds, LogHead, LogWrite, Note, OnceKey, PageRequest, Want
 from core.settings import Settings
 from storage import processes
 from storage.quotas import out_of_balance
@@ -52,6 +52,12 @@ def _want(quota: Quota, amount: int = 1, minimum: int | None = None) -> Want:
     return Want(quota_id=quota.id, minimum=amount if minimum is None else minimum, wanted=amount, input_tokens=7)
 
 
+async def _admitted(resources: Resources, invocation: Invocation, *wants: Want) -> Hold:
+    holds = await resources.app.invocations.admit(invocation, wants)
+    assert holds.quota is not None
+    return holds.quota
+
+
 def _ended(running: Invocation) -> Invocation:
     return replace(running, status=InvocationStatus.SUCCEEDED, usage=USED, ended_at=running.started_at)
 
@@ -78,10 +84,9 @@ async def test_of_500_parallel_calls_of_two_processes_exactly_those_with_room_ar
         async def call(resources: Resources) -> bool:
             invocation = replace(rows.invocation(one.app, tenant), owner=resources.app.process_id)
             try:
-                hold = await resources.app.invocations.admit(invocation, [_want(quota)])
+                hold = await _admitted(resources, invocation, _want(quota))
             except QuotaExceeded:
                 return False
-            assert hold is not None
             return await resources.app.invocations.settle(_ended(invocation), {hold.id: 1})
 
         served = await asyncio.gather(*(call((one, two)[number % 2]) for number in range(500)))
@@ -113,8 +118,7 @@ async def test_a_settlement_books_once_and_frees_the_rest(resources: Resources) 
     tenant = await rows.tenant(resources.app)
     quota = await _grant(resources, tenant.id, 100, unit=QuotaUnit.TOKENS)
     invocation = rows.invocation(resources.app, tenant)
-    hold = await resources.app.invocations.admit(invocation, [_want(quota, 60)])
-    assert hold is not None
+    hold = await _admitted(resources, invocation, _want(quota, 60))
     assert (hold.amount, hold.left) == (60, 40)
     assert await _balance(resources, quota) == (100, 0, 60)
 
@@ -129,27 +133,25 @@ async def test_a_hold_takes_what_there_is_and_grows_until_nothing_is_left(resour
     tenant = await rows.tenant(resources.app)
     quota = await _grant(resources, tenant.id, 100, unit=QuotaUnit.TOKENS)
     invocation = rows.invocation(resources.app, tenant)
-    hold = await resources.app.invocations.admit(invocation, [_want(quota, 60, minimum=10)])
-    assert isinstance(hold, Hold)
+    hold = await _admitted(resources, invocation, _want(quota, 60, minimum=10))
 
-    grown = [await resources.app.invocations.grow(hold.id, invocation.id, 30) for _ in range(3)]
+    grown = [await resources.app.invocations.grow(hold, invocation.id, 30) for _ in range(3)]
 
     assert grown == [30, 10, 0]
     assert await _balance(resources, quota) == (100, 0, 100)
     await resources.app.invocations.settle(_ended(invocation), {hold.id: 130})
     assert await _balance(resources, quota) == (100, 130, 0)
-    assert await resources.app.invocations.grow(hold.id, invocation.id, 1) == 0
+    assert await resources.app.invocations.grow(hold, invocation.id, 1) == 0
 
 
 async def test_an_owner_that_comes_back_corrects_the_sweep_once(resources: Resources) -> None:
     tenant = await rows.tenant(resources.app)
     quota = await _grant(resources, tenant.id, 100, unit=QuotaUnit.TOKENS)
     invocation = rows.invocation(resources.app, tenant)
-    hold = await resources.app.invocations.admit(invocation, [_want(quota, 60)])
-    assert hold is not None
+    hold = await _admitted(resources, invocation, _want(quota, 60))
     failed = replace(_ended(invocation), status=InvocationStatus.FAILED)
 
-    swept = [await resources.log.sweep(failed, {hold.id: 20}) for _ in range(2)]
+    swept = [await resources.log.sweep(failed, {hold.id: 20}, {}) for _ in range(2)]
     late = [await resources.app.invocations.settle(_ended(invocation), {hold.id: 25}) for _ in range(3)]
 
     assert (swept, late) == ([True, False], [False, False, False])
@@ -165,7 +167,7 @@ async def test_the_first_quota_with_room_pays(resources: Resources) -> None:
 
     holds = [await resources.app.invocations.admit(rows.invocation(resources.app, tenant), wants) for _ in range(2)]
 
-    assert [hold.quota_id for hold in holds if hold is not None] == [paid.id, free.id]
+    assert [hold.quota.balance_id for hold in holds if hold.quota is not None] == [paid.id, free.id]
     with pytest.raises(QuotaExceeded):
         await resources.app.invocations.admit(rows.invocation(resources.app, tenant), wants)
 
@@ -174,13 +176,11 @@ async def test_a_call_counts_in_the_period_of_its_admission(resources: Resources
     tenant = await rows.tenant(resources.app)
     quota = await _grant(resources, tenant.id, 10, resets_every=BudgetPeriod.DAY, unit=QuotaUnit.TOKENS)
     yesterday = rows.invocation(resources.app, tenant)
-    old = await resources.app.invocations.admit(yesterday, [_want(quota, 10)])
-    assert old is not None
+    old = await _admitted(resources, yesterday, _want(quota, 10))
     clock.advance(seconds=timedelta(days=1).total_seconds())
 
     today = rows.invocation(resources.app, tenant)
-    new = await resources.app.invocations.admit(today, [_want(quota, 10)])
-    assert new is not None
+    new = await _admitted(resources, today, _want(quota, 10))
     await resources.app.invocations.settle(_ended(yesterday), {old.id: 9})
 
     assert await _balance(resources, quota) == (10, 0, 10)
@@ -204,7 +204,7 @@ async def test_a_key_stands_for_one_call_for_a_day(resources: Resources, clock: 
 
     refused = [one for one in found if isinstance(one, AlreadyAdmitted)]
     (first,) = {one.repeats for one in refused}
-    assert (len(refused), found.count(None)) == (19, 1)
+    assert (len(refused), found.count(Holds())) == (19, 1)
     async with resources.storage.read() as tx:
         assert list(await tx.invocations.get_many([tenant.id], [call.id for call in calls])) == [first]
     clock.advance(seconds=timedelta(days=1, seconds=1).total_seconds())
