@@ -18,7 +18,7 @@ from storage.bootstrap import bootstrap
 from storage.embedded.valkey import start_valkey
 from storage.embedded.watched import Watched
 from tests.conftest import KEY
-from tests.product import Client
+from tests.product import NO_TLS, Client
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -71,7 +71,7 @@ class Installation:
             )
         self.stack.callback(ended, process)
         api = Api(url=f"http://127.0.0.1:{port}", token=self.token, process=process)
-        async with httpx.AsyncClient(trust_env=False) as client, asyncio.timeout(30):
+        async with httpx.AsyncClient(trust_env=False, verify=NO_TLS) as client, asyncio.timeout(30):
             while True:
                 assert process.poll() is None, self.log.read_text()
                 with suppress(httpx.HTTPError):

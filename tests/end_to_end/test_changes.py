@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.product import Product
+from tests.product import NO_TLS, Product
 
 FOLLOW = (
     'subscription { providerChanged(provider: "echo") { kind provider { customStatus credentials { totalCount } } } }'
@@ -40,7 +40,7 @@ async def test_changes_are_followed_over_a_socket_beside_other_operations(produc
 
 async def test_changes_are_followed_by_events_sent_from_the_server(product: Product) -> None:
     async with (
-        httpx.AsyncClient(timeout=10, trust_env=False) as client,
+        httpx.AsyncClient(timeout=10, trust_env=False, verify=NO_TLS) as client,
         client.stream(
             "POST",
             f"{product.url}/graphql",

@@ -8,7 +8,18 @@ import httpx
 import pytest
 
 from tests.fake_provider import FakeProvider
-from tests.product import COMPLETE, COMPLETION, SET_DEFAULT, Product, chat, check_sequence, completion, model, text_of
+from tests.product import (
+    COMPLETE,
+    COMPLETION,
+    NO_TLS,
+    SET_DEFAULT,
+    Product,
+    chat,
+    check_sequence,
+    completion,
+    model,
+    text_of,
+)
 
 HELLO = "Hello from the fake provider."
 ECHO = {"provider": "echo", "name": "echo"}
@@ -293,7 +304,7 @@ async def test_a_thousand_abandoned_streams_leave_nothing(product: Product, prov
         body = {"query": COMPLETION, "variables": {"input": chat(model=model("endless"))}}
         headers = {**product.headers(), "accept": "text/event-stream"}
         async with (
-            httpx.AsyncClient(timeout=30, trust_env=False) as client,
+            httpx.AsyncClient(timeout=30, trust_env=False, verify=NO_TLS) as client,
             client.stream("POST", f"{product.url}/graphql", json=body, headers=headers) as answer,
         ):
             async for line in answer.aiter_lines():

@@ -25,6 +25,7 @@ from tests.fake_provider import FakeProvider
 from tests.product import (
     COMPLETION,
     EVENTS,
+    NO_TLS,
     Product,
     chat,
     check_sequence,
@@ -207,7 +208,7 @@ async def server_sent(
     headers = {**product.headers(), "accept": "text/event-stream"} | ({"last-event-id": last} if last else {})
     found: list[tuple[str, Any]] = []
     async with (
-        httpx.AsyncClient(timeout=30, trust_env=False) as client,
+        httpx.AsyncClient(timeout=30, trust_env=False, verify=NO_TLS) as client,
         client.stream("POST", f"{product.url}/graphql", json=body, headers=headers) as answer,
     ):
         mark = ""

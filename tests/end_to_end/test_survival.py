@@ -22,7 +22,7 @@ from tests.conftest import settings_for
 from tests.end_to_end.apis import Api, Installation, installation
 from tests.end_to_end.test_pools import HELLO, calls, members, pooled
 from tests.fake_provider import FakeProvider
-from tests.product import COMPLETE, COMPLETION, chat, check_sequence, completion, model, text_of
+from tests.product import COMPLETE, COMPLETION, NO_TLS, chat, check_sequence, completion, model, text_of
 
 CLIENT = Path(__file__).resolve().parents[2] / "docs" / "clients" / "python" / "modelyard.py"
 CLIENTS = 24
@@ -312,7 +312,7 @@ async def test_pools_go_on_without_valkey_and_are_shared_again_when_it_is_back(
 
 async def redis_of(api: Api) -> tuple[int, bool, Any]:
     """Return the status of a process's readiness, and what it says of Redis."""
-    async with httpx.AsyncClient(timeout=10, trust_env=False) as client:
+    async with httpx.AsyncClient(timeout=10, trust_env=False, verify=NO_TLS) as client:
         answer = await client.get(f"{api.url}/health/ready")
     told = answer.json()["redis"]
     return answer.status_code, told["ok"], told["problem"]

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+import ssl
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
@@ -238,7 +239,12 @@ async def serving() -> AsyncIterator[View]:
         running = asyncio.create_task(server.serve(sockets=[listening]))
         try:
             await eventually(lambda: server.started)
-            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=10) as client:
+            async with httpx.AsyncClient(
+                base_url=f"http://127.0.0.1:{port}",
+                trust_env=False,
+                timeout=10,
+                verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
+            ) as client:
                 yield View(port=port, identity=identity, endpoint=route.socket, client=client)
         finally:
             server.should_exit = True
