@@ -10,7 +10,7 @@ from core.app import App
 from core.budgets import funds_of
 from core.configuration import Configuration
 from core.entities import Invocation
-from core.errors import ServerUnavailable
+from core.errors import OutcomeUnknown, ServerUnavailable
 from core.ids import id_of
 from core.model_types.llm import ProviderType
 from core.plan import Step
@@ -18,6 +18,7 @@ from core.pool import Tries
 from core.ports import OnceKey
 from core.purse import Purse
 from core.resolve import preferred_type
+from core.settling import Settling, called_off
 
 S = TypeVar("S", bound=Step)
 
@@ -86,7 +87,9 @@ async def admit(
     key = once(invocation.id) if once is not None else None
     try:
         await tries.purse.admit(invocation, first, key)
-    except BaseException:
+    except BaseException as error:
         tries.call_off()
+        if isinstance(error, OutcomeUnknown):
+            app.running.see_through(Settling(app, called_off(app, invocation, error)).finish())
         raise
     return invocation, tries

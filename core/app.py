@@ -16,6 +16,7 @@ from core.ports import (
     InvocationLog,
     PoolState,
     Storage,
+    Unsettled,
     Vault,
 )
 from core.recorder import Recorder
@@ -45,6 +46,7 @@ class App:
     configurations: Configurations
     vault: Vault
     invocations: InvocationLog
+    unsettled: Unsettled
     pools: PoolState
     changes: Changes
     health: Health

@@ -12,6 +12,7 @@ ModelyardError
 │   ├── UpstreamRateLimited · UpstreamOverloaded
 │   └── UpstreamBadRequest · UpstreamUnavailable · UpstreamTimeout · UpstreamProtocol
 ├── PaymentFailed · Cancelled · ServerUnavailable
+│   └── (ServerUnavailable) OutcomeUnknown
 └── Internal
 """
 
@@ -338,6 +339,10 @@ class ServerUnavailable(ModelyardError):
 
     code = ErrorCode.SERVER_UNAVAILABLE
     retryable = True
+
+
+class OutcomeUnknown(ServerUnavailable):
+    """The database went away while it committed: it may be written, or not."""
 
 
 class Internal(ModelyardError):

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Generic, TypeVar
 
@@ -15,15 +14,14 @@ from core.model_types import Usage
 from core.model_types.llm import Attempt
 from core.plan import Step
 from core.pool import Tries, Try
+from core.ports import Settlement
 from core.pricing import cost
 from core.provider import Values
 from core.running import Owned
+from core.settling import Settling
 from core.validation import validate_soon
 
 log = logging.getLogger(__name__)
-
-SETTLE_WAIT_S = 5.0
-SETTLE_RETRY_S = (0.5, 1.0, 2.0, 5.0, 10.0)
 
 S = TypeVar("S", bound=Step)
 
@@ -221,32 +219,11 @@ class Owner(ABC, Generic[S]):
         if error is None:
             await self._keep()
         record = self._record(error, self._usage())
-        # A dead owner's call is booked from its end in the log: while there is none either, the end waits a while.
-        settled = await self._settle_again(record, SETTLE_RETRY_S, lambda: self._app.recorder.is_away)
+        charges, spent = (of(self._step, record.usage) for of in (self._purse.charges, self._purse.spent))
+        settling = Settling(self._app, Settlement(invocation=record, charges=charges, spent=spent))
+        await settling.secure()
         await self._end(error, record)
-        if not settled:
-            await self._settle_again(record, (*SETTLE_RETRY_S, *([SETTLE_RETRY_S[-1]] * 60)), lambda: True)
-
-    async def _settle_again(self, record: Invocation, pauses: Sequence[float], goes_on: Callable[[], bool]) -> bool:
-        """Settle, and after each pause again while that is to go on; tell whether it is booked."""
-        settled = await self._settle(record)
-        for pause in pauses:
-            if settled or self._app.running.closing or not goes_on():
-                break
-            await asyncio.sleep(pause)
-            settled = await self._settle(record)
-        return settled
-
-    async def _settle(self, record: Invocation) -> bool:
-        try:
-            async with asyncio.timeout(SETTLE_WAIT_S):
-                purse, usage = self._purse, record.usage
-                charges, spent = purse.charges(self._step, usage), purse.spent(self._step, usage)
-                await self._app.invocations.settle(record, charges, spent)
-        except Exception:
-            log.exception("the settlement of invocation %s has to be tried again", self._id)
-            return False
-        return True
+        await settling.finish()
 
     def _record(self, error: ModelyardError | None, usage: Usage | None) -> Invocation:
         step = self._step

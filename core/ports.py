@@ -568,6 +568,10 @@ class OnceKeys(Protocol):
         """Write the key with the transaction; return what it stands for already if it does, and write nothing then."""
         ...
 
+    async def forget(self, result_id: UUID) -> None:
+        """Forget the key of what was not made after all."""
+        ...
+
 
 class Invocations(Protocol):
     """Records of calls, for reading."""
@@ -714,6 +718,27 @@ class Holds:
     budgets: tuple[Hold, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settlement:
+    """How a call has ended and what its holds have used: see `InvocationLog.settle`.
+
+    `was_refused`: its caller was told that it was not begun, and it may all the same have been written down.
+    """
+
+    invocation: Invocation
+    charges: Mapping[UUID, int] | None
+    spent: Mapping[UUID, int] | None
+    was_refused: bool = False
+
+
+class Unsettled(Protocol):
+    """Settlements that wait to be booked, kept outside the process. ServerUnavailable while Redis is away."""
+
+    async def put(self, settlement: Settlement) -> None:
+        """Keep a settlement until a worker has booked it."""
+        ...
+
+
 class InvocationLog(Protocol):
     """Writes records of calls and books what they use, in groups where many come at once; returns when committed."""
 
@@ -732,6 +757,7 @@ class InvocationLog(Protocol):
             QuotaExceeded: none has.
             BudgetExceeded: one of the budgets has not.
             AlreadyAdmitted: the key stands for another invocation already.
+            OutcomeUnknown: the database went away meanwhile.
         """
         ...
 

@@ -1,5 +1,6 @@
 """What one call may spend: its holds of quotas and budgets, raised as it goes on, and what of them was used."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from uuid import UUID
@@ -7,11 +8,13 @@ from uuid import UUID
 from core.app import App
 from core.budgets import Fund, prices_of, spends_of
 from core.entities import Invocation, QuotaUnit
-from core.errors import BudgetExceeded, QuotaExceeded
+from core.errors import BudgetExceeded, QuotaExceeded, ServerUnavailable
 from core.metering import SLICE, Dearest, charge, spent
 from core.model_types import Usage
 from core.plan import Step
 from core.ports import Hold, Holds, OnceKey
+
+log = logging.getLogger(__name__)
 
 
 class Purse:
@@ -123,7 +126,11 @@ class Purse:
 
     async def _raised(self, hold: Hold, invocation_id: UUID, needed: int, slice_: int) -> Hold:
         while needed > hold.amount:
-            more = await self._app.invocations.grow(hold, invocation_id, slice_)
+            try:
+                more = await self._app.invocations.grow(hold, invocation_id, slice_)
+            except ServerUnavailable as error:  # what is above the hold is booked in full: no answer ends for that
+                log.warning("invocation %s goes on without holding more: %s", invocation_id, error)
+                more = slice_
             if not more:
                 raise self._used_up(hold)
             hold = replace(hold, amount=hold.amount + more)

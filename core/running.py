@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 from uuid import UUID
@@ -119,7 +119,7 @@ class Running:
         self._group: asyncio.TaskGroup | None = None
         self._background: set[asyncio.Task[None]] = set()
         self.closing = False
-        self.closed = False
+        self._closed = asyncio.Event()
         self.followers = Followers()
 
     @asynccontextmanager
@@ -133,12 +133,18 @@ class Running:
 
     def close(self) -> None:
         """Admit nothing more, and end what runs with ServerUnavailable."""
-        self.closing = self.closed = True
+        self.closing = True
+        self._closed.set()
         for owned in list(self._owned.values()):
             owned.cancel(_stopping())
         self.followers.end(_stopping())
         for task in self._background:
             task.cancel()
+
+    @property
+    def closed(self) -> bool:
+        """Tell whether what still ran has been told to end."""
+        return self._closed.is_set()
 
     def start(self, stream: Followed, work: Coroutine[None, None, None], grace_seconds: float) -> Owned:
         """Run `work` as the owner of `stream`. It must not raise."""
@@ -163,6 +169,18 @@ class Running:
         except asyncio.CancelledError:
             outcome.add_done_callback(lambda done: left(done.result()) if _has_result(done) else None)
             raise
+
+    def see_through(self, work: Coroutine[None, None, None]) -> None:
+        """Run `work` to its end, for which a stop waits: it looks at `closed`. It must not raise."""
+        group = self._group
+        assert group is not None, "Running is not open"
+        group.create_task(work)
+
+    async def rest(self, seconds: float) -> None:
+        """Wait so long, but not once what runs has been told to end."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._closed.wait()
 
     def background(self, work: Coroutine[None, None, None]) -> None:
         """Run `work` beside the completions until the process stops. It must not raise."""

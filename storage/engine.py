@@ -30,7 +30,7 @@ from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from core.errors import AlreadyExists, Conflict, InvalidInput, ModelyardError, ServerUnavailable
+from core.errors import AlreadyExists, Conflict, InvalidInput, ModelyardError, OutcomeUnknown, ServerUnavailable
 
 T = TypeVar("T")
 
@@ -70,7 +70,11 @@ class Hot(Protocol):
         ...
 
     async def write(self, work: Callable[[SyncConnection], T]) -> T:
-        """Run statements in one transaction; its commit is done when this returns."""
+        """Run statements in one transaction; its commit is done when this returns.
+
+        Raises:
+            OutcomeUnknown: the database went away while it committed.
+        """
         ...
 
     async def close(self) -> None:
@@ -242,8 +246,14 @@ class _Pooled:
             return await connection.run_sync(work)
 
     async def write(self, work: Callable[[SyncConnection], T]) -> T:
-        async with self._writer.begin() as connection:
-            return await connection.run_sync(work)
+        async with self._writer.connect() as connection:
+            found = await connection.run_sync(work)
+            try:
+                with translated():
+                    await connection.commit()
+            except ServerUnavailable as error:
+                raise OutcomeUnknown(error.message, retry_after=error.retry_after) from error
+            return found
 
     async def close(self) -> None:
         """Leave the pools to their owner."""

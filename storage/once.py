@@ -75,6 +75,10 @@ class SqlOnceKeys:
         assert row is not None, "what is in the way is there"
         return _repeated(row)
 
+    async def forget(self, result_id: UUID) -> None:
+        """Forget the key of what was not made after all."""
+        await self._connection.run(delete_rows(idempotency_keys).where(idempotency_keys.c.result_id == result_id))
+
 
 async def prune(connection: Connection, *, limit: int) -> int:
     """Forget keys that are too old; return how many, at most `limit`."""

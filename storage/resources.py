@@ -43,6 +43,7 @@ from storage.relay import Relay
 from storage.results import RedisResults
 from storage.teller import Teller
 from storage.transaction import AfterCommit, Committed, SqlStorage
+from storage.unsettled import RedisUnsettled
 from storage.vault import SqlVault
 
 log = logging.getLogger(__name__)
@@ -62,6 +63,7 @@ class Resources:
     relay: Relay
     background: Background
     log: SqlInvocationLog
+    unsettled: RedisUnsettled
 
 
 @asynccontextmanager
@@ -105,6 +107,7 @@ async def open_resources(
         last_used = LastUsed(storage, clock)
         identity = SqlIdentity(storage, clock, last_used)
         invocations = SqlInvocationLog(storage, last_used, clock)
+        unsettled = RedisUnsettled(pool)
         relay = Relay(storage, queue)
         stack.push_async_callback(_last_words, last_used)
         for closing in (changes.close, snapshots.close, identity.close, invocations.close):
@@ -137,6 +140,7 @@ async def open_resources(
             configurations=snapshots,
             vault=SqlVault(storage, cipher, clock),
             invocations=invocations,
+            unsettled=unsettled,
             pools=pools,
             changes=changes,
             health=SqlHealth(storage, queue, clock, engines.name),
@@ -150,7 +154,14 @@ async def open_resources(
         )
         await give_grants(app)
         yield Resources(
-            app=app, storage=storage, cipher=cipher, queue=queue, relay=relay, background=background, log=invocations
+            app=app,
+            storage=storage,
+            cipher=cipher,
+            queue=queue,
+            relay=relay,
+            background=background,
+            log=invocations,
+            unsettled=unsettled,
         )
 
 

@@ -32,6 +32,7 @@ from workers.revalidate_credentials import revalidate_credentials
 from workers.rewrap_keys import rewrap_keys
 from workers.roll_up_usage import roll_up_usage
 from workers.rotate_workspace_key import rotate_workspace_key
+from workers.settle_invocation import settle_invocation
 from workers.sweep_holds import sweep_holds
 from workers.sweep_invocations import sweep_invocations
 from workers.validate_credential import validate_credential
@@ -84,6 +85,7 @@ class WorkerSettings:
     cron_jobs = (
         _tick(relay_outbox, second=_EVERY_5_S),
         _tick(expire_cooldown, second=_EVERY_S),
+        _tick(settle_invocation, second=_EVERY_5_S),
         _tick(sweep_holds, second=_EVERY_10_S),
         _tick(sweep_invocations, second=_EVERY_10_S),
         _tick(check_ledger, minute=29, second=0),

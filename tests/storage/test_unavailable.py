@@ -5,11 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.util import await_only
 
 from core.app import App
-from core.errors import InvalidInput, ServerUnavailable
+from core.errors import InvalidInput, OutcomeUnknown, ServerUnavailable
 from core.secret import hash_secret
 from storage.migrate import migrate
 from storage.resources import Resources, open_resources
@@ -71,6 +72,16 @@ async def test_a_cut_in_mid_transaction_is_unavailable_and_leaves_nothing(app: A
 
     found = await app.configurations.get(tenant.id)
     assert (found.version, found.defaults) == (1, {})
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_a_cut_in_a_commit_says_that_nobody_knows(resources: Resources, database_url: str) -> None:
+    def work(connection: Connection) -> None:
+        connection.execute(text("SELECT 1"))
+        await_only(_cut(database_url))
+
+    with pytest.raises(OutcomeUnknown):
+        await resources.storage.write_hot(work)
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
