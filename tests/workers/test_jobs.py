@@ -67,7 +67,7 @@ def test_every_job_has_a_function_of_its_name() -> None:
     assert {function.name for function in WorkerSettings.functions} == {job.name for job in JOBS}
     assert {tick.name for tick in WorkerSettings.cron_jobs} == {
         "relay_outbox", "roll_up_usage", "sweep_invocations", "prune", "revalidate_credentials", "rewrap_keys",
-        "expire_cooldown", "refresh_lists", "sweep_holds", "check_ledger",
+        "expire_cooldown", "refresh_lists", "sweep_holds", "check_ledger", "settle_invocation",
     }  # fmt: skip
 
 
