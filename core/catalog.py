@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import msgspec
@@ -82,7 +83,7 @@ def discover(http: Http, *, echo: bool, folder: Path | None = None, plugins: Col
         ManifestError: a manifest that ships is wrong, or names a dialect that is not there.
     """
     joining = _Joining(http)
-    for manifest in read_manifests():
+    for manifest in _shipped():
         if echo or manifest.name != "echo":
             joining.add(manifest)
     for dialect, found in find_plugins(plugins):
@@ -97,6 +98,12 @@ def discover(http: Http, *, echo: bool, folder: Path | None = None, plugins: Col
     for problem in joining.problems:
         log.error("a provider is left out: %s", problem)
     return joining.catalog()
+
+
+@cache
+def _shipped() -> tuple[Manifest, ...]:
+    """Return the manifests that ship, which are read once in a process."""
+    return tuple(read_manifests())
 
 
 def catalog_of(manifests: Iterable[Manifest], http: Http) -> Catalog:
