@@ -319,6 +319,7 @@ async def insert_credential(
         last_used_at=None,
         created_at=now,
         updated_at=now,
+        form_values=_form_values(app, provider, key, checked),
     )
     try:
         await tx.credentials.insert(credential)
@@ -438,7 +439,12 @@ async def _updated(app: App, tx: Transaction, old: Credential, name: str, checke
         status=checked.status,
         problem=None,
         validated_at=checked.validated_at,
+        form_values=_form_values(app, old.provider, old.model, checked),
     )
+
+
+def _form_values(app: App, provider: str, key: ModelKey | None, checked: Checked) -> Mapping[str, str] | None:
+    return public_values(provider_of(app, provider).manifest, checked.values) if key is not None else None
 
 
 async def _put(tx: Transaction, credential: Credential, version: int) -> bool:

@@ -143,7 +143,8 @@ class Sealed:
 class Credential:
     """Sealed values of a provider's form. `model` None: it serves all predefined and remote models.
 
-    `version` counts people's changes; `custom` is the model's name and type for a model-level one.
+    `version` counts people's changes. `form_values` are the public values of a model-level one, which describe a custom
+    model as it is behind this credential; None: they were not written down, so that it is as the model is described.
     """
 
     id: UUID
@@ -159,6 +160,7 @@ class Credential:
     last_used_at: datetime | None
     created_at: datetime
     updated_at: datetime
+    form_values: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,7 +38,7 @@ from core.model_types.tts import (
 )
 from core.once import begin_once, ended, no_longer_kept, once_of
 from core.owner import Owner
-from core.plan import ModelReference, Step, question, steps_of, unserved
+from core.plan import ModelReference, Step, fitting, question, steps_of, unserved
 from core.pool import Tries, Try
 from core.provider import Call, EmbeddingModels, ModelCard, Provider, Values
 from core.recorder import KEPT_S
@@ -86,7 +86,7 @@ async def embed(app: App, viewer: Viewer, asked: Asked, request: EmbeddingReques
 
     async def work(plan: _Plan) -> _Embedding:
         adapter = plan.adapter(plan.provider.text_embedding)
-        check_embedding(request, plan.card)
+        plan.leave_out(partial(check_embedding, request))
         return _Embedding(adapter, request)
 
     foreseen = text_embedding.estimate_usage(request)
@@ -99,7 +99,7 @@ async def rerank_documents(app: App, viewer: Viewer, asked: Asked, request: Rera
 
     async def work(plan: _Plan) -> _Single[Ranking]:
         adapter = plan.adapter(plan.provider.rerank)
-        check_rerank(request, plan.card)
+        plan.leave_out(partial(check_rerank, request))
 
         async def attempt(call: Call) -> Ranking:
             ranking = await adapter.rerank(call, request)
@@ -120,7 +120,7 @@ async def transcribe(
     async def work(plan: _Plan) -> _Single[Transcript]:
         adapter = plan.adapter(plan.provider.speech2text)
         given = request(await fetch_audio(app.http, audio))
-        check_transcription(given, plan.card)
+        plan.leave_out(partial(check_transcription, given))
         foreseen = speech2text.estimate_usage(given, "")
         return _Single(
             partial(adapter.transcribe, request=given),
@@ -138,7 +138,7 @@ async def moderate(app: App, viewer: Viewer, asked: Asked, request: ModerationRe
 
     async def work(plan: _Plan) -> _Single[Verdict]:
         adapter = plan.adapter(plan.provider.moderation)
-        check_moderation(request, plan.card)
+        plan.leave_out(partial(check_moderation, request))
         attempt = partial(adapter.moderate, request=request)
         return _Single(attempt, lambda found: found.usage or foreseen, foreseen, expected(foreseen))
 
@@ -169,17 +169,16 @@ class _Plan:
     """What a call will try, once it is known that the configuration allows it."""
 
     configuration: Configuration
-    steps: Sequence[Step]
+    steps: list[Step]
 
     @property
     def provider(self) -> Provider:
         """Return the provider of every attempt: one model is tried, with one credential after the other."""
         return self.steps[0].provider
 
-    @property
-    def card(self) -> ModelCard:
-        """Return what is known of the model."""
-        return self.steps[0].card
+    def leave_out(self, check: Callable[[ModelCard], object]) -> None:
+        """Leave out the attempts at whose model `check` finds something wrong; raise that if none would be left."""
+        self.steps[:] = [step for step, _ in fitting(self.steps, check)]
 
     def expecting(self, estimate: Estimate) -> "_Plan":
         """Return the plan with what an attempt is known to use now."""
@@ -244,7 +243,7 @@ class _Asking(Generic[T]):
         async def plan(configuration: Configuration) -> "tuple[_Plan, _Work[T]]":
             found = self._plan(configuration)
             asked = await work(found)
-            return found.expecting(asked.estimate(found.card)), asked
+            return found.expecting(asked.estimate(found.steps[0].card)), asked
 
         async def begin(planned: "tuple[_Plan, _Work[T]]") -> Outcome[T]:
             wait = await app.running.finish(self._begin(*planned), lambda begun: begun.owned.abandoned())
@@ -260,7 +259,8 @@ class _Asking(Generic[T]):
         async def plan(configuration: Configuration) -> tuple[_Plan, SpeechRequest, _Speak]:
             found = self._plan(configuration)
             adapter = found.adapter(found.provider.tts)
-            checked = check_speech(request, found.card)
+            found.leave_out(partial(check_speech, request))
+            checked = check_speech(request, found.steps[0].card)
             estimate = expected(tts.usage_of(checked), tts.bound_usage(checked))
             return found.expecting(estimate), checked, adapter.speak
 

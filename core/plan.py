@@ -1,9 +1,10 @@
 """What a call will try, in order: each attempt checked for its model before anything is admitted."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
+from typing import TypeVar
 from uuid import UUID
 
 import msgspec
@@ -21,9 +22,11 @@ from core.model_types.llm import ChatRequest, ProviderType
 from core.parameters import check_parameters
 from core.ports import Want
 from core.provider import LanguageModels, ModelCard, Provider
-from core.resolve import Known, Request, resolve
+from core.resolve import Known, Request, card_behind, resolve
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,12 +190,13 @@ def steps_of(
     provider = catalog.provider(route.model.key.provider)
     assert provider is not None, "a known model has a provider"
     pool = configuration.pools[route.model.key] if route.from_pool else None
-    expects = cache(partial(estimate, route.model.card))
+    behind = [(candidate, card_behind(configuration, route.model, candidate.credential)) for candidate in route.usable]
+    expects = {id(card): cache(partial(estimate, card)) for _, card in behind}
     return [
         Step(
             key=route.model.key,
             model=route.base_model or route.model.key.name,
-            card=route.model.card,
+            card=card,
             provider_type=route.provider_type,
             credential=candidate.credential,
             provider=provider,
@@ -200,10 +204,31 @@ def steps_of(
             member=candidate.member,
             hosted=route.hosted,
             quotas=route.quotas,
-            expects=expects,
+            expects=expects[id(card)],
         )
-        for candidate in route.usable
+        for candidate, card in behind
     ]
+
+
+def fitting(steps: Sequence[Step], check: Callable[[ModelCard], T]) -> list[tuple[Step, T]]:
+    """Return the attempts at whose model `check` finds nothing wrong, each with what it returns.
+
+    Raises:
+        ModelyardError: there is none; what is wrong with the first.
+    """
+    cards = {id(step.card): step.card for step in steps}
+    found = {key: _checked(check, card) for key, card in cards.items()}
+    fits = [(step, one) for step in steps if not isinstance(one := found[id(step.card)], ModelyardError)]
+    if not fits:
+        raise next(one for one in found.values() if isinstance(one, ModelyardError))
+    return fits
+
+
+def _checked(check: Callable[[ModelCard], T], card: ModelCard) -> T | ModelyardError:
+    try:
+        return check(card)
+    except ModelyardError as refusal:
+        return refusal
 
 
 def unserved(key: ModelKey) -> InvalidInput:
@@ -232,13 +257,15 @@ def _steps(
             is_hidden=ModelFeature.REASONING in card.features,
         )
 
+    def checked(card: ModelCard) -> ChatRequest:
+        check_capabilities(request.chat, card)
+        parameters = check_parameters(card.parameter_rules, request.chat.parameters)
+        return msgspec.structs.replace(request.chat, parameters=parameters)
+
     steps = steps_of(catalog, configuration, asked, estimate)
-    card, adapter = steps[0].card, steps[0].provider.llm
-    check_capabilities(request.chat, card)
-    parameters = check_parameters(card.parameter_rules, request.chat.parameters)
+    adapter = steps[0].provider.llm
     if adapter is None:
         raise unserved(steps[0].key)
-    chat = msgspec.structs.replace(request.chat, parameters=parameters)
     return [
         CompletionStep(
             key=step.key,
@@ -256,5 +283,5 @@ def _steps(
             adapter=adapter,
             chat=chat,
         )
-        for step in steps
+        for step, chat in fitting(steps, checked)
     ]

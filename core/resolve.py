@@ -142,11 +142,23 @@ def find_model(configuration: Configuration, catalog: Catalog, key: ModelKey) ->
     if row is None or row.source is ModelSource.PREDEFINED:
         return _hosted_model(configuration, manifest, key)
     if row.remote is not None:
-        card = remote_card(manifest, row.remote)
+        card = _labelled(configuration, key, remote_card(manifest, row.remote))
     else:
-        card = custom_card(manifest, key.name, key.type, row.form_values)
-    card = replace(card, label=row.label) if row.label else card
-    return Known(key=key, card=_priced(configuration, key, card), source=row.source, manifest=manifest)
+        card = _labelled(configuration, key, custom_card(manifest, key.name, key.type, row.form_values))
+    return Known(key=key, card=card, source=row.source, manifest=manifest)
+
+
+def card_behind(configuration: Configuration, model: Known, credential: Credential | None) -> ModelCard:
+    """Return what is known of a model as it is behind a credential: of a custom one each says what it has there."""
+    if model.source is not ModelSource.CUSTOM or credential is None or credential.form_values is None:
+        return model.card
+    card = custom_card(model.manifest, model.key.name, model.key.type, credential.form_values)
+    return _labelled(configuration, model.key, card)
+
+
+def _labelled(configuration: Configuration, key: ModelKey, card: ModelCard) -> ModelCard:
+    row = configuration.models.get(key)
+    return _priced(configuration, key, replace(card, label=row.label) if row is not None and row.label else card)
 
 
 def _hosted_model(configuration: Configuration, manifest: Manifest, key: ModelKey) -> Known | None:

@@ -47,6 +47,7 @@ credentials = Table(
     Column("version", Integer, nullable=False),
     Column("validated_at", UtcDateTime),
     Column("last_used_at", UtcDateTime),
+    Column("form_values", Json(dict[str, str])),
     *times(),
     UniqueConstraint("workspace_id", "provider", "model_name", "model_type", "name", name="uq_credentials_name"),
     UniqueConstraint("workspace_id", "provider", "id", name="uq_credentials_of_provider"),
@@ -126,6 +127,7 @@ class SqlCredentials:
                 version=credential.version,
                 validated_at=credential.validated_at,
                 last_used_at=credential.last_used_at,
+                form_values=_dict(credential.form_values),
                 created_at=credential.created_at,
                 updated_at=credential.updated_at,
             )
@@ -147,6 +149,7 @@ class SqlCredentials:
                 key_version=credential.sealed.key_version,
                 version=credential.version,
                 validated_at=credential.validated_at,
+                form_values=_dict(credential.form_values),
                 updated_at=self._connection.now(),
             )
         )
@@ -211,7 +214,12 @@ def credential_of(row: Row[Any]) -> Credential:
         last_used_at=row.last_used_at,
         created_at=row.created_at,
         updated_at=row.updated_at,
+        form_values=row.form_values,
     )
+
+
+def _dict(values: Mapping[str, str] | None) -> dict[str, str] | None:
+    return dict(values) if values is not None else None
 
 
 def _model(row: Row[Any]) -> ModelKey | None:

@@ -51,6 +51,7 @@ VALIDATE = """mutation ($input: ValidateCredentialInput!) { validateCredential(i
 POOLS = """{ workspace { pools { nodes { id version enabled strategy
   members { id name weight credential { id } } } } } }"""
 FOLLOW = """subscription ($id: ID) { poolChanged(poolId: $id) { kind pool { members { health inFlight served } } } }"""
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 MODEL = "query ($key: ModelKeyInput!) { workspace { model(key: $key) { id } } }"
 REMOVE = "mutation ($input: RemoveModelInput!) { removeModel(input: $input) { deletedId errors { code } } }"
 KEY = {"provider": LLM, "name": "pooled", "type": "LLM"}
@@ -309,6 +310,33 @@ async def test_what_is_wrong_is_named_and_the_pool_stays_as_it_was(product: Prod
     refused = (await product.data(ENABLE, input={"id": pool["id"], "enabled": True}))["setPoolEnabled"]
     assert [(error["code"], error["path"]) for error in refused["errors"]] == [("INVALID_INPUT", ["enabled"])]
     assert (await product.data(POOLS))["workspace"]["pools"]["nodes"][0]["version"] == 2
+
+
+async def test_members_that_lack_what_a_call_needs_are_out_for_that_call(
+    product: Product, provider: FakeProvider
+) -> None:
+    await product.add_model("pooled", provider.url, supports_vision="true")
+    credentials = []
+    for number, sees in enumerate(["false", "true", "false"]):
+        entered = {"base_url": provider.url, "api_key": f"sk-{number}:text", "supports_vision": sees}
+        values = [{"field": field, "value": value} for field, value in entered.items()]
+        key = {"name": "pooled", "type": "LLM"}
+        made = await product.changed(CREATE, provider=LLM, model=key, name=f"m{number}", values=values, verify=False)
+        credentials.append(made["credential"]["id"])
+    await product.changed(SAVE, model=KEY, enabled=True, members=[{"credentialId": one} for one in credentials])
+    image = {"image": {"base64": PIXEL, "mimeType": "image/png"}}
+    seeing = {"messages": [{"role": "USER", "content": [{"text": "what is it?"}, image]}], "model": model("pooled")}
+
+    answers = [(await product.changed(COMPLETE, **seeing))["message"]["text"] for _ in range(4)]
+    seen = used(provider)
+    await calls(product, 6)
+    await product.changed(DELETE, id=credentials[1])
+    refused = (await product.data(COMPLETE, input=seeing))["complete"]["errors"]
+
+    assert answers == [HELLO] * 4
+    assert seen == {"1": 4}
+    assert used(provider) == {"0": 2, "1": 6, "2": 2}
+    assert [error["code"] for error in refused] == ["CAPABILITY_UNSUPPORTED"]
 
 
 async def test_a_pool_is_switched_and_its_members_go_with_their_credentials(
