@@ -237,6 +237,10 @@ class SharedPoolState:
         """Let a rest be due again that still waits for a validation, after as long a time."""
         await self._either(lambda state: state.wait_on(due))
 
+    async def close(self) -> None:
+        """Wait until all that was asked of Redis is answered."""
+        await self._shared.close()
+
     async def look(self) -> None:
         """Look whether Redis is back, where it was away; then tell it what this process alone knows."""
         try:

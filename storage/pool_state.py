@@ -9,6 +9,7 @@ are due. Calls under way of a process that no longer says that it lives do not c
 clocks agree within a second or so.
 """
 
+import hashlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -16,16 +17,19 @@ from uuid import UUID
 
 import msgspec
 from redis.asyncio import ConnectionPool, Redis
+from redis.exceptions import NoScriptError, RedisError
 
 from core.cooldown import VALIDATE_AGAIN_S, Cooldown, later, on_trial, rest
 from core.entities import Pool
 from core.errors import ErrorCode, ModelyardError, Scope, ServerUnavailable
 from core.ports import Clock, Due, Lease, MemberCounts, Picked, Place, PoolNow
 from core.strategies import LATENCY_TAU_S, RECENT, Chances, late_after
+from storage.batch import Batch
 from storage.event_log import ALIVE_KEY
-from storage.redis import answers_within
+from storage.redis import answers_within, unreachable
 
 _TIMEOUT_S = 2.0
+_AT_ONCE = 64
 _KEPT_S = 90 * 24 * 60 * 60
 _CLAIM_S = 180
 _TRIES = 8
@@ -189,22 +193,28 @@ if ARGV[5] ~= '' then redis.call('ZADD', KEYS[2], ARGV[4], ARGV[5]) end
 return 1
 """
 
+_SHA = {
+    script: hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
+    for script in (_PICK, _SPOKE, _DONE, _RECOUNT, _SWAP)
+}
+_Command = tuple[Any, ...]
+
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Cooldown).decode
 
 
 class RedisPoolState:
-    """The pools of all processes. Raises ServerUnavailable where Redis does not answer soon."""
+    """The pools of all processes. Raises ServerUnavailable where Redis does not answer soon.
+
+    What is asked while Redis is being asked goes out together as soon as that is answered: many calls at once take few
+    connections and round trips.
+    """
 
     def __init__(self, pool: ConnectionPool, process_id: UUID, clock: Clock) -> None:
         self._redis: Redis = Redis(connection_pool=pool)
         self._me = process_id.hex
         self._clock = clock
-        self._pick = self._redis.register_script(_PICK)
-        self._spoke = self._redis.register_script(_SPOKE)
-        self._done = self._redis.register_script(_DONE)
-        self._recount = self._redis.register_script(_RECOUNT)
-        self._swap = self._redis.register_script(_SWAP)
+        self._batch: Batch[_Command, Any] = Batch(self._run, limit=_AT_ONCE)
 
     async def pick(
         self, workspace_id: UUID, pool: Pool, places: Sequence[Place], chances: Chances, *, whole: bool = False
@@ -217,8 +227,7 @@ class RedisPoolState:
             " ".join(f"{one.member_id.hex} {one.credential_id.hex} {one.number} {one.weight}" for one in places)
         )
         arguments.append(_kind(whole=whole))
-        async with self._soon():
-            chosen, earliest, trial, recent = await self._pick(keys=_keys(workspace_id, pool.id), args=arguments)
+        chosen, earliest, trial, recent = await self._script(_PICK, _keys(workspace_id, pool.id), arguments)
         if not chosen:
             return Picked(retry_after=max(float(earliest) - now, 0.0) if earliest else None)
         found = next(place for place in places if place.member_id.hex == chosen.decode())
@@ -239,8 +248,7 @@ class RedisPoolState:
         named = (place.member_id.hex, place.credential_id.hex)
         kind = _kind(whole=lease.whole)
         arguments: list[Any] = [self._now(), *named, round(seconds, 6), LATENCY_TAU_S, RECENT, kind]
-        async with self._soon():
-            return bool(await self._spoke(keys=_keys(lease.workspace_id, lease.pool_id), args=arguments))
+        return bool(await self._script(_SPOKE, _keys(lease.workspace_id, lease.pool_id), arguments))
 
     async def failed(self, lease: Lease, error: ModelyardError) -> Cooldown | None:
         """Let the member rest as the failure demands; return the rest, None where it demands none."""
@@ -252,23 +260,20 @@ class RedisPoolState:
         key, name = (
             (rests_key, place.credential_id.hex) if of_credential else (pool_key, f"r:{place.credential_id.hex}")
         )
-        async with self._soon():
-            entry = _entry(lease.workspace_id, lease.pool_id, place.credential_id)
-            return await self._change(key, name, lambda before: rest(before, error, now), entry)
+        entry = _entry(lease.workspace_id, lease.pool_id, place.credential_id)
+        return await self._change(key, name, lambda before: rest(before, error, now), entry)
 
     async def done(self, lease: Lease, *, served: bool | None) -> None:
         """Take note that a call is no longer under way; `served` None counts it as neither served nor failed."""
         place, counted = lease.place, "" if served is None else "s" if served else "f"
         named = (place.member_id.hex, place.credential_id.hex)
         arguments: list[Any] = [*named, self._me, counted, _KEPT_S, int(lease.is_trial)]
-        async with self._soon():
-            await self._done(keys=_keys(lease.workspace_id, lease.pool_id), args=arguments)
+        await self._script(_DONE, _keys(lease.workspace_id, lease.pool_id), arguments)
 
     async def recount(self, pool_id: UUID, under_way: Mapping[UUID, int]) -> None:
         """Replace what is counted of this process's calls through a pool by what is under way, by the members' ids."""
         counts = " ".join(f"{member.hex} {count}" for member, count in under_way.items())
-        async with self._soon():
-            await self._recount(keys=[_pool(pool_id)], args=[self._me, counts])
+        await self._script(_RECOUNT, [_pool(pool_id)], [self._me, counts])
 
     async def now(self, workspace_id: UUID, pools: Sequence[Pool]) -> Mapping[UUID, PoolNow]:
         """Return how each pool stands, by its id; two round trips for any number of pools."""
@@ -305,9 +310,8 @@ class RedisPoolState:
             changed = changed or before.rests(now)
             return on_trial(before, now)
 
-        async with self._soon():
-            for key, name in named:
-                await self._change(key, name, ended)
+        for key, name in named:
+            await self._change(key, name, ended)
         return changed
 
     async def carry(self, place: UUID, credential_id: UUID, known: Cooldown) -> None:
@@ -315,13 +319,15 @@ class RedisPoolState:
         of_credential = known.scope is Scope.CREDENTIAL
         key = _rests(place) if of_credential else _pool(place)
         name = credential_id.hex if of_credential else f"r:{credential_id.hex}"
-        async with self._soon():
-            await self._change(key, name, lambda before: later(before, known))
+        await self._change(key, name, lambda before: later(before, known))
 
     async def ping(self) -> None:
         """Let Redis answer."""
-        async with self._soon():
-            await self._redis.ping()
+        await self._batch.do(("PING",))
+
+    async def close(self) -> None:
+        """Wait until all that was asked is answered."""
+        await self._batch.close()
 
     async def due(self) -> Sequence[Due]:
         """Return, once, every rest whose deadline has passed, or that waits for a validation for long."""
@@ -349,8 +355,29 @@ class RedisPoolState:
     async def wait_on(self, due: Due) -> None:
         """Let a rest be due again that still waits for a validation, after as long a time."""
         entry = _entry(due.workspace_id, due.pool_id, due.credential_id)
+        await self._batch.do(("ZADD", _DEADLINES, self._now() + VALIDATE_AGAIN_S, entry))
+
+    async def _script(self, script: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
+        return await self._batch.do(("EVALSHA", _SHA[script], len(keys), *keys, *arguments))
+
+    async def _run(self, commands: Sequence[_Command]) -> Sequence[Any]:
+        """Let Redis do commands in one round trip, or two more where it does not know the scripts yet."""
         async with self._soon():
-            await self._redis.zadd(_DEADLINES, {entry: self._now() + VALIDATE_AGAIN_S})
+            found = await self._send(commands)
+            unknown = [place for place, one in enumerate(found) if isinstance(one, NoScriptError)]
+            if unknown:
+                await self._send([("SCRIPT LOAD", script) for script in _SHA])
+                again = await self._send([commands[place] for place in unknown])
+                for place, one in zip(unknown, again, strict=True):
+                    found[place] = one
+        return [one if not isinstance(one, RedisError) else unreachable() for one in found]
+
+    async def _send(self, commands: Sequence[_Command]) -> list[Any]:
+        pipe = self._redis.pipeline(transaction=False)
+        for command in commands:
+            pipe.execute_command(*command)
+        found: list[Any] = await pipe.execute(raise_on_error=False)
+        return found
 
     @asynccontextmanager
     async def _soon(self) -> AsyncIterator[None]:
@@ -374,13 +401,14 @@ class RedisPoolState:
         `entry` is what is due at its deadline, "" for nothing.
         """
         for _ in range(_TRIES):
-            raw = await self._redis.hget(key, name) or b""  # type: ignore[misc]
+            raw = await self._batch.do(("HGET", key, name)) or b""
             before = _decode(raw) if raw else None
             after: Cooldown | None = change(before)
             if after is None or after == before:
                 return after
             deadline = after.until if after.until is not None else self._now() + VALIDATE_AGAIN_S
-            if await self._swap(keys=[key, _DEADLINES], args=[name, raw, _encode(after), deadline, entry, _KEPT_S]):
+            arguments = [name, raw, _encode(after), deadline, entry, _KEPT_S]
+            if await self._script(_SWAP, [key, _DEADLINES], arguments):
                 return after
         return after
 

@@ -43,4 +43,9 @@ def redis_errors() -> Iterator[None]:
     try:
         yield
     except (RedisError, OSError) as error:
-        raise ServerUnavailable("Redis cannot be reached; ask again in a moment.", retry_after=1.0) from error
+        raise unreachable() from error
+
+
+def unreachable() -> ServerUnavailable:
+    """Return that Redis is away."""
+    return ServerUnavailable("Redis cannot be reached; ask again in a moment.", retry_after=1.0)

@@ -127,6 +127,7 @@ async def open_resources(
         if kind == processes.API:
             await stack.enter_async_context(_logging(background, event_log, recorder, tailer, process_id))
         pools = SharedPoolState(RedisPoolState(pool, process_id, clock), clock)
+        stack.push_async_callback(pools.close)
         background.every(LOOK_S, pools.look)
         running = await stack.enter_async_context(_running())
         app = App(
