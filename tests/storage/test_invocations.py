@@ -118,7 +118,7 @@ async def test_a_bad_row_fails_alone(app: App) -> None:
 
     assert isinstance(results[10], Conflict)
     assert isinstance(results[-1], ModelyardError)
-    assert [one for one in results if one is not None] == [results[10], results[-1]]
+    assert [one for one in results if isinstance(one, BaseException)] == [results[10], results[-1]]
     assert {one.id for one in await _find(app, tenant, InvocationQuery())} == {one.id for one in good}
 
 
@@ -132,7 +132,7 @@ async def test_a_caller_that_is_cancelled_takes_nobody_along(app: App) -> None:
     results = await asyncio.gather(*tasks, return_exceptions=True)
 
     assert isinstance(results[0], asyncio.CancelledError)
-    assert results[1:] == [None] * 19
+    assert not any(isinstance(one, BaseException) for one in results[1:])
     found = {one.id for one in await _find(app, tenant, InvocationQuery())}
     assert {one.id for one in running[1:]} <= found
 
