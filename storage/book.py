@@ -151,6 +151,12 @@ class Book:
         for id_, budget in by_setting.items():
             self._balances[id_] = replace(self._balances[id_], limit=attos(budget.ceiling.limit))
 
+    def open_periods(self) -> None:
+        """Open the current period of all that live."""
+        for row in self._rows.values():
+            if row.archived_at is None:
+                self._open(row)
+
     def first(self, wants: Sequence[Want]) -> Grant | None:
         """Return what the first of these quotas that has enough left can let a call hold; None where none has."""
         found = (self.grant(want.quota_id, want.minimum, want.wanted, want.input_tokens) for want in wants)

@@ -157,6 +157,19 @@ class SqlInvocationLog:
         if rows:
             await self._storage.write_hot(lambda connection: connection.execute(NOTE_OUTPUT, rows))
 
+    async def open_periods(self, quota_ids: Sequence[UUID]) -> int:
+        """Open the current period of quotas; return how many were of an earlier one."""
+
+        def work(connection: Connection) -> list[tuple[UUID, UUID]]:
+            book = Book(connection, QUOTAS, quota_ids, self._clock.now())
+            book.open_periods()
+            book.write()
+            return book.touched
+
+        touched = await self._storage.write_hot(work)
+        self._tell(touched)
+        return len(touched)
+
     async def close(self) -> None:
         """Wait until everything that was given is written."""
         await self._batch.close()
@@ -181,9 +194,12 @@ class SqlInvocationLog:
 
     async def _group(self, writes: Sequence[_Write]) -> list[Result | BaseException]:
         told, touched = await self._storage.write_hot(lambda connection: _written(connection, writes, self._clock))
+        self._tell(touched)
+        return [told.get(write) for write in writes]
+
+    def _tell(self, touched: Sequence[tuple[UUID, UUID]]) -> None:
         for workspace_id, quota_id in touched:
             self._storage.tell(Change(workspace_id=workspace_id, noun=Noun.QUOTA, key=str(quota_id)))
-        return [told.get(write) for write in writes]
 
 
 _Told = dict[_Write, Result | BaseException]

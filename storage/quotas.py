@@ -20,6 +20,7 @@ from sqlalchemy import (
     func,
     insert,
     literal_column,
+    or_,
     select,
     update,
 )
@@ -233,6 +234,17 @@ async def out_of_balance(connection: Connection) -> Sequence[UUID]:
     joined = select(columns.id).select_from(quotas.outerjoin(sums, columns.id == sums.c.quota_id))
     rows = await connection.rows(joined.where(wrong | sums.c.quota_id.is_(None)))
     return [row.id for row in rows]
+
+
+async def past_their_period(connection: Connection, *, limit: int) -> Sequence[UUID]:
+    """Return live quotas whose rows are of a period that is over, at most `limit`."""
+    columns, now = quotas.c, connection.now()
+    over = [
+        (columns.resets_every == every.value) & (columns.period < period_start(every, now))
+        for every in (BudgetPeriod.DAY, BudgetPeriod.WEEK, BudgetPeriod.MONTH)
+    ]
+    statement = select(columns.id).where(columns.archived_at.is_(None), or_(*over)).order_by(columns.id)
+    return [row.id for row in await connection.rows(statement.limit(limit))]
 
 
 def entry_row(

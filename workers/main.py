@@ -28,6 +28,7 @@ from workers.prune import prune
 from workers.refresh_lists import refresh_lists
 from workers.refresh_models import refresh_models
 from workers.relay_outbox import relay_outbox
+from workers.reset_quotas import reset_quotas
 from workers.revalidate_credentials import revalidate_credentials
 from workers.rewrap_keys import rewrap_keys
 from workers.roll_up_usage import roll_up_usage
@@ -88,6 +89,7 @@ class WorkerSettings:
         _tick(settle_invocation, second=_EVERY_5_S),
         _tick(sweep_holds, second=_EVERY_10_S),
         _tick(sweep_invocations, second=_EVERY_10_S),
+        _tick(reset_quotas, at_start=True, minute=0, second=1),
         _tick(check_ledger, minute=29, second=0),
         _tick(roll_up_usage, second=_EVERY_10_S),
         _tick(revalidate_credentials, minute=47, second=0),
