@@ -24,7 +24,7 @@ S = TypeVar("S", bound=Step)
 
 
 async def configuration_for(app: App, viewer: Viewer, workspace_id: UUID | None) -> Configuration:
-    """Return the configuration of the workspace that a call is made in.
+    """Return the configuration of the workspace that a call is made in, as if nothing of its quotas were used.
 
     Raises:
         ModelyardError: this server is stopping, or the viewer may make no calls there.
@@ -33,7 +33,7 @@ async def configuration_for(app: App, viewer: Viewer, workspace_id: UUID | None)
         raise ServerUnavailable("This server is stopping; ask again in a moment.")
     found = workspace_of(viewer, workspace_id)
     require(viewer, found, Permission.MODEL_INVOKE)
-    return await current(app, await app.configurations.get(found, viewer.memberships[found].version))
+    return await app.configurations.get(found, viewer.memberships[found].version)
 
 
 async def current(app: App, configuration: Configuration) -> Configuration:

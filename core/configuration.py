@@ -1,7 +1,7 @@
 """The frozen snapshot of all that can influence one call of a workspace."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 from core.entities import (
@@ -119,3 +119,10 @@ class Configuration:
     def has_own(self, provider: str) -> bool:
         """Tell whether the workspace has any credential or custom model of a provider."""
         return provider in self._with_own
+
+
+def unspent(configuration: Configuration) -> Configuration:
+    """Return the configuration as if nothing of its quotas were used: what may be kept, as balances may not."""
+    if not configuration.quotas:
+        return configuration
+    return replace(configuration, quotas=tuple(replace(quota, used=0, reserved=0) for quota in configuration.quotas))

@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass
 
 from core.access import Viewer
-from core.admission import configuration_for
+from core.admission import configuration_for, current
 from core.app import App
 from core.counting import estimated_input, has_media, input_upper_bound
 from core.model_types.llm import ChatRequest
@@ -25,7 +25,7 @@ async def count_tokens(app: App, viewer: Viewer, request: CompletionRequest) -> 
     Raises:
         ModelyardError: the request would be refused before anybody is called.
     """
-    configuration = await configuration_for(app, viewer, request.workspace_id)
+    configuration = await current(app, await configuration_for(app, viewer, request.workspace_id))
     (first, *_) = plan(app.catalog, viewer, configuration, request)
     return await asyncio.to_thread(_count, first.chat)
 

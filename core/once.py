@@ -6,7 +6,7 @@ from typing import TypeVar
 from uuid import UUID
 
 from core.access import Viewer
-from core.admission import configuration_for
+from core.admission import configuration_for, current
 from core.app import App
 from core.configuration import Configuration
 from core.entities import Invocation, InvocationStatus
@@ -16,7 +16,7 @@ from core.quotas import once_key
 from core.recorder import TAKEN_OVER
 from core.tailer import DEAD_AFTER_S, TELL_EVERY_S, Readers, encode_readers, readers_channel
 
-ADMIT_TRIES = 3
+ADMIT_TRIES = 4
 LOOK_AGAIN_S = (0.05, 0.1, 0.2, 0.5)
 _NO_ID = UUID(int=0)
 
@@ -45,12 +45,16 @@ async def begin_once(
 ) -> R:
     """Plan a call and begin it, or join the one that its key stands for already.
 
+    It is planned as if nothing of its quotas were used: the hold decides. Where there is not enough, what is left does.
+
     Raises:
         Conflict: the key came with another input.
         ModelyardError: refused; nothing was recorded and nobody was called.
     """
     for left in reversed(range(ADMIT_TRIES)):
         configuration = await configuration_for(app, viewer, workspace_id)
+        if left < ADMIT_TRIES - 1:
+            configuration = await current(app, configuration)
         key = once(configuration.workspace_id, _NO_ID) if once is not None else None
         if key is not None and (found := await _repeated(app, key)) is not None:
             return await join(_same(found, key))
@@ -60,7 +64,7 @@ async def begin_once(
         except AlreadyAdmitted as twin:
             assert key is not None, "only a key stands for another call"
             return await join(_same(Repeated(input_hash=twin.input_hash, result_id=twin.repeats), key))
-        except QuotaExceeded:  # others were faster: what is left decides anew
+        except QuotaExceeded:  # none is left, or others were faster: what is left decides anew
             if not left:
                 raise
     raise AssertionError("the last try returns or raises")

@@ -1,10 +1,10 @@
-"""Snapshots of workspaces' configurations: loaded whole, kept in memory, verified by version."""
+"""Snapshots of workspaces' configurations: loaded whole but for balances, kept in memory, verified by version."""
 
 import asyncio
 from collections import OrderedDict
 from uuid import UUID
 
-from core.configuration import Configuration
+from core.configuration import Configuration, unspent
 from storage.snapshot import version_of
 from storage.transaction import SqlStorage
 
@@ -71,7 +71,7 @@ class Cache:
     async def _load(self, workspace_id: UUID) -> Configuration:
         try:
             async with self._storage.read() as tx:
-                configuration = await tx.configuration(workspace_id)
+                configuration = unspent(await tx.configuration(workspace_id))
         finally:
             del self._loading[workspace_id]
         kept = self._kept.get(workspace_id)
