@@ -1,5 +1,6 @@
 """The beginning of a call of any type: admitted and written down before anybody is called."""
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
@@ -15,8 +16,9 @@ from core.ids import id_of
 from core.model_types.llm import ProviderType
 from core.plan import Step
 from core.pool import Tries
-from core.ports import OnceKey
+from core.ports import Limited, OnceKey, Rate, Taken
 from core.purse import Purse
+from core.rates import foreseen_tokens, rates_of, refusal
 from core.resolve import preferred_type
 from core.settling import Settling, called_off
 
@@ -60,13 +62,15 @@ async def admit(
     """Choose the first attempt, hold what it may use, and write the call down; return its record and its attempts.
 
     Raises:
+        RateLimited: the token or the workspace has made too many calls in the last minute.
         PoolExhausted: every member of the pool rests.
         QuotaExceeded: no quota has enough left; nothing was written.
         BudgetExceeded: a budget has not, or the model has no price in its currency; nothing was written.
         AlreadyAdmitted: its key stands for another call already.
     """
-    tries = Tries(app, workspace_id, steps, Purse(app, funds_of(viewer, workspace_id, None)))
-    await tries.begin()
+    purse = Purse(app, funds_of(viewer, workspace_id, app.settings))
+    tries = Tries(app, workspace_id, steps, purse)
+    purse.taken = await _begun(app, tries, rates_of(viewer, workspace_id, app.settings))
     first = tries.current.step
     now = app.clock.now()
     invocation = Invocation(
@@ -86,10 +90,33 @@ async def admit(
     )
     key = once(invocation.id) if once is not None else None
     try:
-        await tries.purse.admit(invocation, first, key)
+        await purse.admit(invocation, first, key)
     except BaseException as error:
         tries.call_off()
         if isinstance(error, OutcomeUnknown):
             app.running.see_through(Settling(app, called_off(app, invocation, error)).finish())
+        if purse.taken is not None:
+            await app.rates.give_back(purse.taken)
         raise
     return invocation, tries
+
+
+async def _begun(app: App, tries: Tries[S], rates: Sequence[Rate]) -> Taken | None:
+    """Choose the first attempt while the call is counted by its rates, in one round trip where both ask Redis.
+
+    Raises:
+        RateLimited: a rate has no room for it, and nothing is counted.
+        PoolExhausted: every member of the pool rests, and nothing is counted.
+    """
+    if not rates:
+        await tries.begin()
+        return None
+    tokens = foreseen_tokens(tries.current.step) if any(rate.tokens is not None for rate in rates) else 0
+    taken, begun = await asyncio.gather(app.rates.take(rates, tokens), tries.begin(), return_exceptions=True)
+    if not isinstance(taken, Taken):
+        tries.call_off()
+        raise refusal(taken) if isinstance(taken, Limited) else taken
+    if begun is not None:
+        await app.rates.give_back(taken)
+        raise begun
+    return taken

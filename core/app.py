@@ -15,6 +15,7 @@ from core.ports import (
     Identity,
     InvocationLog,
     PoolState,
+    Rates,
     Storage,
     Unsettled,
     Vault,
@@ -48,6 +49,7 @@ class App:
     invocations: InvocationLog
     unsettled: Unsettled
     pools: PoolState
+    rates: Rates
     changes: Changes
     health: Health
     running: Running

@@ -2,19 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from uuid import UUID, uuid5
 
 from core.access import Viewer
-from core.entities import Ceiling, WorkspaceBudget
+from core.currencies import CURRENCIES
+from core.entities import BudgetPeriod, Ceiling, WorkspaceBudget
 from core.errors import BudgetExceeded, InvalidInput
 from core.metering import Dearest, dearest, spending
 from core.plan import Step
 from core.ports import Spend
-from core.pricing import CURRENCIES, plain
-
-MAX_LIMIT = Decimal(1_000_000_000_000)
-MAX_DECIMALS = 10
+from core.pricing import plain
+from core.settings import MAX_BUDGET, MAX_BUDGET_DECIMALS, Settings, is_budget
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,13 +24,15 @@ class Fund:
     by_setting: WorkspaceBudget | None = None
 
 
-def funds_of(viewer: Viewer, workspace_id: UUID, ceiling: Ceiling | None) -> tuple[Fund, ...]:
-    """Return the budgets of a viewer's calls in a workspace; `ceiling` is what a setting gives each workspace."""
+def funds_of(viewer: Viewer, workspace_id: UUID, settings: Settings) -> tuple[Fund, ...]:
+    """Return the budgets of a viewer's calls in a workspace: the token's, and what a setting gives each workspace."""
     funds = []
     allowance = viewer.allowance
     if allowance is not None and allowance.budget_id is not None and allowance.currency is not None:
         funds.append(Fund(budget_id=allowance.budget_id, currency=allowance.currency))
-    if ceiling is not None:
+    if settings.workspace_budget is not None:
+        limit, currency, period = settings.workspace_budget
+        ceiling = Ceiling(limit=limit, currency=currency, period=BudgetPeriod(period))
         budget = workspace_budget(workspace_id, ceiling)
         funds.append(Fund(budget_id=budget.id, currency=ceiling.currency, by_setting=budget))
     return tuple(funds)
@@ -91,11 +91,10 @@ def checked_ceiling(given: Ceiling) -> Ceiling:
     Raises:
         InvalidInput: its limit is not positive, too large or too fine, or its currency is none.
     """
-    exponent = given.limit.as_tuple().exponent
-    if not 0 < given.limit <= MAX_LIMIT or not isinstance(exponent, int) or -exponent > MAX_DECIMALS:
+    if not is_budget(given.limit):
         raise InvalidInput(
-            f"A budget is more than 0, at most {MAX_LIMIT:,}, with at most {MAX_DECIMALS} decimals; to stop a token, "
-            "revoke it.",
+            f"A budget is more than 0, at most {MAX_BUDGET:,}, with at most {MAX_BUDGET_DECIMALS} decimals; to stop a "
+            "token, revoke it.",
             path=("budget", "limit"),
         )
     if given.currency not in CURRENCIES:

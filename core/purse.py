@@ -12,16 +12,20 @@ from core.errors import BudgetExceeded, QuotaExceeded, ServerUnavailable
 from core.metering import SLICE, Dearest, charge, spent
 from core.model_types import Usage
 from core.plan import Step
-from core.ports import Hold, Holds, OnceKey
+from core.ports import Hold, Holds, OnceKey, Taken
 
 log = logging.getLogger(__name__)
 
 
 class Purse:
-    """The holds of one call: of a quota where hosted credentials serve it, and of each budget that it is under."""
+    """The holds of one call: of a quota where hosted credentials serve it, and of each budget that it is under.
+
+    `taken` is how it was counted by the limits a minute; None: it is under none.
+    """
 
     def __init__(self, app: App, funds: Sequence[Fund]) -> None:
         self._app = app
+        self.taken: Taken | None = None
         self._funds = funds
         self._step: Step | None = None
         self._quota: Hold | None = None
@@ -99,6 +103,12 @@ class Purse:
             price = self._prices[budget_id]
             needed = price.cost(output_tokens)
             self._budgets[budget_id] = await self._raised(hold, invocation_id, needed, price.per_output * SLICE)
+
+    def tell(self, usage: Usage | None) -> None:
+        """Count the call with the tokens that it has used in the end, where tokens are counted."""
+        taken, used = self.taken, usage.total_tokens if usage is not None else 0
+        if taken is not None and used != taken.tokens and any(rate.tokens is not None for rate in taken.rates):
+            self._app.running.background(self._app.rates.correct(taken, used))
 
     def charges(self, step: Step, usage: Usage | None) -> Mapping[UUID, int] | None:
         """Return what the holds of quotas have used, by their ids: what none names was used by nothing.

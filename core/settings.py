@@ -5,19 +5,34 @@ import binascii
 import ipaddress
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
+from core.currencies import CURRENCIES
 from core.operator_files import read_hosted
 from core.secret import Secret
 
 PREFIX = "MODELYARD_"
+
+MAX_PER_MINUTE = 1_000_000_000
+MAX_BUDGET = Decimal(1_000_000_000_000)
+MAX_BUDGET_DECIMALS = 10
+PERIODS = ("DAY", "WEEK", "MONTH", "TOTAL")
 
 T = TypeVar("T")
 
 
 class SettingsError(Exception):
     """A variable is missing or wrong; the message names it and what mends it."""
+
+
+class SpendLimit(NamedTuple):
+    """The most that may be spent, in major units of a currency, in each period: DAY, WEEK, MONTH or TOTAL."""
+
+    limit: Decimal
+    currency: str
+    period: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +58,9 @@ class Settings:
     allowed_origins: tuple[str, ...]
     retention_days: int
     usage_retention_days: int
+    workspace_requests_per_minute: int | None
+    workspace_tokens_per_minute: int | None
+    workspace_budget: SpendLimit | None
     operators_create_workspaces: bool
     hosted: Mapping[str, Any] = field(repr=False)
     log_level: str
@@ -61,6 +79,12 @@ def is_loopback_host(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def is_budget(limit: Decimal) -> bool:
+    """Tell whether a budget can have this limit: positive, and neither too large nor too fine."""
+    exponent = limit.as_tuple().exponent
+    return 0 < limit <= MAX_BUDGET and isinstance(exponent, int) and -exponent <= MAX_BUDGET_DECIMALS
 
 
 def load_settings(environ: Mapping[str, str]) -> Settings:
@@ -91,6 +115,9 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
         allowed_origins=reader.take("ALLOWED_ORIGINS", _words, ()),
         retention_days=reader.take("RETENTION_DAYS", _count, 90),
         usage_retention_days=reader.take("USAGE_RETENTION_DAYS", _count, 730),
+        workspace_requests_per_minute=reader.take("WORKSPACE_REQUESTS_PER_MINUTE", _per_minute, None),
+        workspace_tokens_per_minute=reader.take("WORKSPACE_TOKENS_PER_MINUTE", _per_minute, None),
+        workspace_budget=reader.take("WORKSPACE_BUDGET", _budget, None),
         hosted=reader.take("HOSTED", lambda text: read_hosted(Path(text), environ), {}),
         operators_create_workspaces=reader.take("OPERATORS_CREATE_WORKSPACES", _switch, False),
         log_level=reader.take("LOG_LEVEL", _level, "INFO"),
@@ -139,6 +166,30 @@ def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise ValueError(f"must be a whole number of at least 1, not {text!r}")
     return int(text)
+
+
+def _per_minute(text: str) -> int | None:
+    if not text.isdecimal() or not 1 <= int(text) <= MAX_PER_MINUTE:
+        raise ValueError(f"must be a whole number from 1 to {MAX_PER_MINUTE:,}, not {text!r}")
+    return int(text)
+
+
+def _budget(text: str) -> SpendLimit | None:
+    amount, currency, period = [*text.split(), "", "", ""][:3]
+    try:
+        limit = Decimal(amount)
+    except InvalidOperation:
+        limit = Decimal(0)
+    if len(text.split()) != 3 or not limit.is_finite() or not is_budget(limit):
+        raise ValueError(
+            f"must be an amount of more than 0, at most {MAX_BUDGET:,}, with at most {MAX_BUDGET_DECIMALS} decimals, a "
+            f"currency and a period, such as `100 USD MONTH`, not {text!r}"
+        )
+    if currency not in CURRENCIES:
+        raise ValueError(f"names the currency {currency!r}, which is none; give its ISO 4217 code, such as USD")
+    if period not in PERIODS:
+        raise ValueError(f"names the period {period!r}; it is one of {', '.join(PERIODS)}")
+    return SpendLimit(limit, currency, period)
 
 
 def _not_negative(text: str) -> float:

@@ -16,9 +16,9 @@ from core.ids import uuid7
 from core.model_types import ModelKey
 from core.ports import Transaction
 from core.secret import SHOWN, Secret, hash_secret, new_secret
+from core.settings import MAX_PER_MINUTE
 
 MAX_NAME = 64
-MAX_PER_MINUTE = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -196,7 +196,8 @@ class Book:
         """Return how much more a hold can be, so that it is at least the minimum; None where that is not left."""
         if held.amount >= wanted:
             return 0
-        return self._more_of(held, max(minimum - held.amount, 0), wanted - held.amount)
+        more = self._more_of(held, max(minimum - held.amount, 0), wanted - held.amount)
+        return 0 if more is None and held.amount >= minimum else more
 
     def grow(self, held: Row[Any], wanted: int) -> int:
         """Hold up to `wanted` more; return how much it is now more, 0 where nothing is left."""

@@ -13,7 +13,7 @@ from storage.queue import Queue
 from storage.transaction import SqlStorage
 
 _PATIENCE_S = 3.0
-_WITHOUT_REDIS = "Meanwhile each process spreads calls over pools by what it knows alone."
+_WITHOUT_REDIS = "Meanwhile each process spreads calls over pools, and counts calls a minute, by what it knows alone."
 _ALIVE = select(literal(1))
 
 

@@ -9,27 +9,20 @@ are due. Calls under way of a process that no longer says that it lives do not c
 clocks agree within a second or so.
 """
 
-import hashlib
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
 import msgspec
-from redis.asyncio import ConnectionPool, Redis
-from redis.exceptions import NoScriptError, RedisError
 
 from core.cooldown import VALIDATE_AGAIN_S, Cooldown, later, on_trial, rest
 from core.entities import Pool
-from core.errors import ErrorCode, ModelyardError, Scope, ServerUnavailable
+from core.errors import ErrorCode, ModelyardError, Scope
 from core.ports import Clock, Due, Lease, MemberCounts, Picked, Place, PoolNow
 from core.strategies import LATENCY_TAU_S, RECENT, Chances, late_after
-from storage.batch import Batch
+from storage.commands import Commands
 from storage.event_log import ALIVE_KEY
-from storage.redis import answers_within, unreachable
 
-_TIMEOUT_S = 2.0
-_AT_ONCE = 64
 _KEPT_S = 90 * 24 * 60 * 60
 _CLAIM_S = 180
 _TRIES = 8
@@ -193,28 +186,18 @@ if ARGV[5] ~= '' then redis.call('ZADD', KEYS[2], ARGV[4], ARGV[5]) end
 return 1
 """
 
-_SHA = {
-    script: hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
-    for script in (_PICK, _SPOKE, _DONE, _RECOUNT, _SWAP)
-}
-_Command = tuple[Any, ...]
-
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Cooldown).decode
 
 
 class RedisPoolState:
-    """The pools of all processes. Raises ServerUnavailable where Redis does not answer soon.
+    """The pools of all processes. Raises ServerUnavailable where Redis does not answer soon."""
 
-    What is asked while Redis is being asked goes out together as soon as that is answered: many calls at once take few
-    connections and round trips.
-    """
-
-    def __init__(self, pool: ConnectionPool, process_id: UUID, clock: Clock) -> None:
-        self._redis: Redis = Redis(connection_pool=pool)
+    def __init__(self, commands: Commands, process_id: UUID, clock: Clock) -> None:
+        self._commands = commands
+        self._redis = commands.redis
         self._me = process_id.hex
         self._clock = clock
-        self._batch: Batch[_Command, Any] = Batch(self._run, limit=_AT_ONCE)
 
     async def pick(
         self, workspace_id: UUID, pool: Pool, places: Sequence[Place], chances: Chances, *, whole: bool = False
@@ -227,7 +210,7 @@ class RedisPoolState:
             " ".join(f"{one.member_id.hex} {one.credential_id.hex} {one.number} {one.weight}" for one in places)
         )
         arguments.append(_kind(whole=whole))
-        chosen, earliest, trial, recent = await self._script(_PICK, _keys(workspace_id, pool.id), arguments)
+        chosen, earliest, trial, recent = await self._commands.script(_PICK, _keys(workspace_id, pool.id), arguments)
         if not chosen:
             return Picked(retry_after=max(float(earliest) - now, 0.0) if earliest else None)
         found = next(place for place in places if place.member_id.hex == chosen.decode())
@@ -248,7 +231,7 @@ class RedisPoolState:
         named = (place.member_id.hex, place.credential_id.hex)
         kind = _kind(whole=lease.whole)
         arguments: list[Any] = [self._now(), *named, round(seconds, 6), LATENCY_TAU_S, RECENT, kind]
-        return bool(await self._script(_SPOKE, _keys(lease.workspace_id, lease.pool_id), arguments))
+        return bool(await self._commands.script(_SPOKE, _keys(lease.workspace_id, lease.pool_id), arguments))
 
     async def failed(self, lease: Lease, error: ModelyardError) -> Cooldown | None:
         """Let the member rest as the failure demands; return the rest, None where it demands none."""
@@ -268,16 +251,16 @@ class RedisPoolState:
         place, counted = lease.place, "" if served is None else "s" if served else "f"
         named = (place.member_id.hex, place.credential_id.hex)
         arguments: list[Any] = [*named, self._me, counted, _KEPT_S, int(lease.is_trial)]
-        await self._script(_DONE, _keys(lease.workspace_id, lease.pool_id), arguments)
+        await self._commands.script(_DONE, _keys(lease.workspace_id, lease.pool_id), arguments)
 
     async def recount(self, pool_id: UUID, under_way: Mapping[UUID, int]) -> None:
         """Replace what is counted of this process's calls through a pool by what is under way, by the members' ids."""
         counts = " ".join(f"{member.hex} {count}" for member, count in under_way.items())
-        await self._script(_RECOUNT, [_pool(pool_id)], [self._me, counts])
+        await self._commands.script(_RECOUNT, [_pool(pool_id)], [self._me, counts])
 
     async def now(self, workspace_id: UUID, pools: Sequence[Pool]) -> Mapping[UUID, PoolNow]:
         """Return how each pool stands, by its id; two round trips for any number of pools."""
-        async with self._soon():
+        async with self._commands.soon():
             pipe = self._redis.pipeline(transaction=False)
             pipe.hgetall(_rests(workspace_id))
             for pool in pools:
@@ -323,16 +306,16 @@ class RedisPoolState:
 
     async def ping(self) -> None:
         """Let Redis answer."""
-        await self._batch.do(("PING",))
+        await self._commands.do("PING")
 
     async def close(self) -> None:
         """Wait until all that was asked is answered."""
-        await self._batch.close()
+        await self._commands.close()
 
     async def due(self) -> Sequence[Due]:
         """Return, once, every rest whose deadline has passed, or that waits for a validation for long."""
         now = self._now()
-        async with self._soon():
+        async with self._commands.soon():
             pipe = self._redis.pipeline(transaction=True)
             pipe.zrangebyscore(_DEADLINES, "-inf", now)
             pipe.zremrangebyscore(_DEADLINES, "-inf", now)
@@ -355,42 +338,7 @@ class RedisPoolState:
     async def wait_on(self, due: Due) -> None:
         """Let a rest be due again that still waits for a validation, after as long a time."""
         entry = _entry(due.workspace_id, due.pool_id, due.credential_id)
-        await self._batch.do(("ZADD", _DEADLINES, self._now() + VALIDATE_AGAIN_S, entry))
-
-    async def _script(self, script: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
-        return await self._batch.do(("EVALSHA", _SHA[script], len(keys), *keys, *arguments))
-
-    async def _run(self, commands: Sequence[_Command]) -> Sequence[Any]:
-        """Let Redis do commands in one round trip, or two more where it does not know the scripts yet."""
-        async with self._soon():
-            found = await self._send(commands)
-            unknown = [place for place, one in enumerate(found) if isinstance(one, NoScriptError)]
-            if unknown:
-                await self._send([("SCRIPT LOAD", script) for script in _SHA])
-                again = await self._send([commands[place] for place in unknown])
-                for place, one in zip(unknown, again, strict=True):
-                    found[place] = one
-        return [one if not isinstance(one, RedisError) else unreachable() for one in found]
-
-    async def _send(self, commands: Sequence[_Command]) -> list[Any]:
-        pipe = self._redis.pipeline(transaction=False)
-        for command in commands:
-            pipe.execute_command(*command)
-        found: list[Any] = await pipe.execute(raise_on_error=False)
-        return found
-
-    @asynccontextmanager
-    async def _soon(self) -> AsyncIterator[None]:
-        """Take a Redis that does not answer soon for one that is away.
-
-        Connections that wait to be used are dropped then: to a Redis that was restarted each would fail once.
-        """
-        try:
-            async with answers_within(_TIMEOUT_S):
-                yield
-        except ServerUnavailable:
-            await self._redis.connection_pool.disconnect(inuse_connections=False)
-            raise
+        await self._commands.do("ZADD", _DEADLINES, self._now() + VALIDATE_AGAIN_S, entry)
 
     def _now(self) -> float:
         return self._clock.now().timestamp()
@@ -401,14 +349,14 @@ class RedisPoolState:
         `entry` is what is due at its deadline, "" for nothing.
         """
         for _ in range(_TRIES):
-            raw = await self._batch.do(("HGET", key, name)) or b""
+            raw = await self._commands.do("HGET", key, name) or b""
             before = _decode(raw) if raw else None
             after: Cooldown | None = change(before)
             if after is None or after == before:
                 return after
             deadline = after.until if after.until is not None else self._now() + VALIDATE_AGAIN_S
             arguments = [name, raw, _encode(after), deadline, entry, _KEPT_S]
-            if await self._script(_SWAP, [key, _DEADLINES], arguments):
+            if await self._commands.script(_SWAP, [key, _DEADLINES], arguments):
                 return after
         return after
 

@@ -27,6 +27,7 @@ from storage.background import Background
 from storage.changes import RedisChanges
 from storage.cipher import Cipher
 from storage.clock import SystemClock
+from storage.commands import Commands
 from storage.configurations import Cache
 from storage.engine import open_engines
 from storage.event_log import ALIVE_S, RedisEventLog
@@ -38,6 +39,8 @@ from storage.pool_memory import LOOK_S, SharedPoolState
 from storage.pool_state import RedisPoolState
 from storage.processes import Counts
 from storage.queue import Queue
+from storage.rates import RedisRates
+from storage.rates_memory import SharedRates
 from storage.redis import open_pool
 from storage.relay import Relay
 from storage.results import RedisResults
@@ -97,6 +100,7 @@ async def open_resources(
         pool = open_pool(settings.redis_url)
         stack.push_async_callback(pool.aclose)
 
+        commands = Commands(pool)
         changes = RedisChanges(pool)
         event_log = RedisEventLog(pool)
         queue = Queue(pool)
@@ -110,7 +114,7 @@ async def open_resources(
         unsettled = RedisUnsettled(pool)
         relay = Relay(storage, queue)
         stack.push_async_callback(_last_words, last_used)
-        for closing in (changes.close, snapshots.close, identity.close, invocations.close):
+        for closing in (changes.close, snapshots.close, identity.close, invocations.close, commands.close):
             stack.push_async_callback(closing)
 
         background = await stack.enter_async_context(Background.open())
@@ -126,9 +130,10 @@ async def open_resources(
         tailer = Tailer(event_log, changes, process_id)
         if kind == processes.API:
             await stack.enter_async_context(_logging(background, event_log, recorder, tailer, process_id))
-        pools = SharedPoolState(RedisPoolState(pool, process_id, clock), clock)
-        stack.push_async_callback(pools.close)
+        pools = SharedPoolState(RedisPoolState(commands, process_id, clock), clock)
+        rates = SharedRates(RedisRates(commands, clock), clock)
         background.every(LOOK_S, pools.look)
+        background.every(LOOK_S, rates.look)
         running = await stack.enter_async_context(_running())
         app = App(
             settings=settings,
@@ -143,6 +148,7 @@ async def open_resources(
             invocations=invocations,
             unsettled=unsettled,
             pools=pools,
+            rates=rates,
             changes=changes,
             health=SqlHealth(storage, queue, clock, engines.name),
             running=running,

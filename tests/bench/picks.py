@@ -18,6 +18,7 @@ from core.ids import uuid7
 from core.model_types import ModelKey, ModelType
 from core.ports import Lease, Place
 from storage.clock import SystemClock
+from storage.commands import Commands
 from storage.embedded.valkey import start_valkey
 from storage.pool_memory import SharedPoolState
 from storage.pool_state import RedisPoolState
@@ -49,7 +50,7 @@ async def _measure(url: str, picks: int, repeats: int) -> None:
     connections = open_pool(url)
     redis: Redis = Redis(connection_pool=connections)
     valkey = psutil.Process((await redis.info("server"))["process_id"])
-    state = SharedPoolState(RedisPoolState(connections, uuid7(), SystemClock()), SystemClock())
+    state = SharedPoolState(RedisPoolState(Commands(connections), uuid7(), SystemClock()), SystemClock())
     print(
         f"| strategy | members | CPU a pick, µs (goal: {GOAL_US}) | Valkey's, µs | round trips a pick |\n|---|---|---|---|---|"
     )

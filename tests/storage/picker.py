@@ -10,6 +10,7 @@ from core.entities import Pool
 from core.ids import uuid7
 from core.ports import Place
 from storage.clock import SystemClock
+from storage.commands import Commands
 from storage.pool_state import RedisPoolState
 from storage.redis import open_pool
 
@@ -23,7 +24,7 @@ async def serve(redis_url: str) -> None:
         Place(member_id=one.id, credential_id=one.credential_id or one.id, number=number, weight=one.weight)
         for number, one in enumerate(pool.members)
     ]
-    state = RedisPoolState(open_pool(redis_url), uuid7(), SystemClock())
+    state = RedisPoolState(Commands(open_pool(redis_url)), uuid7(), SystemClock())
 
     async def pick() -> int:
         picked = await state.pick(WORKSPACE, pool, places, (0, 0))

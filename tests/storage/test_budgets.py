@@ -184,13 +184,16 @@ async def test_another_model_holds_the_difference_or_nothing(resources: Resource
     with pytest.raises(BudgetExceeded):
         await log.hold(dearer, spends=[_spend(budget_id, 11)])
     cheaper = await log.hold(dearer, spends=[_spend(budget_id, 2)])
+    other = rows.invocation(resources.app, tenant)
+    await _admitted(resources, other, _spend(budget_id, 3))
+    as_far = await log.hold(dearer, spends=[_spend(budget_id, 9, minimum=7)])
 
-    assert [holds.budgets[0].amount for holds in (raised, cheaper)] == [7 * CENT, 7 * CENT]
-    assert await _balance(resources, tenant) == ("0", "0.07")
+    assert [holds.budgets[0].amount for holds in (raised, cheaper, as_far)] == [7 * CENT] * 3
+    assert await _balance(resources, tenant) == ("0", "0.1")
     async with resources.storage.read() as tx:
         assert (await tx.invocations.get_many([tenant.id], [invocation.id]))[invocation.id].pricing == PRICING
     await log.settle(_ended(invocation), None, {raised.budgets[0].id: 5 * CENT})
-    assert await _balance(resources, tenant) == ("0.05", "0")
+    assert await _balance(resources, tenant) == ("0.05", "0.03")
     with pytest.raises(QuotaExceeded, match="sweep"):
         await log.hold(dearer, spends=[_spend(budget_id, 1)])
 

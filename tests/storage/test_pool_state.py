@@ -22,6 +22,7 @@ from core.entities import Pool, PoolMember, PoolStrategy
 from core.ids import uuid7
 from core.ports import Due, Lease, MemberCounts, Picked, Place, PoolState
 from core.strategies import ENOUGH
+from storage.commands import Commands
 from storage.event_log import ALIVE_KEY
 from storage.pool_memory import MemoryPoolState, SharedPoolState
 from storage.pool_state import RedisPoolState
@@ -54,7 +55,7 @@ async def state(request: pytest.FixtureRequest, redis_url: str, clock: MovableCl
         yield MemoryPoolState(clock)
         return
     pool = open_pool(redis_url)
-    yield RedisPoolState(pool, uuid7(), clock)
+    yield RedisPoolState(Commands(pool), uuid7(), clock)
     await pool.aclose()
 
 
@@ -230,7 +231,7 @@ async def test_redis_chooses_as_the_pure_functions_do(redis_url: str, clock: Mov
     connections, chance = open_pool(redis_url), random.Random(7)
     for strategy in PoolStrategy:
         pool = a_pool(5, 3, 2, 1, strategy=strategy)
-        both: list[PoolState] = [RedisPoolState(connections, uuid7(), clock), MemoryPoolState(clock)]
+        both: list[PoolState] = [RedisPoolState(Commands(connections), uuid7(), clock), MemoryPoolState(clock)]
         open_leases: list[list[Lease]] = []
         for _ in range(120):
             drawn = chance.random()
@@ -273,8 +274,8 @@ async def test_calls_of_a_dead_process_do_not_count(redis_url: str, clock: Movab
     redis: Redis = Redis(connection_pool=connections)
     await redis.set(ALIVE_KEY + dead.hex, 1)
     for _ in range(5):
-        await pick(RedisPoolState(connections, dead, clock), pool, places(pool)[:1])
-    state = RedisPoolState(connections, living, clock)
+        await pick(RedisPoolState(Commands(connections), dead, clock), pool, places(pool)[:1])
+    state = RedisPoolState(Commands(connections), living, clock)
     assert (await state.now(WORKSPACE, [pool]))[pool.id].counts[pool.members[0].id].in_flight == 5
 
     await redis.delete(ALIVE_KEY + dead.hex)
@@ -286,7 +287,7 @@ async def test_calls_of_a_dead_process_do_not_count(redis_url: str, clock: Movab
 
 async def test_the_end_of_a_rest_is_told_once(redis_url: str, clock: MovableClock) -> None:
     connections, pool = open_pool(redis_url), a_pool(1, 1)
-    state = RedisPoolState(connections, uuid7(), clock)
+    state = RedisPoolState(Commands(connections), uuid7(), clock)
     limited, refused = await pick(state, pool), await pick(state, pool)
     await state.failed(limited, errors.UpstreamRateLimited("slow down", retry_after=5))
     await state.failed(refused, errors.UpstreamAuthentication("who?"))
@@ -328,7 +329,7 @@ class Away:
 
 async def test_a_pick_that_nobody_heard_of_leaves_no_call_under_way(redis_url: str, clock: MovableClock) -> None:
     connections, pool = open_pool(redis_url), a_pool(1, 1)
-    redis = RedisPoolState(connections, uuid7(), clock)
+    redis = RedisPoolState(Commands(connections), uuid7(), clock)
     state = SharedPoolState(redis, clock)
     kept = await pick(state, pool)
     picking = redis.pick
@@ -353,7 +354,7 @@ async def test_a_pick_that_nobody_heard_of_leaves_no_call_under_way(redis_url: s
 
 async def test_without_redis_the_process_goes_on_alone_and_rejoins(redis_url: str, clock: MovableClock) -> None:
     connections, pool = open_pool(redis_url), a_pool(1, 1)
-    redis = Away(RedisPoolState(connections, uuid7(), clock))
+    redis = Away(RedisPoolState(Commands(connections), uuid7(), clock))
     state = SharedPoolState(redis, clock)  # type: ignore[arg-type]
     before = await pick(state, pool)
 
