@@ -79,10 +79,9 @@ class RedisRates:
     async def take(self, rates: Sequence[Rate], tokens: int) -> Taken | Limited:
         """Count a call where each rate has room for it, else nowhere; one round trip."""
         now = self._clock.now().timestamp()
-        limits = [limit or 0 for rate in rates for limit in (rate.requests, rate.tokens)]
-        number, of_calls, wait = await self._commands.script(
-            _TAKE, _keys(rates), [f"{now:.6f}", WINDOW_S, tokens, *limits]
-        )
+        given: list[object] = [f"{now:.6f}", WINDOW_S, tokens]
+        given += [limit or 0 for rate in rates for limit in (rate.requests, rate.tokens)]
+        number, of_calls, wait = await self._commands.script(_TAKE, _keys(rates), given)
         if number:
             return Limited(rate=rates[number - 1], requests=bool(of_calls), retry_after=float(wait))
         return Taken(rates=tuple(rates), at=now, tokens=tokens)

@@ -168,9 +168,12 @@ async def test_counting_a_call_and_picking_a_member_share_a_round_trip(redis_url
     commands = Counted(pool)
     rates, state = RedisRates(commands, clock), RedisPoolState(commands, uuid7(), clock)
 
-    taken, picked = await asyncio.gather(
-        rates.take((rate(requests=1), rate(requests=1)), 5), state.pick(uuid7(), members, places(members), (0.5, 0.5))
-    )
+    for _ in range(2):  # the first time Redis is told the scripts
+        commands.trips = 0
+        taken, picked = await asyncio.gather(
+            rates.take((rate(requests=1), rate(requests=1)), 5),
+            state.pick(uuid7(), members, places(members), (0.5, 0.5)),
+        )
 
     assert isinstance(taken, Taken)
     assert picked.lease is not None
