@@ -14,7 +14,7 @@ from tests.fake_provider import FakeProvider, Scenario
 from tests.product import ADD_MODEL, INVOCATIONS, LLM, Product, model
 
 RECORD = """invocation { status attempts { error { code } } cost { amount }
-  usage { inputTokens outputTokens characters seconds requests estimated } } errors { code message path retryAfter }"""
+  usage { inputTokens outputTokens characters seconds requests estimated } } errors { code message path retryable retryAfter }"""
 EMBED = f"mutation ($input: EmbedInput!) {{ embed(input: $input) {{ embeddings {RECORD} }} }}"
 RERANK = f"mutation ($input: RerankInput!) {{ rerank(input: $input) {{ hits {{ index score text }} {RECORD} }} }}"
 TRANSCRIBE = f"mutation ($input: TranscribeInput!) {{ transcribe(input: $input) {{ text {RECORD} }} }}"

@@ -16,7 +16,7 @@ from tests.end_to_end.test_completion import wait_for
 from tests.end_to_end.test_hosted_calls import OTHERS
 from tests.end_to_end.test_invoke import CANCEL, SPEECH, heard
 from tests.fake_provider import FakeProvider, Scenario
-from tests.product import Product, model, serving
+from tests.product import Client, Product, model, serving
 
 ANSWERS = {
     "vectors": "embeddings",
@@ -43,7 +43,7 @@ async def other(product: Product) -> AsyncIterator[Product]:
         yield beside
 
 
-async def call(client: Product, name: str, key: str = "k", **more: Any) -> Any:
+async def call(client: Client, name: str, key: str = "k", **more: Any) -> Any:
     """Return the payload of a call of a hosted model with a key."""
     query, given = OTHERS[name]
     query = query.replace("invocation {", "invocation { id", 1)

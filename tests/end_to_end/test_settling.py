@@ -60,7 +60,7 @@ async def test_settlements_outlive_the_database_and_the_processes_that_owe_them(
 ) -> None:
     apis = await place.installed.pair()
     await grant(apis[0], "TOKENS", 10_000)
-    provider.answers(text="0123456 " * 20, pieces=20, delay_s=0.05)
+    provider.answers(text="0123456 " * 2400, pieces=20, delay_s=0.05)  # more than is held to begin with
     begun = asyncio.Semaphore(0)
 
     async def finished(api: Api) -> Any:
