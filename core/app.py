@@ -6,6 +6,8 @@ from uuid import UUID
 
 from core.catalog import Catalog
 from core.configuration import HostedProvider
+from core.gateway import Gateway
+from core.offers import Offer
 from core.ports import (
     Changes,
     Clock,
@@ -34,7 +36,8 @@ class App:
     """Everything a use case may need. `process_id` names this process in leases; `running` holds its completions.
 
     `recorder` writes their events into `log`, `tailer` reads those of other processes from it. `results` keeps
-    what calls with a key have answered.
+    what calls with a key have answered. `gateways` are those that are enabled; the first serves orders that name none.
+    `offers` is what the operator sells.
     """
 
     settings: Settings
@@ -42,6 +45,8 @@ class App:
     clock: Clock
     catalog: Catalog
     hosted: Mapping[str, HostedProvider]
+    gateways: Mapping[str, Gateway]
+    offers: tuple[Offer, ...]
     storage: Storage
     identity: Identity
     configurations: Configurations

@@ -358,6 +358,146 @@ class QuotaEntry:
     note: str | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Product:
+    """What the operator sells: an amount of quota for a price in minor units. `provider` None: for every hosted one.
+
+    `key` is its name in the operator's file. `listed`: it stands there; `available`: it may be ordered as well.
+    """
+
+    id: UUID
+    key: str
+    provider: str | None
+    name: str
+    description: str
+    quota_amount: int
+    unit: QuotaUnit
+    price: int
+    currency: str
+    listed: bool = True
+    available: bool = True
+
+
+class OrderStatus(StrEnum):
+    """How far an order is."""
+
+    WAIT_PAY = "WAIT_PAY"
+    PAID = "PAID"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+    PARTIALLY_REFUNDED = "PARTIALLY_REFUNDED"
+    REFUNDED = "REFUNDED"
+    DISPUTED = "DISPUTED"
+
+
+class Dispute(StrEnum):
+    """How a dispute about a payment stands."""
+
+    OPEN = "OPEN"
+    WON = "WON"
+    LOST = "LOST"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """A purchase of quota. Amounts of money are in minor units of the currency.
+
+    What it is of is kept as it was when it was ordered: `quota_amount` is that of the whole order. `refunded` went back
+    by refunds, `lost` by a lost dispute. `quota_id` is what the purchase was added to. `problem` says what went wrong.
+    """
+
+    id: UUID
+    workspace_id: UUID
+    account_id: UUID | None
+    product_id: UUID
+    provider: str | None
+    unit: QuotaUnit
+    quota_amount: int
+    quantity: int
+    currency: str
+    total_amount: int
+    gateway: str
+    created_at: datetime
+    expires_at: datetime
+    status: OrderStatus = OrderStatus.WAIT_PAY
+    refunded: int = 0
+    lost: int = 0
+    dispute: Dispute | None = None
+    quota_id: UUID | None = None
+    payment_id: str | None = None
+    transaction_id: str | None = None
+    checkout_url: str | None = None
+    problem: str | None = None
+    paid_at: datetime | None = None
+    failed_at: datetime | None = None
+    refunded_at: datetime | None = None
+    cancelled_at: datetime | None = None
+
+
+class RefundState(StrEnum):
+    """How far a refund is that somebody asked for."""
+
+    REQUESTED = "REQUESTED"
+    DONE = "DONE"
+    FAILED = "FAILED"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refund:
+    """A refund that somebody asked for. `problem` says why the gateway has refused it."""
+
+    id: UUID
+    order_id: UUID
+    amount: int
+    reason: str | None
+    account_id: UUID | None
+    state: RefundState = RefundState.REQUESTED
+    problem: str | None = None
+
+
+class PaymentKind(StrEnum):
+    """What a gateway tells of a payment."""
+
+    PAID = "PAID"
+    FAILED = "FAILED"
+    EXPIRED = "EXPIRED"
+    REFUNDED = "REFUNDED"
+    DISPUTED = "DISPUTED"
+    DISPUTE_WON = "DISPUTE_WON"
+    DISPUTE_LOST = "DISPUTE_LOST"
+
+
+class EventState(StrEnum):
+    """What became of a gateway's event. WAITING: it comes before what it follows, and is tried again."""
+
+    RECEIVED = "RECEIVED"
+    WAITING = "WAITING"
+    APPLIED = "APPLIED"
+    IGNORED = "IGNORED"
+    REFUSED = "REFUSED"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaymentEvent:
+    """What a gateway has told, once its signature is checked. `event_id` is the gateway's, unique there.
+
+    `amount` is what was paid, of REFUNDED all that was refunded so far, of a dispute what is disputed. The order is
+    named by `order_id`, by the gateway's `payment_id`, or by its `transaction_id`. `note` says what became of it.
+    """
+
+    id: UUID
+    gateway: str
+    event_id: str
+    kind: PaymentKind
+    order_id: UUID | None
+    payment_id: str | None
+    transaction_id: str | None
+    amount: int
+    currency: str
+    state: EventState = EventState.RECEIVED
+    note: str | None = None
+
+
 class InvocationStatus(StrEnum):
     """How far an invocation is."""
 

@@ -12,6 +12,7 @@ from core.errors import InvalidInput
 from core.forms import check_form
 from core.manifest_files import custom_card
 from core.model_types import ModelKey, ModelType
+from core.operator_files import OperatorFile, entries_of
 from core.provider import Manifest
 from core.secret import Secret
 from core.settings import SettingsError
@@ -52,30 +53,20 @@ class _Provider(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     grants: tuple[_Grant, ...] = ()
 
 
-class _File(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """The operator's file."""
-
-    providers: dict[str, _Provider] = {}
-
-
 def hosted_of(
-    tables: Mapping[str, Any], catalog: Catalog, normalise_url: Callable[[str], str]
+    given: OperatorFile, catalog: Catalog, normalise_url: Callable[[str], str]
 ) -> Mapping[str, HostedProvider]:
     """Return the hosted providers by canonical name.
 
     Raises:
         SettingsError: something in the file is wrong; each fault is a line that names its place, never a value.
     """
-    try:
-        file = msgspec.convert(tables, _File, dec_hook=_as_it_is)
-    except msgspec.ValidationError as error:
-        raise SettingsError(f"MODELYARD_HOSTED: {error}.") from None
+    entries, wrong = entries_of(given, "providers", _Provider)
     found: dict[str, HostedProvider] = {}
-    wrong: list[str] = []
-    for name, entry in file.providers.items():
+    for name, entry in entries.items():
         manifest = catalog.manifest(catalog.canonical(name) or "")
         if manifest is None:
-            wrong.append(f"providers.{name}: there is no such provider")
+            wrong.append(f"providers.{name}: there is no such provider; there are {', '.join(catalog.providers)}")
             continue
         if manifest.name in found:
             wrong.append(f"providers.{name}: {manifest.name} stands there twice")
@@ -87,12 +78,8 @@ def hosted_of(
             except InvalidInput as error:
                 wrong.append(f"providers.{name}.{'.'.join(error.path)}: {error.message}")
     if wrong:
-        raise SettingsError("\n".join(f"MODELYARD_HOSTED: {line}." for line in wrong))
+        raise SettingsError("\n".join(f"MODELYARD_HOSTED ({given.path}): {line}." for line in wrong))
     return found
-
-
-def _as_it_is(kind: type, value: object) -> object:
-    return value
 
 
 def _problems(manifest: Manifest, entry: _Provider) -> Iterator[str]:

@@ -44,5 +44,13 @@ class RefreshModels(Job, frozen=True, kw_only=True):
     provider: str
 
 
-JOBS: tuple[type[Job], ...] = (RefreshModels, RotateWorkspaceKey, ValidateCredential)
+class ProcessPaymentEvent(Job, frozen=True, kw_only=True):
+    """Do what a gateway's event brings. `event_id` is the id of its row."""
+
+    name = "process_payment_event"
+
+    event_id: UUID
+
+
+JOBS: tuple[type[Job], ...] = (ProcessPaymentEvent, RefreshModels, RotateWorkspaceKey, ValidateCredential)
 """Every job that goes through the outbox; each has a worker function of its name."""

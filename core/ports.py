@@ -21,17 +21,24 @@ from core.entities import (
     Credential,
     CredentialStatus,
     EntryKind,
+    EventState,
     Invitation,
     Invocation,
     KeyRotation,
     Member,
     ModelRow,
     ModelSetting,
+    Order,
+    OrderStatus,
+    PaymentEvent,
     Pool,
+    Product,
     Quota,
     QuotaEntry,
     QuotaType,
     QuotaUnit,
+    Refund,
+    RefundState,
     Sealed,
     UsageBucket,
     UsageDimension,
@@ -548,8 +555,10 @@ class Quotas(Protocol):
         """Insert with the entry of its limit, unless one that is live has its place; tell whether it was inserted."""
         ...
 
-    async def change(self, quota_id: UUID, change: LedgerChange, note: Note) -> Quota | None:
-        """Change the limit, or what is used, by an entry; None where there is no such live quota."""
+    async def change(
+        self, quota_id: UUID, change: LedgerChange, note: Note, *, ended_too: bool = False
+    ) -> Quota | None:
+        """Change the limit, or what is used, by an entry; None where there is no such live quota, or none at all."""
         ...
 
     async def archive(self, quota_id: UUID, at: datetime) -> bool:
@@ -648,6 +657,100 @@ class UsageSums(Protocol):
         ...
 
 
+class Products(Protocol):
+    """What the operator sells, and sold."""
+
+    async def all(self) -> Sequence[Product]:
+        """Return every product that ever was, oldest first."""
+        ...
+
+    async def get_many(self, product_ids: Sequence[UUID]) -> Mapping[UUID, Product]: ...
+    async def keep(self, product: Product) -> None:
+        """Insert it, or change the one of its key; that keeps its id."""
+        ...
+
+    async def withdraw(self, product_id: UUID) -> None:
+        """List and sell it no more."""
+        ...
+
+
+class Orders(Protocol):
+    """Purchases of quota, and the refunds that were asked for."""
+
+    async def insert(self, order: Order) -> None: ...
+    async def get_many(self, order_ids: Sequence[UUID]) -> Mapping[UUID, Order]: ...
+    async def locked(self, order_id: UUID) -> Order | None:
+        """Return an order that nobody else changes before the transaction ends."""
+        ...
+
+    async def find(
+        self, gateway: str, *, payment_id: str | None = None, transaction_id: str | None = None
+    ) -> Order | None:
+        """Return the order that a gateway knows by its id of the payment, else of the transaction."""
+        ...
+
+    async def page(
+        self, workspace_id: UUID, page: PageRequest, *, provider: str | None, statuses: Sequence[OrderStatus] | None
+    ) -> Slice[Order]:
+        """Return the orders of a workspace, newest first."""
+        ...
+
+    async def move(self, before: Order, after: Order) -> bool:
+        """Write what has become of an order, unless it is no longer as it was before; tell whether it was written.
+
+        AlreadyExists if another order of the gateway has its transaction.
+        """
+        ...
+
+    async def set_checkout(self, order_id: UUID, payment_id: str, url: str | None) -> bool:
+        """Write where an order is paid, unless that is known, or it waits no more; tell whether it was written."""
+        ...
+
+    async def set_problem(self, order_id: UUID, problem: str) -> None: ...
+    async def expired(self, *, limit: int) -> Sequence[Order]:
+        """Return orders that wait for payment and may not any more."""
+        ...
+
+    async def without_checkout(self, before: datetime, gateways: Sequence[str], *, limit: int) -> Sequence[Order]:
+        """Return orders of these gateways that wait since a time, and nobody knows where they are paid."""
+        ...
+
+    async def insert_refund(self, refund: Refund) -> None: ...
+    async def refund(self, refund_id: UUID) -> Refund | None: ...
+    async def requested(self, order_id: UUID) -> int:
+        """Return how much is asked back for an order and neither done nor refused."""
+        ...
+
+    async def end_refund(self, refund_id: UUID, state: RefundState, problem: str | None = None) -> bool:
+        """End a refund that is under way; tell whether it was."""
+        ...
+
+    async def unfinished_refunds(self, before: datetime, *, limit: int) -> Sequence[Refund]:
+        """Return refunds that are under way since a time."""
+        ...
+
+
+class PaymentEvents(Protocol):
+    """What gateways have told, each event once."""
+
+    async def insert(self, event: PaymentEvent) -> bool:
+        """Insert unless the gateway has told of it before; tell whether it was inserted."""
+        ...
+
+    async def get(self, event_id: UUID) -> PaymentEvent | None: ...
+    async def end(self, event_id: UUID, state: EventState, note: str | None) -> bool:
+        """Say what became of an event that is still to be applied; tell whether it was."""
+        ...
+
+    async def waiting(self, gateway: str, order: Order) -> Sequence[UUID]:
+        """Return the events of an order that wait for another."""
+        ...
+
+    async def unfinished(self, since: datetime, before: datetime, *, limit: int) -> Sequence[UUID]:
+        """Return the events still to be applied that were told since a time and last tried before another."""
+        ...
+
+
 class Audit(Protocol):
     """The log of changes."""
 
@@ -704,6 +807,9 @@ class Transaction(Protocol):
     invocations: Invocations
     quotas: Quotas
     budgets: Budgets
+    products: Products
+    orders: Orders
+    payment_events: PaymentEvents
     once: OnceKeys
     usage: UsageSums
     audit: Audit

@@ -4,13 +4,14 @@ import base64
 import binascii
 import ipaddress
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
+from urllib.parse import urlsplit
 
 from core.currencies import CURRENCIES
-from core.operator_files import read_hosted
+from core.operator_files import OperatorFile, read_hosted, read_products
 from core.secret import Secret
 
 PREFIX = "MODELYARD_"
@@ -62,7 +63,13 @@ class Settings:
     workspace_tokens_per_minute: int | None
     workspace_budget: SpendLimit | None
     operators_create_workspaces: bool
-    hosted: Mapping[str, Any] = field(repr=False)
+    hosted: OperatorFile | None
+    products: OperatorFile | None
+    order_seconds: float
+    stripe_secret_key: Secret | None
+    stripe_webhook_secret: Secret | None
+    stripe_api_base: str
+    stripe_return_url: str
     log_level: str
     providers: Path | None
     plugins: tuple[str, ...]
@@ -118,7 +125,13 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
         workspace_requests_per_minute=reader.take("WORKSPACE_REQUESTS_PER_MINUTE", _per_minute, None),
         workspace_tokens_per_minute=reader.take("WORKSPACE_TOKENS_PER_MINUTE", _per_minute, None),
         workspace_budget=reader.take("WORKSPACE_BUDGET", _budget, None),
-        hosted=reader.take("HOSTED", lambda text: read_hosted(Path(text), environ), {}),
+        hosted=reader.take("HOSTED", lambda text: read_hosted(Path(text), environ), None),
+        products=reader.take("PRODUCTS", lambda text: read_products(Path(text)), None),
+        order_seconds=reader.take("ORDER_SECONDS", _positive, 86_400.0),
+        stripe_secret_key=reader.take("STRIPE_SECRET_KEY", _secret, None),
+        stripe_webhook_secret=reader.take("STRIPE_WEBHOOK_SECRET", _secret, None),
+        stripe_api_base=reader.take("STRIPE_API_BASE", _base, "https://api.stripe.com"),
+        stripe_return_url=reader.take("STRIPE_RETURN_URL", _address, ""),
         operators_create_workspaces=reader.take("OPERATORS_CREATE_WORKSPACES", _switch, False),
         log_level=reader.take("LOG_LEVEL", _level, "INFO"),
         providers=reader.take("PROVIDERS", _path, None),
@@ -128,6 +141,12 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
         reader.wrong["MODELYARD_ENCRYPTION_KEYS"] = (
             "is not set; give one or more keys of 32 random bytes in base64, the current one first, for example from "
             "`openssl rand -base64 32`"
+        )
+    if (settings.stripe_secret_key is None) is not (settings.stripe_webhook_secret is None):
+        given, other = "MODELYARD_STRIPE_SECRET_KEY", "MODELYARD_STRIPE_WEBHOOK_SECRET"
+        missing = given if settings.stripe_secret_key is None else other
+        reader.wrong.setdefault(
+            missing, f"is not set: the gateway stripe needs {given} and {other}; set both, or neither to do without it"
         )
     if reader.wrong:
         raise SettingsError("\n".join(f"{name} {problem}." for name, problem in reader.wrong.items()))
@@ -150,6 +169,24 @@ class _Reader:
         except ValueError as error:
             self.wrong[PREFIX + name] = str(error)
             return default
+
+
+def _secret(text: str) -> Secret | None:
+    return Secret(text)
+
+
+def _address(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or not text.isprintable() or " " in text:
+        raise ValueError("must be an address that begins with https:// or http://")
+    return text
+
+
+def _base(text: str) -> str:
+    parts = urlsplit(_address(text))
+    if parts.query or parts.fragment or "@" in parts.netloc:
+        raise ValueError("must be an address without a user, a query or a fragment")
+    return text.rstrip("/")
 
 
 def _path(text: str) -> Path | None:

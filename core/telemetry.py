@@ -8,6 +8,7 @@ import time
 _SECRETS = re.compile(
     r"my_[A-Za-z0-9_-]{20,}"  # our own tokens
     r"|\b(?:sk|pk|rk|gsk|xai|pplx|key)-[A-Za-z0-9_-]{8,}"  # keys of providers
+    r"|\b(?:(?:sk|rk)_(?:live|test)|whsec)_[A-Za-z0-9]{8,}"  # keys of the payment gateway
     r"|\bAIza[A-Za-z0-9_-]{20,}"
     r"|(?i:bearer\s+)[A-Za-z0-9._~+/=-]{8,}"
     r"|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"  # user and password of an address

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from graph.invocations import Invocation
     from graph.members import Invitation, Member
     from graph.models import Model
+    from graph.orders import Order
     from graph.pools import Pool, PoolMember
+    from graph.products import Product
     from graph.providers import Provider
     from graph.quotas import Quota, QuotaEntry
     from graph.tokens import ApiToken
@@ -35,6 +37,7 @@ CredentialLink = Annotated["Credential", strawberry.lazy("graph.credentials")]
 InvocationLink = Annotated["Invocation", strawberry.lazy("graph.invocations")]
 MemberLink = Annotated["Member", strawberry.lazy("graph.members")]
 ModelLink = Annotated["Model", strawberry.lazy("graph.models")]
+OrderLink = Annotated["Order", strawberry.lazy("graph.orders")]
 PoolLink = Annotated["Pool", strawberry.lazy("graph.pools")]
 PoolMemberLink = Annotated["PoolMember", strawberry.lazy("graph.pools")]
 ProviderLink = Annotated["Provider", strawberry.lazy("graph.providers")]
@@ -73,6 +76,22 @@ async def invocation(context: "Context", invocation_id: UUID) -> "Invocation | N
 
     found = await context.load.invocation(invocation_id)
     return Invocation(invocation=found) if found is not None else None
+
+
+async def order(context: "Context", order_id: UUID) -> "Order | None":
+    """Return the view of an order, whoever asks."""
+    from graph.orders import Order
+
+    found = await context.load.order(order_id)
+    return Order(order=found) if found is not None else None
+
+
+async def product(context: "Context", product_id: UUID, workspace_id: UUID) -> "Product | None":
+    """Return the view of a product as a workspace may order it."""
+    from graph.products import Product
+
+    found = await context.load.product(product_id)
+    return Product(product=found, workspace_id=workspace_id) if found is not None else None
 
 
 def audit_entry(of: entities.AuditEntry) -> "AuditEntry":

@@ -18,7 +18,9 @@ from core.entities import (
     Invocation,
     KeyRotation,
     Member,
+    Order,
     Pool,
+    Product,
     Quota,
     QuotaEntry,
     Workspace,
@@ -51,6 +53,8 @@ class Loaders:
         self._quotas = self._loader(_quotas)
         self._quota_entries = self._loader(_quota_entries)
         self._entries_of_calls = self._loader(_entries_of_calls)
+        self._orders = self._loader(_orders)
+        self._products = self._loader(_products)
         self._last_used = self._loader(self._read_last_used)
         self._memberships_of = self._loader(_memberships_of)
 
@@ -110,6 +114,14 @@ class Loaders:
         """Return what a call has changed of quotas, whoever asks."""
         return await self._entries_of_calls.load(invocation_id) or ()
 
+    async def order(self, order_id: UUID) -> Order | None:
+        """Return an order, whoever asks."""
+        return await self._orders.load(order_id)
+
+    async def product(self, product_id: UUID) -> Product | None:
+        """Return a product."""
+        return await self._products.load(product_id)
+
     async def credential_last_used(self, credential_id: UUID) -> datetime | None:
         """Return when a credential of one of the viewer's workspaces was last used."""
         return await self._last_used.load(credential_id)
@@ -168,6 +180,14 @@ async def _quota_entries(tx: Transaction, ids: Sequence[UUID]) -> Mapping[UUID, 
 
 async def _entries_of_calls(tx: Transaction, ids: Sequence[UUID]) -> Mapping[UUID, Sequence[QuotaEntry]]:
     return await tx.quotas.entries_of(ids)
+
+
+async def _orders(tx: Transaction, ids: Sequence[UUID]) -> Mapping[UUID, Order]:
+    return await tx.orders.get_many(ids)
+
+
+async def _products(tx: Transaction, ids: Sequence[UUID]) -> Mapping[UUID, Product]:
+    return await tx.products.get_many(ids)
 
 
 async def _members(tx: Transaction, ids: Sequence[UUID]) -> Mapping[UUID, Member]:

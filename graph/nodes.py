@@ -91,6 +91,18 @@ async def _quota_entry(context: Context, parts: Parts) -> Node | None:
     return links.quota_entry(found) if found is not None else None
 
 
+async def _order(context: Context, parts: Parts) -> Node | None:
+    key = _single(parts)
+    return await links.order(context, key) if key is not None else None
+
+
+async def _product(context: Context, parts: Parts) -> Node | None:
+    keys = ids.credential_of(parts)
+    if keys is None or await context.load.workspace(keys[0]) is None:
+        return None
+    return await links.product(context, keys[1], keys[0])
+
+
 async def _invocation(context: Context, parts: Parts) -> Node | None:
     key = _single(parts)
     return await links.invocation(context, key) if key is not None else None
@@ -164,8 +176,10 @@ _FINDERS: Mapping[str, Find] = {
     "Invocation": _invocation,
     "Member": _member,
     "Model": _model,
+    "Order": _order,
     "Pool": _pool,
     "PoolMember": _pool_member,
+    "Product": _product,
     "Provider": _provider,
     "Quota": _quota,
     "QuotaEntry": _quota_entry,

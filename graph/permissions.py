@@ -59,6 +59,8 @@ TYPE_PERMISSIONS: Mapping[str, Permission | Own] = {
     "PoolMember": P.POOL_READ,
     "AuditEntry": P.AUDIT_READ,
     "Invitation": P.MEMBER_MANAGE,
+    "Order": P.ORDER_READ,
+    "Product": P.WORKSPACE_READ,
     "Quota": P.QUOTA_READ,
     "QuotaEntry": P.QUOTA_READ,
     "Member": Own(
@@ -153,6 +155,7 @@ OPEN = frozenset(
         "CompletionEvent",
         # events of what is followed: following has checked
         "CredentialChange",
+        "OrderChange",
         "PoolChange",
         "ProviderChange",
         "QuotaChange",
@@ -173,6 +176,7 @@ OPEN = frozenset(
         "InvocationPayload",
         "MemberPayload",
         "ModelPayload",
+        "OrderPayload",
         "PoolPayload",
         "ProviderPayload",
         "QuotaPayload",

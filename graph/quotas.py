@@ -10,7 +10,7 @@ import strawberry
 from core import entities
 from core.access import Permission
 from core.changes import Change, ChangeKind, Noun
-from core.entities import BudgetPeriod, EntryKind, QuotaType, QuotaUnit
+from core.entities import BudgetPeriod, EntryKind, QuotaType
 from core.errors import NotFound
 from core.ledger import period_end
 from core.live import Topic, follow
@@ -19,12 +19,12 @@ from graph import ids, links
 from graph.changes import seen, workspace_followed
 from graph.connections import After, Before, First, Last, LongConnection, long_row_page, page_of, rows_of
 from graph.context import Context, Info
-from graph.links import AccountLink, InvocationLink, ProviderLink, WorkspaceLink
+from graph.links import AccountLink, InvocationLink, OrderLink, ProviderLink, WorkspaceLink
 from graph.mutations import ERRORS, INPUT, mutation
 from graph.problems import UserError
 from graph.scalars import BigInt
 from graph.types import Node, argument, attribute, described, input_type, object_type, resolved, streamed
-from graph.values import ModelKey, ModelKeyInput
+from graph.values import ModelKey, ModelKeyInput, QuotaUnit
 
 described(
     QuotaType,
@@ -34,15 +34,9 @@ described(
     TRIAL="It is given once, to begin with.",
 )
 described(
-    QuotaUnit,
-    "What a quota counts.",
-    TOKENS="Tokens, of models that are priced per token.",
-    CREDITS="Credits: each model has its price in them.",
-    TIMES="Calls.",
-)
-described(
     EntryKind,
     "Why a balance has changed.",
+    name="QuotaEntryKind",
     GRANT="It was given.",
     RESERVE="A call holds what it may use.",
     SETTLE="A call was booked, and the rest of its hold freed.",
@@ -107,6 +101,12 @@ class QuotaEntry(Node):
         """The call that changed it; null where none did, and where its record is gone."""
         key = self.entry.invocation_id
         return await links.invocation(info.context, key) if key is not None else None
+
+    @resolved
+    async def order(self, info: Info) -> OrderLink | None:
+        """The order that changed it; null where none did."""
+        key = self.entry.order_id
+        return await links.order(info.context, key) if key is not None else None
 
     @resolved
     async def actor(self, info: Info) -> AccountLink | None:

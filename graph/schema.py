@@ -18,6 +18,7 @@ from graph.members import MemberMutations
 from graph.models import ModelMutations
 from graph.moderation import ModerationMutations
 from graph.nodes import NodeQuery
+from graph.orders import OrderMutations, OrderSubscriptions
 from graph.permissions import guard
 from graph.pools import PoolMutations, PoolSubscriptions
 from graph.providers import ProviderMutations, ProviderSubscriptions
@@ -52,6 +53,7 @@ class Mutation(
     DefaultMutations,
     PoolMutations,
     QuotaMutations,
+    OrderMutations,
     CompletionMutations,
     EmbeddingMutations,
     RerankMutations,
@@ -70,6 +72,7 @@ class Subscription(
     ProviderSubscriptions,
     PoolSubscriptions,
     QuotaSubscriptions,
+    OrderSubscriptions,
 ):
     """What is streamed. Every field needs a token."""
 

@@ -8,7 +8,7 @@ from typing import cast
 import msgspec
 
 from core import model_types, provider
-from core.entities import BudgetPeriod
+from core.entities import BudgetPeriod, QuotaUnit
 from core.model_types import ModelFeature, ModelType, llm
 from core.model_types.llm import ProviderType
 from core.plan import ModelReference
@@ -26,6 +26,13 @@ described(
     SPEECH2TEXT="Writes down speech.",
     TTS="Speaks text.",
     MODERATION="Judges whether text is harmful.",
+)
+described(
+    QuotaUnit,
+    "What a quota counts.",
+    TOKENS="Tokens, of models that are priced per token.",
+    CREDITS="Credits: each model has its price in them.",
+    TIMES="Calls.",
 )
 described(
     ModelFeature,
@@ -204,6 +211,7 @@ __all__ = [
     "Pricing",
     "PricingUnit",
     "ProviderType",
+    "QuotaUnit",
     "TagInput",
     "Usage",
 ]

@@ -8,7 +8,7 @@ import strawberry
 
 from core import entities
 from core.access import workspace_of
-from core.entities import CredentialStatus, QuotaType, UsageDimension, UsageInterval
+from core.entities import CredentialStatus, OrderStatus, QuotaType, UsageDimension, UsageInterval
 from core.errors import InvalidInput
 from core.keys import rotate_workspace_key
 from core.models import ModelQuery, ModelStatus
@@ -37,8 +37,10 @@ from graph.invocations import Invocation, InvocationFilter, invocation_page
 from graph.members import Invitation, Member, invitation_page, member_page
 from graph.models import Model, key_of, model_page
 from graph.mutations import ERRORS, INPUT, DeletedPayload, mutation
+from graph.orders import Order, order_page
 from graph.pools import Pool, pool_page
 from graph.problems import UserError
+from graph.products import Product, product_list
 from graph.providers import Provider, provider_page
 from graph.quotas import Quota, quota_list
 from graph.route import Route, find_route
@@ -333,6 +335,34 @@ class Workspace(Node):
         return await quota_list(
             info.context, self.workspace.id, provider=provider, type=type, include_archived=bool(include_archived)
         )
+
+    @resolved
+    async def products(
+        self,
+        info: Info,
+        provider: Annotated[
+            str | None, argument("Only those for this provider, by its name or an alias; shared ones too.")
+        ] = None,
+    ) -> list[Product]:
+        """What the operator sells to it."""
+        return await product_list(info.context, self.workspace.id, provider)
+
+    @resolved
+    async def orders(
+        self,
+        info: Info,
+        first: First = None,
+        after: After = None,
+        last: Last = None,
+        before: Before = None,
+        provider: Annotated[
+            str | None, argument("Only those of quota for this provider, by its name or an alias.")
+        ] = None,
+        status: Annotated[list[OrderStatus] | None, argument("Only those in one of these states.")] = None,
+    ) -> Connection[Order] | None:
+        """Its purchases of quota, newest first."""
+        page = page_of(first, after, last, before)
+        return await order_page(info.context, self.workspace.id, page, provider=provider, status=status)
 
     @resolved
     async def default_models(self, info: Info) -> list[DefaultModel]:

@@ -149,10 +149,10 @@ class SqlQuotas:
         await self._connection.run(insert(quota_entries).values(entry))
         return True
 
-    async def change(self, quota_id: UUID, change: Change, note: Note) -> Quota | None:
-        """Change the limit, or what is used, by an entry; None where there is no such live quota."""
+    async def change(self, quota_id: UUID, change: Change, note: Note, *, ended_too: bool = False) -> Quota | None:
+        """Change the limit, or what is used, by an entry; None where there is no such live quota, or none at all."""
         found = await self.locked(quota_id)
-        if found is None or found.archived_at is not None:
+        if found is None or (found.archived_at is not None and not ended_too):
             return None
         now, changed = self._connection.now(), _balance(found).after(change)
         values = {"limit": changed.limit, "used": changed.used, "reserved": changed.reserved, "updated_at": now}

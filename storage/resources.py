@@ -2,18 +2,23 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from uuid import UUID
 
 from core.app import App
-from core.catalog import discover
+from core.catalog import Catalog, discover
+from core.configuration import HostedProvider
 from core.errors import ServerUnavailable
+from core.gateway import Gateway
 from core.hosted import hosted_of
 from core.ids import uuid7
+from core.offers import Offer, offers_of
+from core.payments.manual import Manual
 from core.ports import Clock
+from core.products import keep_products
 from core.quotas import give_grants
 from core.recorder import Recorder
 from core.results import Results
@@ -93,8 +98,8 @@ async def open_resources(
     process_id = uuid7()
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(Http.open(egress=egress_of(settings)))
-        catalog = discover(http, echo=settings.echo, folder=settings.providers, plugins=settings.plugins)
-        hosted = hosted_of(settings.hosted, catalog, partial(_address, http.egress)) if settings.hosted else {}
+        catalog, hosted, offers = read_files(settings, http)
+        gateways = await stack.enter_async_context(_gateways(settings, clock))
         engines = open_engines(settings.database_url, pool=settings.database_pool)
         stack.push_async_callback(engines.close)
         pool = open_pool(settings.redis_url)
@@ -141,6 +146,8 @@ async def open_resources(
             clock=clock,
             catalog=catalog,
             hosted=hosted,
+            gateways=gateways,
+            offers=offers,
             storage=storage,
             identity=identity,
             configurations=snapshots,
@@ -160,6 +167,7 @@ async def open_resources(
             http=http,
         )
         await give_grants(app)
+        await keep_products(app)
         yield Resources(
             app=app,
             storage=storage,
@@ -170,6 +178,31 @@ async def open_resources(
             log=invocations,
             unsettled=unsettled,
         )
+
+
+async def check_files(settings: Settings) -> None:
+    """Check the operator's files, where there are any, before anything is opened.
+
+    Raises:
+        SettingsError: something in them is wrong; each fault is a line.
+    """
+    if settings.hosted is not None or settings.products is not None:
+        async with Http.open(egress=egress_of(settings)) as http:
+            read_files(settings, http)
+
+
+def read_files(settings: Settings, http: Http) -> tuple[Catalog, Mapping[str, HostedProvider], tuple[Offer, ...]]:
+    """Return the catalog, and what the operator's files host and sell of it. SettingsError says what is wrong."""
+    catalog = discover(http, echo=settings.echo, folder=settings.providers, plugins=settings.plugins)
+    hosted = hosted_of(settings.hosted, catalog, partial(_address, http.egress)) if settings.hosted else {}
+    return catalog, hosted, offers_of(settings.products, catalog, hosted) if settings.products else ()
+
+
+@asynccontextmanager
+async def _gateways(settings: Settings, clock: Clock) -> AsyncIterator[Mapping[str, Gateway]]:
+    """Open the payment gateways that the settings enable, by name; the first serves who names none."""
+    manual = Manual()
+    yield {manual.name: manual}
 
 
 def _address(egress: Egress, text: str) -> str:

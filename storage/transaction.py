@@ -25,8 +25,11 @@ from core.ports import (
     Models,
     News,
     OnceKeys,
+    Orders,
     Outbox,
+    PaymentEvents,
     Pools,
+    Products,
     ProviderRows,
     Quotas,
     Tokens,
@@ -47,8 +50,11 @@ from storage.keys import SqlKeys
 from storage.members import SqlMembers
 from storage.models import SqlModels
 from storage.once import SqlOnceKeys
+from storage.orders import SqlOrders
 from storage.outbox import SqlOutbox
+from storage.payment_events import SqlPaymentEvents
 from storage.pools import SqlPools
+from storage.products import SqlProducts
 from storage.providers import SqlProviders
 from storage.quotas import SqlQuotas
 from storage.tokens import SqlTokens
@@ -103,6 +109,9 @@ class SqlTransaction:
         self.usage: UsageSums = SqlUsage(connection)
         self.quotas: Quotas = SqlQuotas(connection)
         self.budgets: Budgets = SqlBudgets(connection)
+        self.products: Products = SqlProducts(connection)
+        self.orders: Orders = SqlOrders(connection)
+        self.payment_events: PaymentEvents = SqlPaymentEvents(connection)
         self.once: OnceKeys = SqlOnceKeys(connection)
         self.audit: Audit = SqlAudit(connection)
         self.outbox: Outbox = SqlOutbox(connection)

@@ -15,6 +15,7 @@ from core.running import Running
 from core.settings import SettingsError, load_settings
 from core.telemetry import set_up_logging
 from core.wire.egress import egress_of
+from storage.resources import check_files
 from web.app import create_app
 from web.protocol import SocketProtocol
 from web.sockets import MAX_MESSAGE
@@ -63,6 +64,7 @@ def main() -> int:
     try:
         settings = load_settings(os.environ)
         egress_of(settings)
+        asyncio.run(check_files(settings))
     except SettingsError as error:
         print(error, file=sys.stderr)
         return 2

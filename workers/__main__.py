@@ -1,5 +1,6 @@
 """`python -m workers`: one worker process."""
 
+import asyncio
 import os
 import sys
 
@@ -9,6 +10,7 @@ from core.errors import ModelyardError
 from core.settings import SettingsError, load_settings
 from core.telemetry import set_up_logging
 from core.wire.egress import egress_of
+from storage.resources import check_files
 from workers.main import run
 
 
@@ -17,6 +19,7 @@ def main() -> int:
     try:
         settings = load_settings(os.environ)
         egress_of(settings)
+        asyncio.run(check_files(settings))
     except SettingsError as error:
         sys.stderr.write(f"{error}\n")
         return 2

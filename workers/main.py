@@ -14,7 +14,7 @@ from arq.worker import Function, Worker
 
 from core.app import App
 from core.errors import ServerUnavailable
-from core.jobs import Job, RefreshModels, RotateWorkspaceKey, ValidateCredential
+from core.jobs import Job, ProcessPaymentEvent, RefreshModels, RotateWorkspaceKey, ValidateCredential
 from core.settings import Settings
 from storage import processes
 from storage.processes import Counts
@@ -23,7 +23,9 @@ from storage.redis import redis_errors
 from storage.resources import Resources, open_resources
 from workers.check_ledger import check_ledger
 from workers.expire_cooldown import expire_cooldown
+from workers.expire_orders import expire_orders
 from workers.perform import perform
+from workers.process_payment_event import process_payment_event
 from workers.prune import prune
 from workers.refresh_lists import refresh_lists
 from workers.refresh_models import refresh_models
@@ -78,6 +80,7 @@ class WorkerSettings:
     """The timetable."""
 
     functions = (
+        _job(ProcessPaymentEvent, process_payment_event),
         _job(RefreshModels, refresh_models),
         _job(RotateWorkspaceKey, rotate_workspace_key),
         _job(ValidateCredential, validate_credential),
@@ -87,6 +90,7 @@ class WorkerSettings:
         _tick(relay_outbox, second=_EVERY_5_S),
         _tick(expire_cooldown, second=_EVERY_S),
         _tick(settle_invocation, second=_EVERY_5_S),
+        _tick(expire_orders, second=45),
         _tick(sweep_holds, second=_EVERY_10_S),
         _tick(sweep_invocations, second=_EVERY_10_S),
         _tick(reset_quotas, at_start=True, minute=0, second=1),

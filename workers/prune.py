@@ -1,14 +1,15 @@
-"""Deletes what is past its time: invocations, their holds and usage (by settings), invitations, jobs, processes."""
+"""Deletes what is past its time: calls, holds and usage (by settings), invitations, jobs, payment events, processes."""
 
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
-from storage import budgets, invitations, invocations, once, outbox, processes, usage
+from storage import budgets, invitations, invocations, once, outbox, payment_events, processes, usage
 from storage.connection import Connection
 from storage.resources import Resources
 
 KEEP_INVITATIONS = timedelta(days=30)
 KEEP_JOBS = timedelta(days=7)
+KEEP_PAYMENT_EVENTS = timedelta(days=90)
 KEEP_PROCESSES = timedelta(days=1)
 _GROUP = 1000
 
@@ -22,6 +23,8 @@ async def prune(resources: Resources) -> int:
     pruned += await _in_groups(resources, lambda found: budgets.prune(found, past, limit=_GROUP))
     pruned += await _in_groups(resources, lambda found: usage.prune(found, long_past, limit=_GROUP))
     pruned += await _in_groups(resources, lambda found: outbox.prune_finished(found, now - KEEP_JOBS, limit=_GROUP))
+    told = now - KEEP_PAYMENT_EVENTS
+    pruned += await _in_groups(resources, lambda found: payment_events.prune(found, told, limit=_GROUP))
     pruned += await _in_groups(resources, lambda found: once.prune(found, limit=_GROUP))
     async with resources.storage.connect() as connection:
         pruned += await invitations.prune(connection, now - KEEP_INVITATIONS)

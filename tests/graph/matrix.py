@@ -5,13 +5,17 @@ one to the schema adds a line here; the failing test says which.
 """
 
 import base64
+import tomllib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 from core.entities import Workspace
 from core.ids import uuid7
+from core.offers import offers_of
+from core.operator_files import OperatorFile
 from graph import ids
 from tests.graph.world import World
 
@@ -61,8 +65,10 @@ TYPES: Mapping[str, str] = {
     "Invocation": "USAGE_READ",
     "Member": "MEMBER_READ",
     "Model": "MODEL_READ",
+    "Order": "ORDER_READ",
     "Pool": "POOL_READ",
     "PoolMember": "POOL_READ",
+    "Product": "WORKSPACE_READ",
     "Provider": "MODEL_READ",
     "Quota": "QUOTA_READ",
     "QuotaEntry": "QUOTA_READ",
@@ -113,6 +119,10 @@ FIELDS: Mapping[str, str] = {
     "Model.provider": "MODEL_READ",
     "Model.voices": "MODEL_READ",
     "Model.workspace": "WORKSPACE_READ",
+    "Order.account": "MEMBER_READ",
+    "Order.problem": "ORDER_READ",
+    "Order.product": "WORKSPACE_READ",
+    "Order.workspace": "WORKSPACE_READ",
     "Pool.members": "POOL_READ",
     "Pool.model": "MODEL_READ",
     "Pool.workspace": "WORKSPACE_READ",
@@ -134,6 +144,7 @@ FIELDS: Mapping[str, str] = {
     "Quota.workspace": "WORKSPACE_READ",
     "QuotaEntry.actor": "QUOTA_READ",
     "QuotaEntry.invocation": "QUOTA_READ",
+    "QuotaEntry.order": "ORDER_READ",
     "RemovedModel.credentials": "CREDENTIAL_READ",
     "Route.candidates": "MODEL_INVOKE",
     "Route.model": "MODEL_INVOKE",
@@ -157,7 +168,9 @@ FIELDS: Mapping[str, str] = {
     "Workspace.members": "MEMBER_READ",
     "Workspace.model": "MODEL_READ",
     "Workspace.models": "MODEL_READ",
+    "Workspace.orders": "ORDER_READ",
     "Workspace.pools": "POOL_READ",
+    "Workspace.products": "WORKSPACE_READ",
     "Workspace.provider": "MODEL_READ",
     "Workspace.providers": "MODEL_READ",
     "Workspace.quotas": "QUOTA_READ",
@@ -216,6 +229,16 @@ class Place:
     def __getitem__(self, type_name: str) -> str:
         return self.samples[type_name]
 
+
+PRODUCTS = """
+[products.pack]
+name = "Pack"
+quota_amount = 100
+unit = "CREDITS"
+price = 1500
+currency = "EUR"
+"""
+"""What the operator sells."""
 
 ECHO = {"provider": "echo", "name": "echo"}
 HELLO = [{"role": "USER", "text": "hello there"}]
@@ -300,6 +323,34 @@ async def _quota_entry(world: World, place: Place) -> str:
     return str(data["node"]["entries"]["nodes"][0]["id"])
 
 
+async def _product(world: World, place: Place) -> str:
+    async with world.app.storage.transaction() as tx:
+        (offer,) = offers_of(
+            OperatorFile(path=Path("products.toml"), tables=tomllib.loads(PRODUCTS)), world.app.catalog, {}
+        )
+        known = {product.key: product for product in await tx.products.all()}
+        product = offer.applied(known.get(offer.key))
+        await tx.products.keep(product)
+    return ids.encode("Product", place.workspace.id, product.id)
+
+
+ORDER = "mutation ($input: CreateOrderInput!) { createOrder(input: $input) { order { id } errors { message } } }"
+
+
+async def _order(world: World, place: Place) -> str:
+    given = {"workspaceId": place["Workspace"], "productId": place["Product"]}
+    return str((await world.change(place.who, ORDER, **given))["order"]["id"])
+
+
+async def _paid_order(world: World, place: Place) -> str:
+    query = (
+        "mutation ($input: MarkOrderPaidInput!) { markOrderPaid(input: $input) { order { id } errors { message } } }"
+    )
+    transaction = f"bank-{place.workspace.slug}"
+    given = {"id": await _order(world, place), "transactionId": transaction}
+    return str((await world.change("operator", query, **given))["order"]["id"])
+
+
 async def _audit_entry(world: World, place: Place) -> str:
     query = "query ($id: ID!) { workspace(id: $id) { auditLog(last: 1) { nodes { id } } } }"
     data = await world.data(place.who, query, id=place["Workspace"])
@@ -345,6 +396,9 @@ SAMPLES: Mapping[str, Callable[[World, Place], Awaitable[str]]] = {
     "Invocation": _invocation,
     "Quota": _quota,
     "QuotaEntry": _quota_entry,
+    "Product": _product,
+    "Order": _order,
+    "Order.paid": _paid_order,
     "AuditEntry": _audit_entry,
 }
 """How a sample of each type is made and found by its id, in this order; a later one may use those before.
@@ -536,6 +590,17 @@ MUTATIONS: Mapping[str, Operation] = {
         needs="QUOTA_MANAGE",
     ),
     "archiveQuota": Operation(given=lambda place: {"id": place["Quota"]}, needs="QUOTA_MANAGE"),
+    # ---- orders
+    "createOrder": Operation(
+        given=lambda place: {"workspaceId": place["Workspace"], "productId": place["Product"]}, needs="ORDER_MANAGE"
+    ),
+    "cancelOrder": Operation(given=lambda place: {"id": place["Order"]}, needs="ORDER_MANAGE"),
+    "markOrderPaid": Operation(
+        given=lambda place: {"id": place["Order"], "transactionId": "bank-1"}, needs="ORDER_REFUND"
+    ),
+    "refundOrder": Operation(
+        given=lambda place: {"id": place["Order.paid"], "amount": 1, "idempotencyKey": "refund"}, needs="ORDER_REFUND"
+    ),
 }
 """Every mutation. Its input names the samples of a place where it takes ids, the optional ones too."""
 
@@ -559,6 +624,9 @@ SUBSCRIPTIONS: Mapping[str, Operation] = {
     "credentialChanged": Operation(
         given=lambda place: {"workspaceId": place["Workspace"], "credentialId": place["Credential"]},
         needs="CREDENTIAL_READ",
+    ),
+    "orderChanged": Operation(
+        given=lambda place: {"workspaceId": place["Workspace"], "orderId": place["Order"]}, needs="ORDER_READ"
     ),
     "poolChanged": Operation(
         given=lambda place: {"workspaceId": place["Workspace"], "poolId": place["Pool"]}, needs="POOL_READ"

@@ -249,7 +249,11 @@ async def _copy(sampled: Sampled, folder: Path) -> AsyncIterator[World]:
 
 
 def _settings(path: Path, redis_url: str) -> Any:
-    return settings_for(f"sqlite+aiosqlite:///{path}", redis_url, path.parent, EGRESS_ALLOW="127.0.0.1:9")
+    products = path.parent / "products.toml"
+    products.write_text(matrix.PRODUCTS)
+    return settings_for(
+        f"sqlite+aiosqlite:///{path}", redis_url, path.parent, EGRESS_ALLOW="127.0.0.1:9", PRODUCTS=str(products)
+    )
 
 
 async def rows(world: World) -> dict[str, list[Any]]:
@@ -566,7 +570,8 @@ def _forged(foreign: str, place: Place) -> list[str]:
     decoded = ids.decode(foreign)
     assert decoded is not None
     type_name, parts = decoded
-    is_composite = len(parts) > 1 and all(ids.uuid_of(part) for part in parts)
+    is_everybodys = type_name == "Product"  # the operator sells the same to all workspaces
+    is_composite = not is_everybodys and len(parts) > 1 and all(ids.uuid_of(part) for part in parts)
     return [ids.encode(type_name, place.workspace.id, *parts[1:])] if is_composite else []
 
 

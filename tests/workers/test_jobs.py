@@ -69,6 +69,7 @@ def test_every_job_has_a_function_of_its_name() -> None:
         "relay_outbox", "roll_up_usage", "sweep_invocations", "prune", "revalidate_credentials", "rewrap_keys",
         "expire_cooldown", "refresh_lists", "sweep_holds", "check_ledger", "settle_invocation",
             "reset_quotas",
+        "expire_orders",
     }  # fmt: skip
 
 
