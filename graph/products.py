@@ -67,12 +67,13 @@ class Product(Node):
 
 
 async def product_list(context: Context, workspace_id: UUID, provider: str | None) -> list[Product]:
-    """Return what is sold to a workspace, in the order in which it came to be sold; shared products too."""
+    """Return what is sold to a workspace, in the order of the operator's file; shared products too."""
     async with context.app.storage.read() as tx:
         found: Sequence[entities.Product] = await tx.products.all()
     name = (context.app.catalog.canonical(provider) or provider) if provider is not None else None
+    order = {offer.key: number for number, offer in enumerate(context.app.offers)}
     return [
         Product(product=one, workspace_id=workspace_id)
-        for one in found
+        for one in sorted(found, key=lambda one: order.get(one.key, len(order)))
         if one.listed and (name is None or one.provider in {None, name})
     ]
