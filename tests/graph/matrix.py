@@ -83,6 +83,7 @@ FIELDS: Mapping[str, str] = {
     "Account.memberships": "MEMBER_READ",
     "ApiToken.account": "MEMBER_READ",
     "ApiToken.allowedModels": "TOKEN_MANAGE",
+    "ApiToken.budget": "TOKEN_MANAGE",
     "ApiToken.createdBy": "MEMBER_READ",
     "ApiToken.workspace": "WORKSPACE_READ",
     "AuditEntry.actor": "MEMBER_READ",
