@@ -51,7 +51,7 @@ def after(order: Order, step: Step, at: datetime, amount: int = 0) -> Order | No
             return replace(order, status=OrderStatus.FAILED, failed_at=at)
         case Step.CANCEL:
             return replace(order, status=OrderStatus.CANCELLED, cancelled_at=at)
-        case Step.REFUND if amount > order.refunded:
+        case Step.REFUND if min(amount, order.total_amount) > order.refunded:
             return _told(replace(order, refunded=min(amount, order.total_amount)), order, at)
         case Step.DISPUTE if order.dispute is None:
             return _told(replace(order, dispute=Dispute.OPEN), order, at)
