@@ -104,7 +104,7 @@ class Dialect(Protocol):
 def sse(body: dict[str, Any], name: str = "", *, end: bytes = b"\n\n") -> bytes:
     """Return a server-sent event."""
     event = f"event: {name}\n" if name else ""
-    return event.encode() + b"data: " + json.dumps(body).encode() + end
+    return event.encode() + b"data: " + json.dumps(body, ensure_ascii=False).encode() + end
 
 
 def cut(text: str, pieces: int) -> Iterator[str]:

@@ -88,4 +88,4 @@ def _end(scenario: Scenario) -> dict[str, Any]:
 
 def _line(request: Request, message: dict[str, Any], end: dict[str, Any] | None = None) -> bytes:
     body = {"model": request.model, "created_at": "2026-01-01T00:00:00Z", "message": {"role": "assistant", **message}}
-    return json.dumps({**body, **(end or {"done": False})}).encode() + b"\n"
+    return json.dumps({**body, **(end or {"done": False})}, ensure_ascii=False).encode() + b"\n"

@@ -1,4 +1,8 @@
-"""Every recorded answer of a dialect that is served comes through the whole product as the official clients read it."""
+"""Every answer of a dialect that is served comes through the whole product as it is, however it is cut on its way.
+
+The answers are those that the fake provider makes and, where a folder of recorded ones is named, those as the official
+clients read them.
+"""
 
 import asyncio
 import json
@@ -11,6 +15,7 @@ import pytest
 from tests.conftest import settings_for
 from tests.product import Product, chat, model, running
 from tests.wire.dialects import recordings, spoken
+from tests.wire.made import made_recordings
 from tests.wire.recordings import (
     MUTATION,
     SUBSCRIPTION,
@@ -23,9 +28,7 @@ from tests.wire.recordings import (
 )
 
 FOLDER = os.environ.get("MODELYARD_RECORDINGS", "")
-RECORDINGS = recordings(FOLDER)
-
-pytestmark = pytest.mark.skipif(not FOLDER, reason="MODELYARD_RECORDINGS names no folder of recorded answers")
+RECORDINGS = made_recordings() + recordings(FOLDER)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +54,7 @@ async def product(
 
 
 @pytest.mark.parametrize("recording", RECORDINGS, ids=lambda recording: recording.name)
-@pytest.mark.parametrize("piece_bytes", [0, 7])
+@pytest.mark.parametrize("piece_bytes", [0, 1, 7, 1000])
 async def test_a_recording_comes_through_as_it_is(
     recording: Recording, piece_bytes: int, product: Product, replay: Replay
 ) -> None:

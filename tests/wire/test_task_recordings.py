@@ -46,7 +46,7 @@ def test_the_folder_holds_recordings() -> None:
 
 
 @pytest.mark.parametrize("recording", RECORDINGS, ids=lambda recording: recording.name)
-@pytest.mark.parametrize("piece_bytes", [0, 7, 1000])
+@pytest.mark.parametrize("piece_bytes", [0, 1, 7, 1000])
 async def test_a_recorded_embedding_decodes(recording: Recording, piece_bytes: int, replay: Replay, http: Http) -> None:
     replay.piece_bytes = piece_bytes
     adapter = _embedding(recording, http)

@@ -59,7 +59,7 @@ async def product(
 
 
 @pytest.mark.parametrize("recording", RECORDINGS, ids=lambda recording: recording.name)
-@pytest.mark.parametrize("piece_bytes", [0, 7])
+@pytest.mark.parametrize("piece_bytes", [0, 1, 7, 1000])
 async def test_a_recording_comes_through_as_it_is(
     recording: Recording, piece_bytes: int, product: Product, replay: Replay
 ) -> None:
