@@ -1,9 +1,12 @@
 """Tokens counted here: a bound that is never too low, and an estimate where the provider reports nothing."""
 
+from collections.abc import Iterator
+
 import msgspec
 
 from core.model_types import Usage
-from core.model_types.llm import ChatRequest, Media, MediaKind, Message
+from core.model_types.llm import ChatRequest, Media, MediaKind, Message, Text
+from core.vocabularies import LARGEST, Vocabulary, vocabulary
 
 _PER_REQUEST = 32
 _PER_MESSAGE = 8
@@ -15,23 +18,30 @@ BYTES_PER_TOKEN = 4
 _SLICE = 65_536
 
 
-def input_upper_bound(request: ChatRequest) -> int:
-    """Return a number of tokens that the input cannot exceed: one for each byte, and what templates add.
+def input_upper_bound(request: ChatRequest, words: str | None = None) -> int:
+    """Return a number of tokens that the input cannot exceed, and what templates add; `words` is a vocabulary's name.
 
-    Byte-level vocabularies have at most one token for each byte of UTF-8. Media, whose tokens each provider counts in a
-    way of its own, counts as a fixed large number by its kind: for media it is an allowance, not a bound.
+    What a user or the model said counts by the model's vocabulary where that is known and the input is not large, else
+    as one token for each byte of UTF-8, which byte-level vocabularies never exceed. All else counts by its bytes, as it
+    is not known what the provider makes of it. Media, whose tokens each provider counts in a way of its own, counts as
+    a fixed large number by its kind: for media it is an allowance, not a bound.
     """
     parts = sum(len(message.content) + len(message.tool_calls) for message in request.messages)
     tools = len(request.tools) + sum(len(message.tool_calls) for message in request.messages)
     overhead = _PER_REQUEST + (_WITH_TOOLS if request.tools else 0)
     overhead += len(request.messages) * _PER_MESSAGE + parts * _PER_PART + tools * _PER_TOOL
-    return _text_bytes(request) + overhead + _media(request)
+    tokens, uncounted = _counted(request, words)
+    return tokens + uncounted + overhead + _media(request)
 
 
-def estimated_input(request: ChatRequest) -> int:
-    """Return about how many tokens the input has, never more than the bound: four bytes count as one."""
+def estimated_input(request: ChatRequest, words: str | None = None) -> int:
+    """Return about how many tokens the input has, never more than the bound.
+
+    Counted by the vocabulary of that name where the bound is, elsewhere four bytes as one token.
+    """
     overhead = len(request.messages) * _PER_MESSAGE // 2 + _media(request) // 4
-    return -(-_text_bytes(request) // BYTES_PER_TOKEN) + overhead
+    tokens, uncounted = _counted(request, words)
+    return tokens - (-uncounted // BYTES_PER_TOKEN) + overhead
 
 
 def has_media(request: ChatRequest) -> bool:
@@ -39,13 +49,43 @@ def has_media(request: ChatRequest) -> bool:
     return _media(request) > 0
 
 
-def estimate_usage(request: ChatRequest, produced: str) -> Usage:
-    """Return the usage of a call whose provider reported none, marked `estimated`: four bytes count as a token."""
+def estimate_usage(request: ChatRequest, produced: str, words: str | None = None) -> Usage:
+    """Return the usage of a call whose provider reported none, marked `estimated`; `words` as for its input."""
+    size = _bytes(produced)
+    known = _vocabulary(words, size)
     return Usage(
-        input_tokens=estimated_input(request),
-        output_tokens=-(-len(produced.encode("utf-8", "surrogatepass")) // BYTES_PER_TOKEN),
+        input_tokens=estimated_input(request, words),
+        output_tokens=-(-size // BYTES_PER_TOKEN) if known is None else _tokens(produced, known),
         estimated=True,
     )
+
+
+def _counted(request: ChatRequest, words: str | None) -> tuple[int, int]:
+    """Return the tokens of the texts that a vocabulary counts, and the bytes of everything else."""
+    size = _text_bytes(request)
+    known = _vocabulary(words, size)
+    if known is None:
+        return 0, size
+    texts = [text for message in request.messages for text in _alone(message)]
+    return sum(_tokens(text, known) for text in texts), size - sum(map(_bytes, texts))
+
+
+def _vocabulary(words: str | None, size: int) -> Vocabulary | None:
+    return vocabulary(words) if words is not None and size <= LARGEST else None
+
+
+def _alone(message: Message) -> Iterator[str]:
+    """Yield a message's only text: several may be joined, and a whole can have more tokens than its parts together."""
+    texts = [part.text for part in message.content if isinstance(part, Text)]
+    if len(texts) == 1:
+        yield texts[0]
+
+
+def _tokens(text: str, known: Vocabulary) -> int:
+    try:
+        return min(known.count(text), _bytes(text))
+    except UnicodeEncodeError:
+        return _bytes(text)
 
 
 def _text_bytes(request: ChatRequest) -> int:
