@@ -193,10 +193,10 @@ class CompletionOwner(Owner[CompletionStep]):
     def _usage(self) -> Usage | None:
         used = self._answer.usage
         if used is None and (self._first_delta is not None or self._answer.finish is not None):
-            used = estimate_usage(self._step.chat, self._stream.written().produced)
+            used = estimate_usage(self._step.chat, self._stream.written().produced, self._step.card.vocabulary)
         for lost in self._lost:  # its provider had read the input when it was called off
             if lost in self._answers:
-                asked = Usage(input_tokens=estimated_input(lost.step.chat), estimated=True)
+                asked = Usage(input_tokens=estimated_input(lost.step.chat, lost.step.card.vocabulary), estimated=True)
                 used = (used or Usage(requests=0)).plus(self._answers[lost].usage or asked)
         return used
 

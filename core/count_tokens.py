@@ -27,10 +27,11 @@ async def count_tokens(app: App, viewer: Viewer, request: CompletionRequest) -> 
     """
     configuration = await current(app, await configuration_for(app, viewer, request.workspace_id))
     (first, *_) = plan(app.catalog, viewer, configuration, request)
-    return await asyncio.to_thread(_count, first.chat)
+    return await asyncio.to_thread(_count, first.chat, first.card.vocabulary)
 
 
-def _count(chat: ChatRequest) -> TokenCount:
+def _count(chat: ChatRequest, words: str | None) -> TokenCount:
     return TokenCount(
-        input_tokens=estimated_input(chat), upper_bound=None if has_media(chat) else input_upper_bound(chat)
+        input_tokens=estimated_input(chat, words),
+        upper_bound=None if has_media(chat) else input_upper_bound(chat, words),
     )

@@ -8,7 +8,7 @@ from core.model_types import Usage
 from core.model_types.llm import ChatRequest, Media, MediaKind, Message, Text
 from core.vocabularies import LARGEST, Vocabulary, vocabulary
 
-_PER_REQUEST = 32
+_PER_REQUEST = 128  # templates put a prompt of their own before a chat: that of gpt-oss has about 70 tokens
 _PER_MESSAGE = 8
 _PER_PART = 2
 _PER_TOOL = 16

@@ -249,8 +249,8 @@ def _steps(
 
     def estimate(card: ModelCard) -> Estimate:
         return Estimate(
-            input_bound=input_upper_bound(request.chat),
-            input_likely=estimated_input(request.chat),
+            input_bound=input_upper_bound(request.chat, card.vocabulary),
+            input_likely=estimated_input(request.chat, card.vocabulary),
             output=output_ceiling(card, request.chat.parameters.get("max_tokens")),
             streaming=streaming,
             is_firm=not streaming and all(rule.name != "max_tokens" for rule in card.parameter_rules),

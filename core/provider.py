@@ -151,6 +151,12 @@ class ModelCard:
     deprecated: bool = False
     position: int = 0
 
+    @property
+    def vocabulary(self) -> str | None:
+        """Return the name of the vocabulary that the model reads by, where that is published."""
+        name = self.properties.get("vocabulary")
+        return name if isinstance(name, str) else None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoteModel:

@@ -32,7 +32,7 @@ class Vocabulary(Protocol):
 
 @functools.cache
 def vocabulary(name: str) -> Vocabulary | None:
-    """Return a vocabulary, loaded when first asked for (60 ms, 65 MB); None where this platform has no package of it."""
+    """Return a vocabulary, loaded when first asked for (60 ms, 65 MB); None where this platform has none."""
     if name not in NAMES or (path := _extension()) is None:
         return None
     try:
