@@ -1,4 +1,4 @@
-"""`./run demo`: small real models on this machine, called through the API without a key, first a streamed completion."""
+"""`./run demo`: small real models on this machine, called by the API without a key, first a streamed completion."""
 
 import argparse
 import asyncio

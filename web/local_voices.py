@@ -1,4 +1,4 @@
-"""Speaks and writes down speech on loopback as OpenAI's API does: `python -m web.local_voices PORT`, until told to stop.
+"""Speaks and writes down speech on loopback as OpenAI does: `python -m web.local_voices PORT`, until told to stop.
 
 The voices are those of eSpeak NG, the ears PocketSphinx with its model of American English; both packages hold what
 they need. They are an optional extra: `import web.local_voices` needs neither.
