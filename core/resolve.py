@@ -152,6 +152,8 @@ def card_behind(configuration: Configuration, model: Known, credential: Credenti
     """Return what is known of a model as it is behind a credential: of a custom one each says what it has there."""
     if model.source is not ModelSource.CUSTOM or credential is None or credential.form_values is None:
         return model.card
+    if credential.form_values == configuration.models[model.key].form_values:
+        return model.card
     card = custom_card(model.manifest, model.key.name, model.key.type, credential.form_values)
     return _labelled(configuration, model.key, card)
 
