@@ -6,8 +6,11 @@ from enum import Enum
 from typing import Any, TypeVar, dataclass_transform
 
 import strawberry
+from strawberry.types.base import get_object_definition
 from strawberry.types.enum import StrawberryEnumDefinition
 from strawberry.types.field import StrawberryField
+
+from graph.inputs import from_input
 
 T = TypeVar("T")
 E = TypeVar("E", bound=type[Enum])
@@ -53,13 +56,18 @@ def named_type(name: str) -> Callable[[type[T]], type[T]]:
 @dataclass_transform(order_default=True, kw_only_default=True, field_specifiers=(attribute, StrawberryField))
 def input_type(cls: type[T]) -> type[T]:
     """Make a class an input of the schema; its docstring is the description."""
-    return strawberry.input(cls, description=text_of(cls))
+    return _made_here(strawberry.input(cls, description=text_of(cls)))
 
 
 @dataclass_transform(order_default=True, kw_only_default=True, field_specifiers=(attribute, StrawberryField))
 def one_of_input(cls: type[T]) -> type[T]:
     """Make a class an input of which exactly one field is given."""
-    return strawberry.input(cls, one_of=True, description=text_of(cls))
+    return _made_here(strawberry.input(cls, one_of=True, description=text_of(cls)))
+
+
+def _made_here(cls: type[T]) -> type[T]:
+    get_object_definition(cls, strict=True).from_input = from_input
+    return cls
 
 
 def described(enum: E, description: str, *, name: str | None = None, **values: str) -> E:
