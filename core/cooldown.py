@@ -89,7 +89,18 @@ def after_success(before: Cooldown, now: float) -> Cooldown | None:
 def on_trial(before: Cooldown, now: float) -> Cooldown:
     """Return the end of a rest, before its time: the next call is a trial."""
     until = now if before.rests(now) else before.until
-    return msgspec.structs.replace(before, until=until, was_validated=True)
+    times = 0 if before.until is None else before.times
+    return msgspec.structs.replace(before, until=until, times=times, was_validated=True)
+
+
+def after_validation(before: Cooldown, now: float, *, is_new: bool) -> Cooldown:
+    """Return what is left of a rest when the credential is found valid: a trial where the rest waits for that.
+
+    One whose provider refused it although it was valid rests for its time, unless its values are new.
+    """
+    if before.cause is not ErrorCode.UPSTREAM_AUTHENTICATION or not (is_new or before.until is None):
+        return before
+    return on_trial(before, now)
 
 
 def _seconds(policy: Rest, error: ModelyardError, seconds: float, times: int) -> float:

@@ -148,7 +148,7 @@ async def update_credential(
         after = await tx.configuration(workspace_id)
         tell_differences(tx, before, after)
     if checked is not None and checked.status is CredentialStatus.VALID:
-        await let_try(app, workspace_id, credential_id)
+        await let_try(app, workspace_id, credential_id, is_new=True)
     return after, after.credentials[credential_id]
 
 

@@ -46,7 +46,7 @@ from core.entities import (
     Workspace,
     WorkspaceBudget,
 )
-from core.errors import ErrorCode, ModelyardError, Problem
+from core.errors import ModelyardError, Problem
 from core.jobs import Job
 from core.ledger import Change as LedgerChange
 from core.model_types import ModelKey, ModelType
@@ -466,13 +466,12 @@ class PoolState(Protocol):
         """Return how each pool stands, by its id."""
         ...
 
-    async def end_rests(
-        self, workspace_id: UUID, pool_id: UUID | None, credential_id: UUID, *, only: ErrorCode | None = None
-    ) -> bool:
-        """Put a credential on trial: for all models, and for that of a pool. Tell whether it rested.
+    async def end_rests(self, workspace_id: UUID, pool_id: UUID, credential_id: UUID) -> bool:
+        """Put a credential on trial: for all models, and for that of a pool. Tell whether it rested."""
+        ...
 
-        `only` leaves rests of another cause as they are.
-        """
+    async def validated(self, workspace_id: UUID, credential_id: UUID, *, is_new: bool) -> bool:
+        """Put a credential on trial that was found valid, if it waits for that or has new values; tell whether so."""
         ...
 
     async def due(self) -> Sequence[Due]:

@@ -12,7 +12,6 @@ from core.changes import Change, Noun
 from core.entities import Credential, CredentialStatus
 from core.errors import (
     CredentialInvalid,
-    ErrorCode,
     InvalidInput,
     ModelyardError,
     NotFound,
@@ -113,9 +112,12 @@ async def validate(app: App, workspace_id: UUID, credential_id: UUID, version: i
         await let_try(app, workspace_id, credential_id)
 
 
-async def let_try(app: App, workspace_id: UUID, credential_id: UUID) -> None:
-    """Let the pools try a credential that rests because its provider refused it, and that was found valid since."""
-    if not await app.pools.end_rests(workspace_id, None, credential_id, only=ErrorCode.UPSTREAM_AUTHENTICATION):
+async def let_try(app: App, workspace_id: UUID, credential_id: UUID, *, is_new: bool = False) -> None:
+    """Let the pools try a credential that rests because its provider refused it, and that was found valid since.
+
+    One with new values does so even if it rests for a time only.
+    """
+    if not await app.pools.validated(workspace_id, credential_id, is_new=is_new):
         return
     configuration = await app.configurations.get(workspace_id)
     try:

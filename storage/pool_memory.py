@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 from uuid import UUID
 
-from core.cooldown import PROBE_AGAIN_S, Cooldown, after_success, on_trial, rest
+from core.cooldown import PROBE_AGAIN_S, Cooldown, after_success, after_validation, on_trial, rest
 from core.entities import Pool
-from core.errors import ErrorCode, ModelyardError, Scope, ServerUnavailable
+from core.errors import ModelyardError, Scope, ServerUnavailable
 from core.ports import Clock, Due, Lease, MemberCounts, Picked, Place, PoolNow, PoolState
 from core.strategies import RECENT, Chances, Contender, Turns, choose, late_after, observe
 from storage.pool_state import RedisPoolState
@@ -114,17 +114,24 @@ class MemoryPoolState:
         """Return how each pool stands, by its id."""
         return {pool.id: self._standing(workspace_id, pool) for pool in pools}
 
-    async def end_rests(
-        self, workspace_id: UUID, pool_id: UUID | None, credential_id: UUID, *, only: ErrorCode | None = None
-    ) -> bool:
+    async def end_rests(self, workspace_id: UUID, pool_id: UUID, credential_id: UUID) -> bool:
         """Put a credential on trial: for all models, and for that of a pool. Tell whether it rested."""
-        now, changed = self._now(), False
-        for place in (workspace_id, pool_id):
-            found = self.rests.get((place, credential_id)) if place is not None else None
-            if place is not None and found is not None and only in {None, found.cause}:
-                changed = changed or found.rests(now)
-                self.rests[place, credential_id] = on_trial(found, now)
-        return changed
+        now = self._now()
+        keys = ((workspace_id, credential_id), (pool_id, credential_id))
+        ended = [self._end(key, lambda before: on_trial(before, now)) for key in keys]
+        return any(ended)
+
+    async def validated(self, workspace_id: UUID, credential_id: UUID, *, is_new: bool) -> bool:
+        """Put a credential on trial that was found valid, if it waits for that or has new values; tell whether so."""
+        now = self._now()
+        return self._end((workspace_id, credential_id), lambda before: after_validation(before, now, is_new=is_new))
+
+    def _end(self, key: tuple[UUID, UUID], end: Callable[[Cooldown], Cooldown]) -> bool:
+        before, now = self.rests.get(key), self._now()
+        if before is None:
+            return False
+        self.rests[key] = end(before)
+        return before.rests(now) and not self.rests[key].rests(now)
 
     async def due(self) -> Sequence[Due]:
         """Return nothing: what is due is told by the process that knows all."""
@@ -223,11 +230,13 @@ class SharedPoolState:
         """Return how each pool stands, by its id."""
         return await self._either(lambda state: state.now(workspace_id, pools))
 
-    async def end_rests(
-        self, workspace_id: UUID, pool_id: UUID | None, credential_id: UUID, *, only: ErrorCode | None = None
-    ) -> bool:
+    async def end_rests(self, workspace_id: UUID, pool_id: UUID, credential_id: UUID) -> bool:
         """Put a credential on trial: for all models, and for that of a pool. Tell whether it rested."""
-        return await self._either(lambda state: state.end_rests(workspace_id, pool_id, credential_id, only=only))
+        return await self._either(lambda state: state.end_rests(workspace_id, pool_id, credential_id))
+
+    async def validated(self, workspace_id: UUID, credential_id: UUID, *, is_new: bool) -> bool:
+        """Put a credential on trial that was found valid, if it waits for that or has new values; tell whether so."""
+        return await self._either(lambda state: state.validated(workspace_id, credential_id, is_new=is_new))
 
     async def due(self) -> Sequence[Due]:
         """Return, once, every rest whose deadline has passed, or that waits for a validation for long."""

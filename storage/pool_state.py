@@ -9,15 +9,15 @@ are due. Calls under way of a process that no longer says that it lives do not c
 clocks agree within a second or so.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
 import msgspec
 
-from core.cooldown import VALIDATE_AGAIN_S, Cooldown, later, on_trial, rest
+from core.cooldown import VALIDATE_AGAIN_S, Cooldown, after_validation, later, on_trial, rest
 from core.entities import Pool
-from core.errors import ErrorCode, ModelyardError, Scope
+from core.errors import ModelyardError, Scope
 from core.ports import Clock, Due, Lease, MemberCounts, Picked, Place, PoolNow
 from core.strategies import LATENCY_TAU_S, RECENT, Chances, late_after
 from storage.commands import Commands
@@ -277,25 +277,34 @@ class RedisPoolState:
             for pool, fields in zip(pools, found, strict=True)
         }
 
-    async def end_rests(
-        self, workspace_id: UUID, pool_id: UUID | None, credential_id: UUID, *, only: ErrorCode | None = None
-    ) -> bool:
+    async def end_rests(self, workspace_id: UUID, pool_id: UUID, credential_id: UUID) -> bool:
         """Put a credential on trial: for all models, and for that of a pool. Tell whether it rested."""
-        now, changed = self._now(), False
-        named = [(_rests(workspace_id), credential_id.hex)]
-        if pool_id is not None:
-            named.append((_pool(pool_id), f"r:{credential_id.hex}"))
+        now = self._now()
+        ended = [
+            await self._end(_rests(workspace_id), credential_id.hex, lambda before: on_trial(before, now)),
+            await self._end(_pool(pool_id), f"r:{credential_id.hex}", lambda before: on_trial(before, now)),
+        ]
+        return any(ended)
+
+    async def validated(self, workspace_id: UUID, credential_id: UUID, *, is_new: bool) -> bool:
+        """Put a credential on trial that was found valid, if it waits for that or has new values; tell whether so."""
+        now = self._now()
+        return await self._end(
+            _rests(workspace_id), credential_id.hex, lambda before: after_validation(before, now, is_new=is_new)
+        )
+
+    async def _end(self, key: str, name: str, end: Callable[[Cooldown], Cooldown]) -> bool:
+        """Let a rest end, if there is one; tell whether it rested and does so no more."""
+        now, found = self._now(), False
 
         def ended(before: Cooldown | None) -> Cooldown | None:
-            nonlocal changed
-            if before is None or only not in {None, before.cause}:
-                return None
-            changed = changed or before.rests(now)
-            return on_trial(before, now)
+            nonlocal found
+            after = end(before) if before is not None else None
+            found = before is not None and after is not None and before.rests(now) and not after.rests(now)
+            return after
 
-        for key, name in named:
-            await self._change(key, name, ended)
-        return changed
+        await self._change(key, name, ended)
+        return found
 
     async def carry(self, place: UUID, credential_id: UUID, known: Cooldown) -> None:
         """Take over a rest that a process knows of: for all models of a workspace, or for the model of a pool."""

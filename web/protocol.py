@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 
 from starlette.types import Scope
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-from websockets.protocol import OPEN
 
 PUSH = "modelyard.push"
 """The extension of a connection's scope that holds `push`."""
@@ -32,7 +31,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         Frames are made here: for each to go through the state of the connection costs more than making its text.
         """
         conn = self.conn
-        if not self.writable.is_set() or self.disconnected or self.close_sent or conn.state is not OPEN:
+        if not self.writable.is_set() or self.disconnected or self.close_sent or conn.state.name != "OPEN":
             return False
         if conn.extensions or conn.writes:
             return False

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core import errors
-from core.cooldown import Cooldown, Phase, after_success, on_trial, rest
+from core.cooldown import Cooldown, Phase, after_success, after_validation, on_trial, rest
 from core.errors import ModelyardError, Scope
 
 NOW = 1_000_000.0
@@ -67,8 +67,12 @@ def test_a_refused_key_rests_until_it_is_validated_and_then_shortly() -> None:
 
     again = rest(trial, refused, NOW + 6)
     assert again is not None
-    assert again.until == NOW + 6 + 20  # the second rest of 10 s, doubled once
-    assert again.phase(NOW + 30) is Phase.PROBING
+    assert again.until == NOW + 6 + 10
+    assert after_validation(again, NOW + 7, is_new=False) == again
+    assert after_validation(again, NOW + 7, is_new=True).phase(NOW + 7) is Phase.PROBING
+    third = rest(again, refused, NOW + 20)
+    assert third is not None
+    assert third.until == NOW + 20 + 20
 
 
 def test_failures_during_a_rest_neither_double_it_nor_shorten_it() -> None:

@@ -206,10 +206,31 @@ async def test_a_refused_key_waits_for_its_validation_in_every_pool(state: PoolS
     waiting = await state.pick(WORKSPACE, second, places(second)[:1], (0, 0))
     assert (waiting.lease, waiting.retry_after) == (None, None)
     assert await number(state, second) == 1
-    assert await state.end_rests(WORKSPACE, None, shared) is True
+    assert await state.validated(WORKSPACE, shared, is_new=False) is True
 
     assert (await pick(state, second, places(second)[:1])).place.credential_id == shared
-    assert await state.end_rests(WORKSPACE, None, shared) is False
+    assert await state.validated(WORKSPACE, shared, is_new=False) is False
+
+
+async def test_a_valid_key_that_is_refused_again_rests_for_a_time_unless_it_is_another_one(
+    state: PoolState, clock: MovableClock
+) -> None:
+    pool = a_pool(1)
+    refused = errors.UpstreamAuthentication("who?")
+    lease = await pick(state, pool)
+    await state.failed(lease, refused)
+    await state.validated(WORKSPACE, lease.place.credential_id, is_new=False)
+    again = await state.failed(lease, refused)
+    clock.advance(4)
+
+    valid = await state.validated(WORKSPACE, lease.place.credential_id, is_new=False)
+    waits = (await state.pick(WORKSPACE, pool, places(pool), (0, 0))).retry_after
+    changed = await state.validated(WORKSPACE, lease.place.credential_id, is_new=True)
+
+    assert again is not None
+    assert waits == pytest.approx(6, abs=0.01)
+    assert (valid, changed) == (False, True)
+    assert (await pick(state, pool)).is_trial
 
 
 async def test_calls_are_counted(state: PoolState) -> None:
@@ -304,7 +325,7 @@ async def test_the_end_of_a_rest_is_told_once(redis_url: str, clock: MovableCloc
     clock.advance(VALIDATE_AGAIN_S)
     assert await due() == [waiting]
     await state.wait_on(waiting)
-    await state.end_rests(WORKSPACE, None, waiting.credential_id)
+    await state.validated(WORKSPACE, waiting.credential_id, is_new=False)
     clock.advance(VALIDATE_AGAIN_S + 1)
 
     assert await due() == [replace(waiting, waits=False)]

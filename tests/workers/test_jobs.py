@@ -110,7 +110,7 @@ async def test_a_refused_credential_is_validated_again_as_long_as_nothing_is_dec
     configuration = await app.configurations.get(tenant.id)
     assert (early, late, again, after) == (0, 1, 1, [])
     assert configuration.credentials[made.id].status is CredentialStatus.VALID
-    assert await app.pools.end_rests(tenant.id, None, made.id) is False, "it is on trial already"
+    assert await app.pools.validated(tenant.id, made.id, is_new=True) is False, "it is on trial already"
 
 
 async def test_a_job_delivered_many_times_runs_once(app: App, resources: Resources) -> None:
