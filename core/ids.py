@@ -1,5 +1,6 @@
-"""UUID version 7: sortable by time of making, the key of every row."""
+"""UUID version 7: sortable by time of making, the key of every row; and how the outside world names what has one."""
 
+import base64
 import random
 import time
 import uuid
@@ -25,3 +26,9 @@ def first_id(moment: datetime) -> uuid.UUID:
 def id_of(moment: datetime) -> uuid.UUID:
     """Return a new id that carries this moment."""
     return uuid7(int(moment.timestamp() * 1000))
+
+
+def public_id(type_name: str, *parts: str | uuid.UUID) -> str:
+    """Return the opaque, url-safe id by which callers know an object; the parts are its key."""
+    text = "\0".join((type_name, *(part.hex if isinstance(part, uuid.UUID) else part for part in parts)))
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")

@@ -11,6 +11,7 @@ from core.app import App
 from core.configuration import Configuration
 from core.entities import Invocation, InvocationStatus
 from core.errors import AlreadyAdmitted, Conflict, QuotaExceeded, ServerUnavailable
+from core.ids import public_id
 from core.ports import OnceKey, Repeated
 from core.quotas import once_key
 from core.recorder import TAKEN_OVER
@@ -90,9 +91,10 @@ async def ended(app: App, viewer: Viewer, invocation_id: UUID) -> Invocation:
 
 def no_longer_kept(invocation_id: UUID) -> Conflict:
     """Return the refusal of a repeat that comes too late to be answered."""
+    name = public_id("Invocation", invocation_id)
     return Conflict(
-        f"This `idempotencyKey` stands for the call {invocation_id}, whose answer is no longer kept: see its record, "
-        "or choose a new key.",
+        f"This `idempotencyKey` stands for the call {name}, whose answer is no longer kept: see its record, or choose a "
+        "new key.",
         path=("idempotencyKey",),
     )
 

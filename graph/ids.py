@@ -7,6 +7,7 @@ from uuid import UUID
 import strawberry
 
 from core.errors import NotFound
+from core.ids import public_id
 from core.model_types import ModelKey, ModelType
 
 MAX_LENGTH = 2048
@@ -15,8 +16,7 @@ MAX_LENGTH = 2048
 
 def encode(type_name: str, *parts: str | UUID) -> strawberry.ID:
     """Return the id of an object; the parts are its key."""
-    text = "\0".join((type_name, *(part.hex if isinstance(part, UUID) else part for part in parts)))
-    return strawberry.ID(base64.urlsafe_b64encode(text.encode()).decode().rstrip("="))
+    return strawberry.ID(public_id(type_name, *parts))
 
 
 def decode(text: str) -> tuple[str, tuple[str, ...]] | None:

@@ -23,7 +23,7 @@ SPEECH = """subscription ($input: SpeechInput!) { speech(input: $input) { __type
   ... on SpeechStarted { invocationId sequence }
   ... on SpeechChunk { sequence audio mimeType }
   ... on SpeechFinished { sequence usage { characters estimated } cost { amount } invocation { status } }
-  ... on SpeechFailed { sequence error { code } }
+  ... on SpeechFailed { sequence error { code message } }
 } }"""
 CANCEL = "mutation ($input: CancelInvocationInput!) { cancelInvocation(input: $input) { invocation { status } errors { code } } }"
 WAV = b"RIFF\x24\x00\x00\x00WAVEfmt \x10\0\0\0\x01\0\x01\0\x40\x1f\0\0\x80\x3e\0\0\x02\0\x10\0data" + b"\0" * 16_004
