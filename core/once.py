@@ -93,8 +93,8 @@ def no_longer_kept(invocation_id: UUID) -> Conflict:
     """Return the refusal of a repeat that comes too late to be answered."""
     name = public_id("Invocation", invocation_id)
     return Conflict(
-        f"This `idempotencyKey` stands for the call {name}, whose answer is no longer kept: see its record, or choose a "
-        "new key.",
+        f"This `idempotencyKey` stands for the call {name}, whose answer is no longer kept: see its record, or choose "
+        "a new key.",
         path=("idempotencyKey",),
     )
 
