@@ -1,6 +1,7 @@
 """Use cases of following: the changes of a workspace's objects as they happen, from every process."""
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from core.configuration import Configuration
 from core.errors import Forbidden, ServerUnavailable, Unauthenticated
 from core.followers import Follower
 from core.ports import Transaction
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +60,20 @@ def follow(app: App, viewer: Viewer, topic: Topic) -> AsyncGenerator[News, None]
 async def tell(app: App, change: Change) -> None:
     """Tell of a change that no transaction brought. ServerUnavailable when Redis is away."""
     await app.changes.publish(change.channel, change.to_message())
+
+
+async def tell_of_pools(app: App, workspace_id: UUID, credential_id: UUID) -> None:
+    """Tell that the pools stand differently in which a credential is a member, as itself or as what is active.
+
+    Where Redis is away nobody is told.
+    """
+    configuration = await app.configurations.get(workspace_id)
+    try:
+        for pool in configuration.pools.values():
+            if any(member.credential_id in {None, credential_id} for member in pool.members):
+                await tell(app, Change(workspace_id=workspace_id, noun=Noun.POOL, key=str(pool.id)))
+    except ServerUnavailable as error:
+        log.info("nobody is told how the pools stand: %s", error)
 
 
 def tell_differences(tx: Transaction, before: Configuration, after: Configuration) -> None:

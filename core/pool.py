@@ -1,6 +1,5 @@
 """Which attempt comes next: within a pool by its strategy and its members' health, then the plan's further models."""
 
-import logging
 import random
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
@@ -8,15 +7,12 @@ from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 from core.app import App
-from core.changes import Change, Noun
 from core.entities import Pool
-from core.errors import ModelyardError, PoolExhausted, ServerUnavailable
-from core.live import tell
+from core.errors import ModelyardError, PoolExhausted
+from core.live import tell_of_pools
 from core.plan import Step
 from core.ports import Lease, Place
 from core.purse import Purse
-
-log = logging.getLogger(__name__)
 
 S = TypeVar("S", bound=Step)
 
@@ -165,10 +161,7 @@ class Tries(Generic[S]):
             await self._told(lease)
 
     async def _told(self, lease: Lease) -> None:
-        try:
-            await tell(self._app, Change(workspace_id=lease.workspace_id, noun=Noun.POOL, key=str(lease.pool_id)))
-        except ServerUnavailable:
-            log.info("nobody is told how the pool %s stands: Redis is away", lease.pool_id)
+        await tell_of_pools(self._app, lease.workspace_id, lease.place.credential_id)
 
     def _report(self, work: Coroutine[Any, Any, None]) -> None:
         self._app.running.background(work)

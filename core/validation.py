@@ -16,7 +16,6 @@ from core.errors import (
     ModelyardError,
     NotFound,
     Problem,
-    ServerUnavailable,
     UpstreamAuthentication,
     UpstreamBadRequest,
     UpstreamModelNotFound,
@@ -25,6 +24,7 @@ from core.errors import (
 )
 from core.forms import check_form
 from core.jobs import ValidateCredential
+from core.live import tell_of_pools
 from core.manifest_files import custom_card
 from core.model_types import ModelKey
 from core.provider import FormFieldType, Manifest, ModelCard, Provider, Values
@@ -117,15 +117,8 @@ async def let_try(app: App, workspace_id: UUID, credential_id: UUID, *, is_new: 
 
     One with new values does so even if it rests for a time only.
     """
-    if not await app.pools.validated(workspace_id, credential_id, is_new=is_new):
-        return
-    configuration = await app.configurations.get(workspace_id)
-    try:
-        for pool in configuration.pools.values():
-            change = Change(workspace_id=workspace_id, noun=Noun.POOL, key=str(pool.id))
-            await app.changes.publish(change.channel, change.to_message())
-    except ServerUnavailable as error:
-        log.info("nobody is told that a credential is tried again: %s", error)
+    if await app.pools.validated(workspace_id, credential_id, is_new=is_new):
+        await tell_of_pools(app, workspace_id, credential_id)
 
 
 async def validate_soon(app: App, credential: Credential) -> None:

@@ -1,8 +1,8 @@
 """Tells whoever follows pools that rests are over, and validates again what waits for it; picking waits for neither."""
 
 from core.app import App
-from core.changes import Change, Noun
 from core.entities import CredentialStatus
+from core.live import tell_of_pools
 from core.ports import Due
 from core.validation import validate_soon
 from storage.resources import Resources
@@ -16,8 +16,7 @@ async def expire_cooldown(resources: Resources) -> int:
         if due.waits:
             await _validate_again(app, due)
         else:
-            change = Change(workspace_id=due.workspace_id, noun=Noun.POOL, key=str(due.pool_id))
-            await app.changes.publish(change.channel, change.to_message())
+            await tell_of_pools(app, due.workspace_id, due.credential_id)
     return len(found)
 
 

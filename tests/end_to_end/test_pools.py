@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from core.changes import Change, Noun
+from core.changes import Change, Noun, channel_of, from_message
 from core.settings import Settings
 from graph import ids
 from storage.resources import open_resources
@@ -412,6 +412,31 @@ async def test_who_follows_a_pool_sees_rests_and_counts(product: Product, provid
 
     assert first["kind"] == "CURRENT"
     assert [one["health"] for one in first["pool"]["members"]] == ["HEALTHY", "HEALTHY"]
+
+
+async def test_a_key_that_rests_for_all_models_is_told_of_every_pool_that_it_is_in(
+    product: Product, provider: FakeProvider
+) -> None:
+    credentials, pools = [], []
+    for key in ("sk-0:unauthorized", "sk-1:text"):
+        values = [{"field": "api_key", "value": key}, {"field": "base_url", "value": provider.root}]
+        made = await product.changed(CREATE, provider="anthropic", values=values, verify=False)
+        credentials.append({"credentialId": made["credential"]["id"]})
+    for name in ("claude-sonnet-5", "claude-sonnet-4-6"):
+        asked = {"provider": "anthropic", "name": name, "type": "LLM"}
+        saved = await product.changed(SAVE, model=asked, enabled=True, members=credentials)
+        pools.append(ids.given_pair(saved["pool"]["id"], "Pool"))
+    told: set[str] = set()
+
+    async with (
+        product.app.changes.listen(channel_of(pools[0][0]), complete=True) as messages,
+        asyncio.timeout(20),
+    ):
+        await product.stream(model={"provider": "anthropic", "name": "claude-sonnet-5"})
+        while told != {str(key) for _, key in pools}:
+            change = from_message(await anext(messages))
+            if change is not None and change.noun is Noun.POOL:
+                told.add(change.key)
 
 
 async def test_changes_of_a_pool_that_follow_each_other_too_soon_come_as_one(
