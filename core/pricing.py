@@ -86,7 +86,12 @@ def plain(amount: Decimal) -> str:
 
 
 def _tokens(usage: Usage, pricing: Pricing) -> Decimal:
-    """Price cached input, cache writes and the rest apart; one without a price of its own costs what input costs."""
+    """Price cached input, cache writes and the rest apart; one without a price of its own costs what input costs.
+
+    What a provider says it charges for is priced as that and nothing else.
+    """
+    if usage.billed_input_tokens is not None:
+        usage = Usage(input_tokens=usage.billed_input_tokens, output_tokens=usage.billed_output_tokens or 0)
     is_long = pricing.beyond is not None and usage.input_tokens > pricing.beyond.above_input_tokens
     price = pricing.beyond if is_long and pricing.beyond is not None else pricing
     uncached = max(0, usage.input_tokens - usage.cached_input_tokens - usage.cache_write_tokens)

@@ -41,7 +41,8 @@ class ModelKey(msgspec.Struct, frozen=True, kw_only=True):
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
     """What a call used. `input_tokens` includes cached and cache-write tokens, `output_tokens` includes reasoning.
 
-    `estimated` is true where the provider reported nothing and the counts are ours.
+    `estimated` is true where the provider reported nothing and the counts are ours. The two `billed` counts are what is
+    charged, where a provider says that it is something else than what was read and written.
     """
 
     input_tokens: int = 0
@@ -53,6 +54,8 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float = 0.0
     requests: int = 1
     estimated: bool = False
+    billed_input_tokens: int | None = None
+    billed_output_tokens: int | None = None
 
     @property
     def total_tokens(self) -> int:
@@ -71,7 +74,21 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
             seconds=self.seconds + other.seconds,
             requests=self.requests + other.requests,
             estimated=self.estimated or other.estimated,
+            **self._billed_with(other),
         )
+
+    def _billed_with(self, other: "Usage") -> dict[str, int]:
+        """Return what two requests are charged for, where that is said of one of them."""
+        if self.billed_input_tokens is None and other.billed_input_tokens is None:
+            return {}
+        return {
+            "billed_input_tokens": sum(_either(one.billed_input_tokens, one.input_tokens) for one in (self, other)),
+            "billed_output_tokens": sum(_either(one.billed_output_tokens, one.output_tokens) for one in (self, other)),
+        }
+
+
+def _either(said: int | None, counted: int) -> int:
+    return counted if said is None else said
 
 
 _BYTES_PER_TOKEN = 4

@@ -36,6 +36,18 @@ def test_cached_input_without_a_price_of_its_own_costs_what_input_costs() -> Non
     )
 
 
+def test_what_a_provider_charges_for_is_priced_where_it_says_so() -> None:
+    usage = Usage(
+        input_tokens=69, cached_input_tokens=4, output_tokens=9, billed_input_tokens=7, billed_output_tokens=8
+    )
+
+    # 7 × 2.5 + 8 × 10 = 97.5 millionths
+    assert cost(usage, PRICE) == Cost(amount="0.0000975", currency="USD")
+    # and with a call that was not told apart: 107 × 2.5 + 8 × 10 = 347.5 millionths
+    assert cost(usage.plus(Usage(input_tokens=100)), PRICE) == Cost(amount="0.0003475", currency="USD")
+    assert usage.plus(usage).total_tokens == 156
+
+
 def test_an_unknown_price_gives_nothing_rather_than_zero() -> None:
     assert cost(Usage(input_tokens=1), None) is None
     assert cost(Usage(input_tokens=1, output_tokens=1), Pricing(currency="USD", input=Decimal(1))) is None

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from core.errors import CapabilityUnsupported, InvalidInput, ModelyardError, UpstreamAuthentication, UpstreamTimeout
+from core.model_types import Usage
 from core.model_types.llm import (
     ChatRequest,
     ContinuationPiece,
@@ -19,11 +20,12 @@ from core.model_types.llm import (
     ToolCall,
     ToolChoice,
     ToolChoiceMode,
+    UsagePiece,
 )
 from core.wire.dialects.cohere.answer import decode_answer
 from core.wire.dialects.cohere.request import encode_request
 from core.wire.http import Http
-from tests.contracts.adapters import Adapter
+from tests.contracts.adapters import Adapter, completed, streamed
 from tests.fake_provider import FakeProvider, Scenario
 
 COHERE = Adapter(provider="cohere", base_path="/cohere")
@@ -132,6 +134,40 @@ def test_thoughts_and_the_plan_go_back() -> None:
     sent = {"role": "assistant", "tool_plan": "I will look.", "content": content, "tool_calls": [call]}
     assert at_home["messages"] == [sent]
     assert elsewhere["messages"] == [{"role": "assistant", "content": content[1:], "tool_calls": [call]}]
+
+
+async def test_what_is_charged_is_told_beside_what_was_read(provider: FakeProvider, http: Http) -> None:
+    adapter = COHERE.build(http)
+
+    for ask in (streamed, completed):
+        outcome, _ = await ask(adapter, COHERE.call(provider))
+
+        assert outcome.usage == Usage(
+            input_tokens=11,
+            output_tokens=5,
+            cached_input_tokens=4,
+            billed_input_tokens=2,
+            billed_output_tokens=5,
+        )
+
+
+@pytest.mark.parametrize(
+    ("sent", "usage"),
+    [
+        ({"tokens": {"input_tokens": 3, "output_tokens": 1}}, Usage(input_tokens=3, output_tokens=1)),
+        (
+            {"billed_units": {"input_tokens": 3, "output_tokens": 1}},
+            Usage(input_tokens=3, output_tokens=1, billed_input_tokens=3, billed_output_tokens=1),
+        ),
+        ({"cached_tokens": 1}, None),
+    ],
+)
+def test_one_of_the_two_counts_may_be_missing(sent: dict[str, Any], usage: Usage | None) -> None:
+    body = {"message": {"content": [{"type": "text", "text": "hi"}]}, "finish_reason": "COMPLETE", "usage": sent}
+
+    pieces = decode_answer(json.dumps(body).encode(), provider="cohere")
+
+    assert [piece.usage for piece in pieces if isinstance(piece, UsagePiece)] == ([usage] if usage else [])
 
 
 def test_an_answer_that_took_too_long_is_one() -> None:

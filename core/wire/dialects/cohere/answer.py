@@ -69,6 +69,7 @@ class _Tokens(msgspec.Struct, gc=False):
 
 class _Usage(msgspec.Struct):
     tokens: _Tokens | None = None
+    billed_units: _Tokens | None = None
     cached_tokens: float | None = None
 
 
@@ -136,8 +137,8 @@ class _Answer:
         Raises:
             ModelyardError: it is a failure.
         """
-        if said.usage is not None and said.usage.tokens is not None:
-            self._pieces.add(UsagePiece(_counted(said.usage.tokens, said.usage.cached_tokens)))
+        if said.usage is not None and (used := _counted(said.usage)) is not None:
+            self._pieces.add(UsagePiece(used))
         if said.finish_reason in {"ERROR", "TIMEOUT"} or said.error:
             raise self._failure(said)
         self._keep_thoughts()
@@ -232,10 +233,15 @@ def _error_in(body: bytes, secrets: Sequence[str]) -> ModelyardError:
     return UpstreamProtocol(EMPTY)
 
 
-def _counted(sent: _Tokens, cached: float | None) -> Usage:
-    """Return what was processed, in our terms; what is billed can be less."""
+def _counted(sent: _Usage) -> Usage | None:
+    """Return what was processed, in our terms, and what is billed, which can be less; either alone stands for both."""
+    tokens, billed = sent.tokens or sent.billed_units, sent.billed_units
+    if tokens is None:
+        return None
     return Usage(
-        input_tokens=int(sent.input_tokens or 0),
-        output_tokens=int(sent.output_tokens or 0),
-        cached_input_tokens=int(cached or 0),
+        input_tokens=int(tokens.input_tokens or 0),
+        output_tokens=int(tokens.output_tokens or 0),
+        cached_input_tokens=int(sent.cached_tokens or 0),
+        billed_input_tokens=int(billed.input_tokens or 0) if billed is not None else None,
+        billed_output_tokens=int(billed.output_tokens or 0) if billed is not None else None,
     )
