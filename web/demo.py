@@ -36,7 +36,7 @@ from web.demo_models import (
 )
 
 PROMPT = "Explain in two sentences what a model gateway is good for."
-SENTENCE = "Hello world. One, two, three, four, five, six."
+SENTENCE = "One two three four five six seven."
 TEXTS = ("A cat sleeps on the sofa.", "A kitten naps on a cushion.", "The court raised the tax on imported steel.")
 
 _ADD = """mutation ($input: AddModelInput!) { addModel(input: $input) { model { status } errors { code message } } }"""

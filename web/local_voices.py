@@ -27,7 +27,7 @@ from starlette.routing import Route
 
 VOICES = "espeak-ng"
 EARS = "pocketsphinx-en-us"
-USUAL_VOICE = "en-us"
+USUAL_VOICE = "en-us+f2"
 PACKAGES = ("espeakng-loader", "pocketsphinx")
 
 _MODULES = ("espeakng_loader", "pocketsphinx")

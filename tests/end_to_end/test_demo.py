@@ -66,3 +66,16 @@ def test_a_real_model_answers_twice_from_one_credential(env: dict[str, str]) -> 
         assert "Paris" in ran.stdout
         assert "openai_compatible/smollm2-135m-instruct" in ran.stdout
         assert "SUCCEEDED" in ran.stdout
+        near, far = (float(found) for found in re.findall(r"^  (0\.\d+)  A cat", ran.stdout, re.MULTILINE))
+        assert far < near
+
+
+@pytest.mark.skipif(
+    os.environ.get("MODELYARD_TEST_LOCAL_MODEL") != "1", reason="real voices: MODELYARD_TEST_LOCAL_MODEL=1"
+)
+def test_a_sentence_is_spoken_and_understood(env: dict[str, str]) -> None:
+    ran = demo(env, "--voice")
+
+    assert ran.returncode == 0, ran.stderr
+    assert re.search(r"[\d,]{6,} bytes of WAV", ran.stdout)
+    assert re.search("^Transcription +.*three four five", ran.stdout, re.MULTILINE)
