@@ -1,6 +1,7 @@
 """Tokens counted here: a bound that is never too low, and an estimate where the provider reports nothing."""
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import msgspec
 
@@ -15,6 +16,10 @@ _PER_TOOL = 16
 _WITH_TOOLS = 1024  # before tools, providers put a prompt of their own: Anthropic's has up to 530 tokens
 _PER_MEDIA = {MediaKind.IMAGE: 4096, MediaKind.AUDIO: 8192, MediaKind.VIDEO: 65_536, MediaKind.DOCUMENT: 65_536}
 BYTES_PER_TOKEN = 4
+_MOST = frozenset(
+    {"max_tokens", "max_completion_tokens", "max_output_tokens", "maxOutputTokens", "max_new_tokens", "num_predict"}
+)
+_TIMES = frozenset({"n", "best_of", "candidateCount", "candidate_count"})
 _SLICE = 65_536
 
 
@@ -42,6 +47,40 @@ def estimated_input(request: ChatRequest, words: str | None = None) -> int:
     overhead = len(request.messages) * _PER_MESSAGE // 2 + _media(request) // 4
     tokens, uncounted = _counted(request, words)
     return tokens - (-uncounted // BYTES_PER_TOKEN) + overhead
+
+
+class Wish(NamedTuple):
+    """How many tokens a call wishes for at most (None: no limit), how often, and whether its parameters decide that."""
+
+    most: int | None
+    times: int
+    by_parameters: bool
+
+
+def wished_output(request: ChatRequest) -> Wish:
+    """Return how much output is asked for: by `max_tokens`, or by options of the provider's own that go before it."""
+    asked = request.parameters.get("max_tokens")
+    found = [*_named(request.provider_options, _MOST)]
+    wishes = [*found, *([asked] if asked is not None else [])]
+    known = [one for one in wishes if isinstance(one, int) and one > 0]
+    times = [one for one in _named(request.provider_options, _TIMES) if isinstance(one, int) and one > 1]
+    return Wish(
+        most=max(known) if known and len(known) == len(wishes) else None,
+        times=max(times, default=1),
+        by_parameters=not found,
+    )
+
+
+def _named(options: object, names: frozenset[str]) -> Iterator[object]:
+    """Yield what options say under any of these names, however deep."""
+    waiting = [options]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, dict):
+            yield from (value for name, value in one.items() if name in names)
+            waiting += one.values()
+        elif isinstance(one, list):
+            waiting += one
 
 
 def has_media(request: ChatRequest) -> bool:

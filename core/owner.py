@@ -222,7 +222,7 @@ class Owner(ABC, Generic[S]):
         charges, spent = (of(self._step, record.usage) for of in (self._purse.charges, self._purse.spent))
         settling = Settling(self._app, Settlement(invocation=record, charges=charges, spent=spent))
         await settling.secure()
-        self._purse.tell(record.usage)
+        await self._purse.tell(record.usage)
         await self._end(error, record)
         await settling.finish()
 

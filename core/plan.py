@@ -13,7 +13,7 @@ from core.access import Permission, Viewer
 from core.capabilities import check_capabilities
 from core.catalog import Catalog
 from core.configuration import Configuration, HostedProvider
-from core.counting import estimated_input, input_upper_bound
+from core.counting import estimated_input, input_upper_bound, wished_output
 from core.entities import Credential, Pool, PoolMember, Quota, QuotaUnit
 from core.errors import InvalidInput, ModelyardError
 from core.metering import NOTHING, Estimate, demand, output_ceiling
@@ -248,13 +248,15 @@ def _steps(
     asked = question(viewer, configuration.workspace_id, ModelType.LLM, reference, credential_id)
 
     def estimate(card: ModelCard) -> Estimate:
+        wish = wished_output(request.chat)
+        has_rule = any(rule.name == "max_tokens" for rule in card.parameter_rules)
         return Estimate(
             input_bound=input_upper_bound(request.chat, card.vocabulary),
             input_likely=estimated_input(request.chat, card.vocabulary),
-            output=output_ceiling(card, request.chat.parameters.get("max_tokens")),
+            output=output_ceiling(card, wish.most) * wish.times,
             streaming=streaming,
-            is_firm=not streaming and all(rule.name != "max_tokens" for rule in card.parameter_rules),
-            is_hidden=ModelFeature.REASONING in card.features,
+            is_firm=wish.times > 1 or not (streaming or (wish.by_parameters and has_rule)),
+            is_hidden=ModelFeature.REASONING in card.features or wish.times > 1,
         )
 
     def checked(card: ModelCard) -> ChatRequest:

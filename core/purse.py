@@ -104,11 +104,11 @@ class Purse:
             needed = price.cost(output_tokens)
             self._budgets[budget_id] = await self._raised(hold, invocation_id, needed, price.per_output * SLICE)
 
-    def tell(self, usage: Usage | None) -> None:
+    async def tell(self, usage: Usage | None) -> None:
         """Count the call with the tokens that it has used in the end, where tokens are counted."""
         taken, used = self.taken, usage.total_tokens if usage is not None else 0
         if taken is not None and used != taken.tokens and any(rate.tokens is not None for rate in taken.rates):
-            self._app.running.background(self._app.rates.correct(taken, used))
+            await self._app.rates.correct(taken, used)
 
     def charges(self, step: Step, usage: Usage | None) -> Mapping[UUID, int] | None:
         """Return what the holds of quotas have used, by their ids: what none names was used by nothing.

@@ -37,7 +37,9 @@ class Commands:
     async def script(self, text: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
         """Return what a script in Lua answers."""
         digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
-        self._scripts[digest] = text
+        if digest not in self._scripts:
+            self._scripts[digest] = text
+            return await self.do("EVAL", text, len(keys), *keys, *arguments)
         return await self.do("EVALSHA", digest, len(keys), *keys, *arguments)
 
     async def close(self) -> None:
@@ -58,7 +60,7 @@ class Commands:
             raise
 
     async def _run(self, commands: Sequence[_Command]) -> Sequence[Any]:
-        """Let Redis do commands in one round trip, or two more where it does not know the scripts yet."""
+        """Let Redis do commands in one round trip, or two more where it has forgotten the scripts."""
         async with self.soon():
             found = await self._send(commands)
             unknown = [place for place, one in enumerate(found) if isinstance(one, NoScriptError)]

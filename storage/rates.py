@@ -55,15 +55,16 @@ end
 return {0, 0, '0'}
 """
 
-# Adds to the calls and the tokens of a second that is still there.
+# Adds to the calls and the tokens of a second of each key, if that is still there.
 _ADD = """
-for _, key in ipairs(KEYS) do
-  local found = redis.call('HGET', key, ARGV[1])
+for number, key in ipairs(KEYS) do
+  local second, calls, tokens = ARGV[3 * number - 2], ARGV[3 * number - 1], ARGV[3 * number]
+  local found = redis.call('HGET', key, second)
   if found then
     local last, count, size = string.match(found, '(%S+) (%S+) (%S+)')
-    count, size = math.max(tonumber(count) + ARGV[2], 0), math.max(tonumber(size) + ARGV[3], 0)
-    if count == 0 and size == 0 then redis.call('HDEL', key, ARGV[1])
-    else redis.call('HSET', key, ARGV[1], last .. ' ' .. count .. ' ' .. size) end
+    count, size = math.max(tonumber(count) + calls, 0), math.max(tonumber(size) + tokens, 0)
+    if count == 0 and size == 0 then redis.call('HDEL', key, second)
+    else redis.call('HSET', key, second, last .. ' ' .. count .. ' ' .. size) end
   end
 end
 """
@@ -88,18 +89,25 @@ class RedisRates:
 
     async def correct(self, taken: Taken, tokens: int) -> None:
         """Count a call with the tokens that it has used in the end."""
-        await self._add(taken, 0, tokens - taken.tokens)
+        await self.correct_all([(taken, tokens)])
+
+    async def correct_all(self, used: Sequence[tuple[Taken, int]]) -> None:
+        """Count calls with the tokens that each has used in the end, by one command; none where there are none."""
+        await self._add([(taken, 0, tokens - taken.tokens) for taken, tokens in used])
 
     async def give_back(self, taken: Taken) -> None:
         """Count a call no more: it was not made."""
-        await self._add(taken, -1, -taken.tokens)
+        await self._add([(taken, -1, -taken.tokens)])
 
     async def ping(self) -> None:
         """Ask whether Redis is there."""
         await self._commands.do("PING")
 
-    async def _add(self, taken: Taken, calls: int, tokens: int) -> None:
-        await self._commands.script(_ADD, _keys(taken.rates), [int(taken.at), calls, tokens])
+    async def _add(self, added: Sequence[tuple[Taken, int, int]]) -> None:
+        keys = [key for taken, _, _ in added for key in _keys(taken.rates)]
+        given = [one for taken, calls, tokens in added for _ in taken.rates for one in (int(taken.at), calls, tokens)]
+        if keys:
+            await self._commands.script(_ADD, keys, given)
 
 
 def _keys(rates: Sequence[Rate]) -> list[str]:

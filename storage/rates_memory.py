@@ -1,5 +1,6 @@
 """What one process knows of calls and tokens a minute: in its own memory, while Redis is away."""
 
+import asyncio
 import logging
 from collections.abc import Sequence
 from uuid import UUID
@@ -86,48 +87,58 @@ class SharedRates:
         self._shared = shared
         self._memory = MemoryRates(clock)
         self._is_away = False
+        self._untold: list[tuple[Taken, int]] = []
 
     async def take(self, rates: Sequence[Rate], tokens: int) -> Taken | Limited:
-        """Count a call where each rate has room for it, else nowhere."""
+        """Count a call where each rate has room for it, else nowhere; what calls have used since is told before."""
         if not self._is_away:
             try:
-                return await self._shared.take(rates, tokens)
+                _, found = await asyncio.gather(self._tell(), self._shared.take(rates, tokens))
             except ServerUnavailable:
                 self._note_away()
+            else:
+                return found
         return await self._memory.take(rates, tokens)
 
     async def correct(self, taken: Taken, tokens: int) -> None:
-        """Count a call with the tokens that it has used in the end, if what counts it is there."""
-        await self._change(taken, tokens=tokens)
+        """Count a call with the tokens that it has used in the end: with the next call, or by `look`."""
+        if taken.is_local:
+            await self._memory.correct(taken, tokens)
+        elif not self._is_away:
+            self._untold.append((taken, tokens))
 
     async def give_back(self, taken: Taken) -> None:
         """Count a call no more, if what counts it is there."""
-        await self._change(taken, tokens=None)
+        if taken.is_local:
+            await self._memory.give_back(taken)
+        elif not self._is_away:
+            try:
+                await self._shared.give_back(taken)
+            except ServerUnavailable:
+                self._note_away()
 
     async def look(self) -> None:
-        """Look whether Redis is back, where it was away. Its windows are those of a minute ago, or empty."""
-        if not self._is_away:
-            return
+        """Tell what calls have used; or look whether Redis is back, whose windows are those of a minute ago by now."""
         try:
-            await self._shared.ping()
-        except ServerUnavailable:
-            return
-        self._is_away = False
-        log.warning("Redis is back: calls a minute are counted with the other processes again")
-
-    async def _change(self, taken: Taken, *, tokens: int | None) -> None:
-        state = self._memory if taken.is_local else self._shared
-        if self._is_away and not taken.is_local:
-            return
-        try:
-            await (state.give_back(taken) if tokens is None else state.correct(taken, tokens))
+            if self._is_away:
+                await self._shared.ping()
+                self._is_away = False
+                log.warning("Redis is back: calls a minute are counted with the other processes again")
+            elif self._untold:
+                await self._tell()
         except ServerUnavailable:
             self._note_away()
+
+    async def _tell(self) -> None:
+        """Tell what calls have used since, in the round trip of whatever is asked at the same time."""
+        untold, self._untold = self._untold, []
+        await self._shared.correct_all(untold)
 
     def _note_away(self) -> None:
         if not self._is_away:
             log.warning("Redis is away: calls a minute are counted by each process alone")
         self._is_away = True
+        self._untold.clear()
 
 
 def _room(limit: int | None, need: int, amounts: Sequence[int], ends: Sequence[float]) -> float:

@@ -1,9 +1,12 @@
 """Tokens counted here."""
 
+from typing import Any
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.counting import estimate_usage, input_upper_bound
+from core.counting import estimate_usage, input_upper_bound, wished_output
 from core.model_types.llm import ChatRequest, Media, MediaKind, Message, ResponseFormat, Role, Text, Tool, ToolCall
 from tests import make
 
@@ -60,3 +63,20 @@ def test_nothing_produced_is_no_output() -> None:
 
 def _with(message: Message) -> ChatRequest:
     return ChatRequest(messages=(*make.chat().messages, message))
+
+
+@pytest.mark.parametrize(
+    ("parameters", "options", "wish"),
+    [
+        ({}, {}, (None, 1, True)),
+        ({"max_tokens": 9}, {"user": "x"}, (9, 1, True)),
+        ({"max_tokens": 9}, {"max_completion_tokens": 5000}, (5000, 1, False)),
+        ({"max_tokens": 9}, {"generationConfig": {"maxOutputTokens": 70, "candidateCount": 3}}, (70, 3, False)),
+        ({"max_tokens": 9}, {"options": {"num_predict": -1}}, (None, 1, False)),
+        ({}, {"n": 4, "tools": [{"n": 2}]}, (None, 4, True)),
+    ],
+)
+def test_options_of_the_provider_count_as_wishes_for_output(
+    parameters: dict[str, Any], options: dict[str, Any], wish: tuple[int | None, int, bool]
+) -> None:
+    assert wished_output(make.chat(parameters=parameters, provider_options=options)) == wish

@@ -133,6 +133,21 @@ async def test_a_stream_holds_more_in_slices_while_there_is_more(product: Produc
     assert await spent(client) == (11 + 2 * 1500, 0)
 
 
+async def test_options_that_ask_for_more_output_are_held_for(product: Product, provider: FakeProvider) -> None:
+    await grant(product, "TIMES", None)
+    await price(product, "llm")
+    client = await thrifty(product, millionths(BOUND + 2 * 1000))
+    asked = chat(model=model("llm"), parameters={"max_tokens": 10})
+
+    served = (await client.data(COMPLETE, input=asked))["complete"]["errors"]
+    many = (await client.data(COMPLETE, input=asked | {"providerOptions": {"n": 200}}))["complete"]["errors"]
+    more = (await client.data(COMPLETE, input=asked | {"providerOptions": {"max_tokens": 2000}}))["complete"]["errors"]
+
+    assert served == []
+    assert [error["code"] for error in (*many, *more)] == ["BUDGET_EXCEEDED"] * 2
+    assert len(provider.calls) == 1
+
+
 async def test_of_parallel_calls_exactly_those_with_room_are_served(product: Product) -> None:
     await grant(product, "TIMES", None)
     await price(product, "order", "RERANK", "REQUEST", MILLION)

@@ -153,6 +153,27 @@ async def test_200_parallel_calls_of_two_processes_take_exactly_what_there_is(
         await pool.aclose()
 
 
+async def test_what_calls_have_used_is_told_with_the_next_one_or_soon(redis_url: str, clock: MovableClock) -> None:
+    pool = open_pool(redis_url)
+    commands = Counted(pool)
+    mine, other = SharedRates(RedisRates(commands, clock), clock), SharedRates(RedisRates(Commands(pool), clock), clock)
+    one = rate(tokens=1000)
+    first = await take(mine, one, tokens=900)
+    commands.trips = 0
+
+    await mine.correct(first, 100)
+    before = await other.take((one,), 300)
+    await mine.correct(await take(mine, one, tokens=900), 200)
+    trips = commands.trips
+    await mine.look()
+    after = await other.take((one,), 700)
+
+    assert isinstance(before, Limited)
+    assert isinstance(after, Taken)
+    assert (trips, commands.trips) == (1, 2)
+    await pool.aclose()
+
+
 class Counted(Commands):
     """Commands whose round trips are counted."""
 
@@ -168,12 +189,9 @@ async def test_counting_a_call_and_picking_a_member_share_a_round_trip(redis_url
     commands = Counted(pool)
     rates, state = RedisRates(commands, clock), RedisPoolState(commands, uuid7(), clock)
 
-    for _ in range(2):  # the first time Redis is told the scripts
-        commands.trips = 0
-        taken, picked = await asyncio.gather(
-            rates.take((rate(requests=1), rate(requests=1)), 5),
-            state.pick(uuid7(), members, places(members), (0.5, 0.5)),
-        )
+    taken, picked = await asyncio.gather(
+        rates.take((rate(requests=1), rate(requests=1)), 5), state.pick(uuid7(), members, places(members), (0.5, 0.5))
+    )
 
     assert isinstance(taken, Taken)
     assert picked.lease is not None
