@@ -8,6 +8,7 @@ from typing import Annotated
 import msgspec
 
 from core.catalog import Catalog
+from core.currencies import CURRENCIES
 from core.entities import Product, QuotaUnit
 from core.hosted import MAX_AMOUNT
 from core.ids import uuid7
@@ -26,7 +27,7 @@ class _Product(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     unit: QuotaUnit
     quota_amount: _Amount
     price: _Amount
-    currency: Annotated[str, msgspec.Meta(pattern="^[A-Z]{3}$")]
+    currency: str
     available: bool = True
 
 
@@ -76,6 +77,8 @@ def _problems(key: str, product: _Product, catalog: Catalog, hosted: Collection[
     """Yield what is wrong with a product whose keys and types are right."""
     if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", key):
         yield f"products.{key}: a product's key has 1 to 64 letters, digits, dots, dashes or underlines"
+    if product.currency not in CURRENCIES:
+        yield f"products.{key}.currency: {product.currency!r} is no ISO 4217 code, such as EUR"
     if product.provider is None:
         return
     name = catalog.canonical(product.provider)

@@ -162,7 +162,7 @@ async def _without_order(app: App, event: PaymentEvent) -> EventState:
     """Let an event wait that may be of an order not known to be paid yet; what names another thing is none of ours."""
     if event.kind in _OF_MONEY_THAT_CAME and event.order_id is None:
         return await _end(app, event, EventState.WAITING, "No order is known to be paid by this transaction.")
-    log.error("event %s of %s names an order that is not there", event.event_id, event.gateway)
+    log.warning("event %s of %s is of no order that is here", event.event_id, event.gateway)
     return await _end(app, event, EventState.IGNORED, "There is no such order.")
 
 

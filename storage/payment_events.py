@@ -96,7 +96,7 @@ class SqlPaymentEvents:
         """Return the events still to be applied that were told since a time and last tried before another."""
         columns = payment_events.c
         statement = select(columns.id).where(_IS_OPEN, columns.created_at >= since, columns.updated_at < before)
-        return [row.id for row in await self._connection.rows(statement.order_by(columns.id).limit(limit))]
+        return [row.id for row in await self._connection.rows(statement.order_by(columns.updated_at).limit(limit))]
 
 
 async def prune(connection: Connection, before: datetime, *, limit: int) -> int:

@@ -25,7 +25,7 @@ from core.results import Results
 from core.running import Running
 from core.settings import Settings
 from core.tailer import LOOK_EVERY_S, Tailer
-from core.wire.egress import Egress, egress_of, normalise_base_url
+from core.wire.egress import Egress, egress_of, normalise_base_url, target_of
 from core.wire.http import Http
 from storage import configurations, processes
 from storage.background import Background
@@ -56,6 +56,7 @@ from storage.vault import SqlVault
 
 log = logging.getLogger(__name__)
 
+_GATEWAY_S = 15.0
 _LISTEN_AGAIN_S = 1.0
 _RENEW_LOG_S = ALIVE_S / 4
 
@@ -202,7 +203,23 @@ def read_files(settings: Settings, http: Http) -> tuple[Catalog, Mapping[str, Ho
 async def _gateways(settings: Settings, clock: Clock) -> AsyncIterator[Mapping[str, Gateway]]:
     """Open the payment gateways that the settings enable, by name; the first serves who names none."""
     manual = Manual()
-    yield {manual.name: manual}
+    if settings.stripe_secret_key is None or settings.stripe_webhook_secret is None:
+        yield {manual.name: manual}
+        return
+    from core.payments.stripe import Stripe  # takes half a second
+
+    target = target_of(settings.stripe_api_base)
+    host = f"[{target.host}]" if ":" in target.host else target.host
+    async with Http.open(egress=Egress([f"{host}:{target.port}"]), silence_seconds=_GATEWAY_S) as http:
+        stripe = Stripe(
+            http,
+            lambda: clock.now().timestamp(),
+            secret_key=settings.stripe_secret_key,
+            webhook_secret=settings.stripe_webhook_secret,
+            api_base=settings.stripe_api_base,
+            return_url=settings.stripe_return_url or f"http://{settings.host}:{settings.port}/",
+        )
+        yield {stripe.name: stripe, manual.name: manual}
 
 
 def _address(egress: Egress, text: str) -> str:

@@ -14,7 +14,7 @@ from core.watch import watch
 from graph.execution import Engine
 from graph.schema import schema
 from storage.resources import open_app
-from web import explorer, health
+from web import explorer, health, webhooks
 from web.endpoint import HttpEndpoint
 from web.sockets import SocketEndpoint
 
@@ -63,6 +63,7 @@ def create_app(settings: Settings, *, clock: Clock | None = None) -> Starlette:
             WebSocketRoute("/graphql", route),
             Route("/health/live", health.live),
             Route("/health/ready", health.ready),
+            *webhooks.routes(),
             *explorer.routes(),
         ],
         lifespan=lifespan,

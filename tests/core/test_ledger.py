@@ -7,8 +7,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from core.entities import BudgetPeriod, EntryKind
+from core.entities import BudgetPeriod, EntryKind, Order
 from core.ledger import Balance, Change, Held, opened, period_end, period_start, reserved, settled, settled_late
+from core.order_states import Step, after, credited, returned
+from tests.core.test_order_states import order as an_order
 
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 AMOUNTS = st.integers(min_value=0, max_value=50)
@@ -24,6 +26,7 @@ class Ledger(RuleBasedStateMachine):
         self.entries = [Change(kind=EntryKind.GRANT, limit=100)]
         self.held: list[Held] = []
         self.expired: list[tuple[Held, int]] = []
+        self.orders: list[Order] = []
         self.used_today = 0
 
     def _book(self, changes: list[Change]) -> None:
@@ -69,10 +72,25 @@ class Ledger(RuleBasedStateMachine):
         if hold.period == self.balance.period:
             self.used_today += used - booked
 
-    @rule(amount=st.integers(min_value=-60, max_value=60))
-    def purchase_or_refund(self, amount: int) -> None:
-        kind = EntryKind.PURCHASE if amount >= 0 else EntryKind.REFUND
-        self._book([Change(kind=kind, limit=amount)])
+    @rule(quota=st.integers(min_value=1, max_value=60), total=st.integers(min_value=1, max_value=60))
+    def order(self, quota: int, total: int) -> None:
+        self.orders.append(an_order(quota_amount=quota, total_amount=total))
+
+    @rule(which=st.integers(min_value=0), step=st.sampled_from(Step), amount=st.integers(min_value=1, max_value=70))
+    def move_an_order(self, which: int, step: Step, amount: int) -> None:
+        """Let a gateway tell anything of an order, whatever it told before."""
+        if not self.orders:
+            return
+        place = which % len(self.orders)
+        before = self.orders[place]
+        moved = after(before, step, self.now, amount)
+        if moved is None:
+            return
+        self.orders[place] = moved
+        change = credited(moved) - credited(before)
+        if change:
+            kind = EntryKind.PURCHASE if change > 0 else EntryKind.REFUND
+            self._book([Change(kind=kind, limit=change)])
 
     @rule(hours=st.integers(min_value=1, max_value=30))
     def pass_time(self, hours: int) -> None:
@@ -83,6 +101,19 @@ class Ledger(RuleBasedStateMachine):
         assert self.balance.limit == sum(one.limit for one in self.entries)
         assert self.balance.used == sum(one.used for one in self.entries) == self.used_today
         assert self.balance.reserved == sum(one.reserved for one in self.entries)
+
+    @invariant()
+    def the_limit_is_what_was_granted_and_what_the_orders_give(self) -> None:
+        assert self.balance.limit == 100 + sum(credited(order) for order in self.orders)
+
+    @invariant()
+    def what_went_back_is_in_proportion_and_never_more_than_came(self) -> None:
+        bought = sum(one.limit for one in self.entries if one.kind is EntryKind.PURCHASE)
+        back = -sum(one.limit for one in self.entries if one.kind is EntryKind.REFUND)
+        assert 0 <= back <= bought
+        for order in self.orders:
+            is_whole = returned(order) == order.total_amount
+            assert not is_whole or credited(order) == 0
 
     @invariant()
     def what_is_reserved_is_what_calls_of_the_period_hold(self) -> None:

@@ -68,8 +68,7 @@ def test_every_job_has_a_function_of_its_name() -> None:
     assert {tick.name for tick in WorkerSettings.cron_jobs} == {
         "relay_outbox", "roll_up_usage", "sweep_invocations", "prune", "revalidate_credentials", "rewrap_keys",
         "expire_cooldown", "refresh_lists", "sweep_holds", "check_ledger", "settle_invocation",
-            "reset_quotas",
-        "expire_orders",
+        "reset_quotas", "expire_orders",
     }  # fmt: skip
 
 
