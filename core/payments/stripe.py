@@ -207,14 +207,14 @@ def _raise(error: stripe.StripeError) -> NoReturn:
 # ---- what its events look like, of which more is not read
 
 
-class _Data(msgspec.Struct):
+class _About(msgspec.Struct):
     object: msgspec.Raw
 
 
 class _Event(msgspec.Struct):
     id: str
     type: str
-    data: _Data
+    data: _About
 
 
 class _Named(msgspec.Struct):
