@@ -936,8 +936,11 @@ class InvocationLog(Protocol):
         """
         ...
 
-    async def grow(self, hold: Hold, invocation_id: UUID, wanted: int) -> int:
-        """Hold up to `wanted` more; return how much more it is now, 0 where nothing is left or the hold has ended."""
+    async def grow(self, hold: Hold, invocation_id: UUID, wanted: int) -> int | None:
+        """Hold up to `wanted` more; return how much more it is now, 0 where nothing is left.
+
+        None where the hold has ended: the sweep has taken this process for dead.
+        """
         ...
 
     async def settle(

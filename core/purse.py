@@ -136,15 +136,20 @@ class Purse:
 
     async def _raised(self, hold: Hold, invocation_id: UUID, needed: int, slice_: int) -> Hold:
         while needed > hold.amount:
-            try:
-                more = await self._app.invocations.grow(hold, invocation_id, slice_)
-            except ServerUnavailable as error:  # what is above the hold is booked in full: no answer ends for that
-                log.warning("invocation %s goes on without holding more: %s", invocation_id, error)
-                more = slice_
+            more = await self._grown(hold, invocation_id, slice_)
             if not more:
                 raise self._used_up(hold)
             hold = replace(hold, amount=hold.amount + more)
         return hold
+
+    async def _grown(self, hold: Hold, invocation_id: UUID, slice_: int) -> int:
+        """Return how much more is held. No answer ends for trouble with that: what is above the hold is booked too."""
+        try:
+            more = await self._app.invocations.grow(hold, invocation_id, slice_)
+        except ServerUnavailable as error:
+            log.warning("invocation %s goes on without holding more: %s", invocation_id, error)
+            return slice_
+        return slice_ if more is None else more
 
     def _used_up(self, hold: Hold) -> QuotaExceeded | BudgetExceeded:
         if hold.unit is None:

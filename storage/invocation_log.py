@@ -127,10 +127,13 @@ class SqlInvocationLog:
             raise QuotaExceeded("This call was ended by the sweep: its server was taken for dead.")
         return holds
 
-    async def grow(self, hold: Hold, invocation_id: UUID, wanted: int) -> int:
-        """Hold up to `wanted` more; return how much more it is now, 0 where nothing is left or the hold has ended."""
+    async def grow(self, hold: Hold, invocation_id: UUID, wanted: int) -> int | None:
+        """Hold up to `wanted` more; return how much more it is now, 0 where nothing is left.
+
+        None where the hold has ended: the sweep has taken this process for dead.
+        """
         grown: int | None = await self._batch.do(_More(invocation_id=invocation_id, hold=hold, amount=wanted))
-        return grown or 0
+        return grown
 
     async def settle(
         self,
@@ -337,11 +340,11 @@ def _book(books: _Books, end: _End) -> None:
             book.settle(held, used.get(held.id, 0), by_sweep=end.by_sweep)
 
 
-def _more(books: _Books, more: _More) -> int:
+def _more(books: _Books, more: _More) -> int | None:
     of_budget = more.hold.unit is None
     book, holds = (books.budgets, books.budget_holds) if of_budget else (books.quotas, books.quota_holds)
     held = next((one for one in holds.get(more.invocation_id, ()) if one.id == more.hold.id), None)
-    return book.grow(held, more.amount) if held is not None and held.state == HELD else 0
+    return book.grow(held, more.amount) if held is not None and held.state == HELD else None
 
 
 def _held_anew(books: _Books, other: _Other) -> Holds | ModelyardError:

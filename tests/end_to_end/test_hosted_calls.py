@@ -203,7 +203,7 @@ async def test_an_owner_that_was_taken_for_dead_books_the_difference_once(
     product: Product, provider: FakeProvider
 ) -> None:
     quota = await grant(product, "TOKENS", 10_000)
-    provider.answers(text=LONG, pieces=20, delay_s=0.05)
+    provider.answers(text=LONG * 12, pieces=20, delay_s=0.05)  # more than is held to begin with
 
     async with product.socket() as ws, aclosing(completion(ws, chat(model=model("llm")))) as source:
         events = [await anext(source) for _ in range(5)]

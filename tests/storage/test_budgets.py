@@ -167,7 +167,7 @@ async def test_a_hold_takes_what_there_is_and_grows_until_nothing_is_left(resour
     assert await _balance(resources, tenant) == ("0", "0.1")
     await resources.app.invocations.settle(_ended(invocation), None, {hold.id: 13 * CENT})
     assert await _balance(resources, tenant) == ("0.13", "0")
-    assert await resources.app.invocations.grow(hold, invocation.id, 1) == 0
+    assert await resources.app.invocations.grow(hold, invocation.id, 1) is None
     with pytest.raises(BudgetExceeded) as refused:
         await _admitted(resources, rows.invocation(resources.app, tenant), _spend(budget_id, 1))
     assert refused.value.retry_after == (datetime(2026, 1, 3, tzinfo=UTC) - resources.app.clock.now()).total_seconds()

@@ -141,7 +141,7 @@ async def test_a_hold_takes_what_there_is_and_grows_until_nothing_is_left(resour
     assert await _balance(resources, quota) == (100, 0, 100)
     await resources.app.invocations.settle(_ended(invocation), {hold.id: 130})
     assert await _balance(resources, quota) == (100, 130, 0)
-    assert await resources.app.invocations.grow(hold, invocation.id, 1) == 0
+    assert await resources.app.invocations.grow(hold, invocation.id, 1) is None
 
 
 async def test_an_owner_that_comes_back_corrects_the_sweep_once(resources: Resources) -> None:
