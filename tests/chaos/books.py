@@ -3,12 +3,15 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import func, select
 
+from core.pricing import amount_of
 from graph import ids
+from storage.budgets import budgets
 from storage.connection import Connection
 from storage.invocations import STILL_RUNS, invocations
 from storage.quotas import out_of_balance, quota_entries, quota_holds, quotas
@@ -53,12 +56,13 @@ class Report:
 
 
 async def still_open(connection: Connection) -> tuple[int, int]:
-    """Return how much is reserved, and how many invocations run."""
+    """Return how much of quotas and budgets is reserved, and how many invocations run."""
     reserved = await connection.row(select(func.coalesce(func.sum(quotas.c.reserved), 0)))
+    of_budgets = [row.reserved for row in await connection.rows(select(budgets))]
     running = await connection.row(select(func.count()).select_from(invocations).where(STILL_RUNS))
     assert reserved is not None
     assert running is not None
-    return int(reserved[0]), int(running[0])
+    return int(reserved[0]) + sum(of_budgets), int(running[0])
 
 
 async def booked(connection: Connection) -> Mapping[UUID, Booked]:
@@ -98,6 +102,13 @@ async def examine(connection: Connection, seen: Sequence[Seen], sent: Mapping[in
         f"{row.used} of {row.limit} are used"
         for row in await connection.rows(select(quotas))
         if row.limit is not None and row.used + row.reserved > row.limit
+    ]
+    rows = await connection.rows(select(invocations.c.cost))
+    costs = [Decimal(row.cost) for row in rows if row.cost is not None]
+    faults += [
+        f"{amount_of(row.used)} of the budget are spent, the calls cost {sum(costs)}"
+        for row in await connection.rows(select(budgets))
+        if amount_of(row.used) != sum(costs)
     ]
     followed: set[UUID] = set()
     completed = cut = 0

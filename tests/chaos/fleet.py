@@ -16,6 +16,9 @@ from tests.end_to_end.apis import ROOT, Api, Installation, ended, installation
 from tests.engines import Postgres
 
 APIS = 2
+MODEL = """{ workspace { model(key: { provider: "openai_compatible", name: "counted", type: LLM }) { id } } }"""
+PRICE = "mutation($input:SetModelPricingInput!){setModelPricing(input:$input){errors{code message}}}"
+TOKEN = "mutation($input:CreateApiTokenInput!){createApiToken(input:$input){secret errors{code message}}}"
 HOSTED = """
 [providers.openai_compatible]
 values = {{ api_key = "file:{key}", base_url = "{url}" }}
@@ -41,8 +44,14 @@ class Fleet:
         return [api for api in self.apis if api.process.poll() is None] or self.apis
 
     async def start(self) -> None:
-        """Start the processes."""
-        self.apis = list(await asyncio.gather(*(self.installed.start() for _ in range(APIS))))
+        """Start the processes; the clients' token is under a budget."""
+        first = await self.installed.start()
+        model = (await first.data(MODEL))["workspace"]["model"]["id"]
+        await first.changed(PRICE, id=model, pricing={"currency": "USD", "input": "0.37", "output": "1.9"})
+        budget = {"limit": "1000000", "currency": "USD", "period": "TOTAL"}
+        made = await first.changed(TOKEN, name="chaos", role="OWNER", budget=budget)
+        self.installed.token = first.token = made["secret"]
+        self.apis = [first, *await asyncio.gather(*(self.installed.start() for _ in range(APIS - 1)))]
         self._start_worker()
 
     async def attend(self) -> None:
