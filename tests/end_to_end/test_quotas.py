@@ -2,16 +2,19 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
-from core.settings import SettingsError
+from core.settings import Settings, SettingsError
 from storage.resources import open_app
 from tests.conftest import settings_for
+from tests.end_to_end.apis import installation
 from tests.fake_provider import FakeProvider
-from tests.product import COMPLETE, Product, chat, check_sequence, model, running
+from tests.product import COMPLETE, NO_TLS, Client, Product, chat, check_sequence, model, running
 
 QUOTAS = """{ workspace { quotas { id type unit limit used reserved remaining isValid provider { name }
   entries(first: 10) { nodes { kind limitChange usedChange reservedChange remaining } } } } }"""
@@ -121,3 +124,34 @@ async def test_the_same_key_gives_the_same_call_charged_once(product: Product) -
     assert [event["error"]["code"] for event in other] == ["CONFLICT"]
     quota = await _quota(product)
     assert (quota["used"], quota["reserved"]) == (1, 0)
+
+
+async def test_of_500_calls_through_two_processes_exactly_those_with_room_are_served(
+    settings: Settings, provider: FakeProvider, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("v")  # a socket's path is short
+    (folder / "key").write_text("sk-hosted-0123456789abcdef")
+    hosted = folder / "hosted.toml"
+    hosted.write_text(
+        FILE.format(url=provider.url)
+        .replace("env:HOSTED_KEY", f"file:{folder / 'key'}")
+        .replace('"CREDITS", limit = 4', '"TIMES", limit = 37')
+    )
+    body = {"query": COMPLETE, "variables": {"input": chat(model=model("text"))}}
+
+    async with installation(replace(settings, data=folder), HOSTED=str(hosted)) as installed:
+        apis = await installed.pair()
+
+        async def calls(api: Client) -> list[Any]:
+            async with httpx.AsyncClient(timeout=60, verify=NO_TLS, headers=api.headers()) as client:
+                answers = await asyncio.gather(*(client.post(f"{api.url}/graphql", json=body) for _ in range(250)))
+            return [answer.json()["data"]["complete"] for answer in answers]
+
+        payloads = [payload for found in await asyncio.gather(*map(calls, apis)) for payload in found]
+        (quota,) = (await apis[0].data(QUOTAS))["workspace"]["quotas"]
+
+    served = [payload for payload in payloads if payload["message"] is not None]
+    refused = [payload["errors"][0]["code"] for payload in payloads if payload["message"] is None]
+    assert (len(served), refused) == (37, ["QUOTA_EXCEEDED"] * 463)
+    assert len(provider.calls) == 37
+    assert (quota["used"], quota["reserved"]) == (37, 0)
