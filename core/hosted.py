@@ -76,7 +76,7 @@ def hosted_of(
             try:
                 found[manifest.name] = _hosted(manifest, entry, normalise_url)
             except InvalidInput as error:
-                wrong.append(f"providers.{name}.{'.'.join(error.path)}: {error.message}")
+                wrong.append(f"providers.{name}.{'.'.join(error.path)}: {error.message.rstrip('.')}")
     if wrong:
         raise SettingsError("\n".join(f"MODELYARD_HOSTED ({given.path}): {line}." for line in wrong))
     return found

@@ -1,5 +1,6 @@
 """`python -m storage.embedded`: everything on one data folder, until it is told to stop."""
 
+import asyncio
 import os
 import sys
 import time
@@ -49,6 +50,7 @@ def _run(folder: Path, path: Path, signals: Signals) -> None:
     env.setdefault("MODELYARD_REDIS_URL", f"unix://{path}")
     settings = load_settings(env)
     check_port(settings)
+    _check_files(settings)
     prepare = _module("preparation", "storage.prepare", env)
     kept = [
         Kept("API", lambda: _module("API", "web", env)),
@@ -74,6 +76,14 @@ def _run(folder: Path, path: Path, signals: Signals) -> None:
         announce=lambda: _announce(settings, folder),
         stop_seconds=settings.drain_seconds + 10,
     ).run()
+
+
+def _check_files(settings: Settings) -> None:
+    """Let a wrong file of the operator end the start; what checks it is only loaded where there is one."""
+    if settings.hosted is not None or settings.products is not None:
+        from storage.resources import check_files
+
+        asyncio.run(check_files(settings))
 
 
 def _module(name: str, module: str, env: Mapping[str, str]) -> Watched:
