@@ -27,12 +27,19 @@ ANSWERS = {
 
 
 @pytest.fixture
+def grace_s() -> str:
+    """Return how long a call goes on that nobody waits for."""
+    return "10"
+
+
+@pytest.fixture
 async def product(
-    sqlite_template: Path, redis_url: str, tmp_path: Path, provider: FakeProvider
+    sqlite_template: Path, redis_url: str, tmp_path: Path, provider: FakeProvider, grace_s: str
 ) -> AsyncIterator[Product]:
     path = tmp_path / "modelyard.db"
     path.write_bytes(sqlite_template.read_bytes())
-    async with hosting(f"sqlite+aiosqlite:///{path}", redis_url, tmp_path, provider) as started:
+    url = f"sqlite+aiosqlite:///{path}"
+    async with hosting(url, redis_url, tmp_path, provider, GRACE_SECONDS=grace_s) as started:
         yield started
 
 
@@ -180,6 +187,7 @@ async def test_speech_that_is_left_goes_on_for_who_comes_back(product: Product, 
     assert len(provider.requests) == 1
 
 
+@pytest.mark.parametrize("grace_s", ["0.3"])
 async def test_who_waits_elsewhere_keeps_the_call_going(
     product: Product, other: Product, provider: FakeProvider
 ) -> None:
@@ -191,7 +199,8 @@ async def test_who_waits_elsewhere_keeps_the_call_going(
         await ws.send(json.dumps({"id": "1", "type": "subscribe", "payload": payload}))
         await wait_for(lambda: provider.requests)
         twin = asyncio.create_task(call(other, "judge"))
-        await asyncio.sleep(0.2)  # the first one leaves, and the time of grace is 0.3 s
+        (owned,) = product.app.running.all()
+        await wait_for(lambda: owned.elsewhere)
 
     answered = await twin
 
