@@ -216,7 +216,10 @@ class SharedPoolState:
         if lease.is_local:
             await self._memory.done(lease, served=served)
             return
-        self._open[lease.pool_id, lease.place.member_id] -= 1
+        key = (lease.pool_id, lease.place.member_id)
+        self._open[key] -= 1
+        if not self._open[key]:
+            del self._open[key]
         if not self._is_away:
             try:
                 await self._shared.done(lease, served=served)
@@ -257,7 +260,6 @@ class SharedPoolState:
                 await self._tell()
             while self._doubtful:
                 pool_id = next(iter(self._doubtful))
-                self._open = +self._open
                 await self._shared.recount(
                     pool_id, {of[1]: count for of, count in self._open.items() if of[0] == pool_id}
                 )
