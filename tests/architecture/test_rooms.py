@@ -2,6 +2,7 @@
 
 import ast
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -71,6 +72,23 @@ def test_the_readme_lists_every_setting_and_no_other() -> None:
 
 def test_every_job_has_a_worker_and_every_worker_a_job() -> None:
     assert sorted(function.name for function in WorkerSettings.functions) == sorted(job.name for job in JOBS)
+
+
+def test_no_adapter_imports_another() -> None:
+    adapters = {path.stem: path for path in (ROOT / "core/providers").glob("*.py") if path.stem != "__init__"}
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]["contracts"]
+    (kept_apart,) = (set(one["modules"]) for one in contracts if one["type"] == "independence")
+
+    imported = {
+        f"{name} imports {other}"
+        for name, path in adapters.items()
+        for node in ast.walk(_tree(path))
+        if isinstance(node, ast.ImportFrom) and node.module is not None and node.module.startswith("core.providers")
+        for other in ([alias.name for alias in node.names] if node.module == "core.providers" else [node.module])
+    }
+
+    assert not imported
+    assert kept_apart == {f"core.providers.{name}" for name in adapters}
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: place(path))

@@ -22,7 +22,8 @@ from core.errors import (
     UpstreamUnavailable,
 )
 from core.secret import Secret
-from core.wire.failures import clean, failure, failure_in_stream, parse_wait, retry_after_of, secrets_of
+from core.wire.failures import clean, failure, failure_in_stream, secrets_of
+from core.wire.waiting import parse_wait, retry_after_of
 
 NOW = 1_790_000_000.0
 KEY = "sk-proj-abcdefghijklmnopqrstuvwxyz0123456789"

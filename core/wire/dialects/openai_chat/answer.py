@@ -1,13 +1,11 @@
 """Chat completion answers, streamed or whole, to the pieces that every dialect yields."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 from uuid import uuid4
 
 import msgspec
 
 from core.errors import ModelyardError, UpstreamProtocol
-from core.model_types import Usage
 from core.model_types.llm import (
     FinishPiece,
     FinishReason,
@@ -16,6 +14,17 @@ from core.model_types.llm import (
     TextPiece,
     ToolCallPiece,
     UsagePiece,
+)
+from core.wire.dialects.openai_chat.chunks import (
+    Choice,
+    Chunk,
+    Delta,
+    Function,
+    Part,
+    ToolCallFragment,
+    arguments_of,
+    decode_chunk,
+    usage_of,
 )
 from core.wire.failures import failure_in_stream
 from core.wire.sse import EventDecoder
@@ -38,83 +47,6 @@ _REASONS: Mapping[str, FinishReason] = {
     "function_call": FinishReason.TOOL_CALLS,
     "content_filter": FinishReason.CONTENT_FILTER,
 }
-
-
-# ---- the wire's types: only what is read; all else is skipped undecoded
-
-_Count = int | float | None
-
-
-class _InputDetails(msgspec.Struct, gc=False):
-    cached_tokens: _Count = None
-    cache_write_tokens: _Count = None
-
-
-class _OutputDetails(msgspec.Struct, gc=False):
-    reasoning_tokens: _Count = None
-
-
-class _Usage(msgspec.Struct):
-    prompt_tokens: _Count = None
-    completion_tokens: _Count = None
-    total_tokens: _Count = None
-    prompt_tokens_details: _InputDetails | None = None
-    completion_tokens_details: _OutputDetails | None = None
-    prompt_cache_hit_tokens: _Count = None  # DeepSeek
-    num_cached_tokens: _Count = None  # Mistral
-
-
-class _Function(msgspec.Struct):
-    name: str | None = None
-    arguments: str | dict[str, Any] | None = None
-
-
-class _ToolCall(msgspec.Struct):
-    index: int | None = None
-    id: str | int | None = None
-    function: _Function | None = None
-
-
-class _Part(msgspec.Struct):
-    """A part of a content list, as Mistral's reasoning models send it."""
-
-    type: str = ""
-    text: str | None = None
-    thinking: "str | list[_Part] | None" = None
-
-
-class _Delta(msgspec.Struct):
-    content: str | list[_Part] | None = None
-    reasoning_content: str | None = None
-    reasoning: str | None = None
-    refusal: str | None = None
-    tool_calls: list[_ToolCall] | None = None
-
-
-class _Choice(msgspec.Struct):
-    index: int | None = None
-    delta: _Delta | None = None
-    message: _Delta | None = None
-    finish_reason: str | None = None
-
-
-class _Groq(msgspec.Struct):
-    usage: _Usage | None = None
-
-
-class _Chunk(msgspec.Struct):
-    """An event of a stream, or a whole answer: they differ in `delta` and `message` alone."""
-
-    choices: list[_Choice] | None = None
-    usage: _Usage | None = None
-    error: Any = None
-    x_groq: _Groq | None = None
-
-
-_decode_chunk = msgspec.json.Decoder(_Chunk).decode
-
-
-# ---- decoding
 
 
 class Assembler:
@@ -140,7 +72,7 @@ class Assembler:
             self._pieces = []
         return pieces
 
-    def add(self, chunk: _Chunk) -> None:
+    def add(self, chunk: Chunk) -> None:
         """Add what the first choice says, and the usage."""
         if chunk.choices:
             for choice in chunk.choices:
@@ -149,7 +81,7 @@ class Assembler:
         usage = chunk.usage
         if usage is None and chunk.x_groq is not None:
             usage = chunk.x_groq.usage
-        if usage is not None and (counted := _usage(usage)) is not None:
+        if usage is not None and (counted := usage_of(usage)) is not None:
             self._append(UsagePiece(counted))
 
     def end(self) -> None:
@@ -157,7 +89,7 @@ class Assembler:
         if self.finish is None:
             self._finish(FinishReason.TOOL_CALLS if self._calls.count else FinishReason.OTHER)
 
-    def _add_choice(self, choice: _Choice) -> None:
+    def _add_choice(self, choice: Choice) -> None:
         self.saw_choice = True
         delta = choice.delta or choice.message
         if delta is not None:
@@ -176,7 +108,7 @@ class Assembler:
             is_call = reason is FinishReason.STOP and self._calls.count
             self._finish(FinishReason.TOOL_CALLS if is_call else reason)
 
-    def _add_all(self, delta: _Delta) -> None:
+    def _add_all(self, delta: Delta) -> None:
         reasoning = delta.reasoning_content or delta.reasoning
         if reasoning:
             self._say(ReasoningPiece, reasoning)
@@ -187,7 +119,7 @@ class Assembler:
             for part in delta.content:
                 self._add_part(part)
 
-    def _add_part(self, part: _Part) -> None:
+    def _add_part(self, part: Part) -> None:
         thoughts = part.thinking
         if isinstance(thoughts, list):
             thoughts = "".join(thought.text or "" for thought in thoughts)
@@ -196,7 +128,7 @@ class Assembler:
         if part.text:
             self._say(TextPiece, part.text)
 
-    def _add_call(self, call: _ToolCall) -> None:
+    def _add_call(self, call: ToolCallFragment) -> None:
         piece = self._calls.piece(call)
         if piece is None:
             return
@@ -250,12 +182,12 @@ class _ToolCalls:
         self._current: _Call | None = None
         self.count = 0
 
-    def piece(self, fragment: _ToolCall) -> ToolCallPiece | None:
+    def piece(self, fragment: ToolCallFragment) -> ToolCallPiece | None:
         """Return what a fragment adds; None where that is nothing yet."""
-        function = fragment.function or _Function()
+        function = fragment.function or Function()
         given = "" if fragment.id is None else str(fragment.id)
         name = function.name or ""
-        arguments = _arguments(function.arguments)
+        arguments = arguments_of(function.arguments)
         call = self._current = self._known(fragment.index, given, name) or self._begin(fragment.index, given)
         if call.index is not None:
             return ToolCallPiece(call.index, None, None, arguments) if arguments else None
@@ -330,7 +262,7 @@ class StreamDecoder:
         add = self._answer.add
         for data in events:
             try:
-                chunk = _decode_chunk(data)
+                chunk = decode_chunk(data)
             except (msgspec.MsgspecError, RecursionError):
                 if data.strip() == b"[DONE]":
                     self._done()
@@ -352,7 +284,7 @@ class StreamDecoder:
         else:
             self.failure = UpstreamProtocol(EMPTY)
 
-    def _add_error(self, chunk: _Chunk, data: bytes) -> None:
+    def _add_error(self, chunk: Chunk, data: bytes) -> None:
         body = {"error": chunk.error} if chunk.error else msgspec.json.decode(data)
         if chunk.error or is_error(body):
             self.failure = failure_in_stream(body, secrets=self._secrets)
@@ -368,7 +300,7 @@ def decode_answer(
         ModelyardError: it is an error that came with a status of success.
     """
     try:
-        chunk = _decode_chunk(body)
+        chunk = decode_chunk(body)
     except (msgspec.MsgspecError, RecursionError):
         raise UpstreamProtocol("The provider's answer is not the JSON of a chat completion.") from None
     if chunk.error or not chunk.choices:
@@ -392,32 +324,3 @@ def is_error(value: object) -> bool:
 def made_up_id() -> str:
     """Return an id for a tool call that came without one."""
     return f"call_{uuid4().hex}"
-
-
-def _arguments(value: str | dict[str, Any] | None) -> str:
-    if isinstance(value, dict):
-        return msgspec.json.encode(value).decode()
-    return value or ""
-
-
-def _usage(sent: _Usage) -> Usage | None:
-    """Return the counts in our terms, as sent: input includes cached, output includes reasoning."""
-    if sent.prompt_tokens is None and sent.completion_tokens is None and sent.total_tokens is None:
-        return None
-    inputs, outputs = sent.prompt_tokens_details, sent.completion_tokens_details
-    total_input = _count(sent.prompt_tokens)
-    output = sent.completion_tokens
-    if output is None:
-        output = _count(sent.total_tokens) - total_input
-    cached = (inputs and inputs.cached_tokens) or sent.prompt_cache_hit_tokens or sent.num_cached_tokens
-    return Usage(
-        input_tokens=total_input,
-        output_tokens=_count(output),
-        cached_input_tokens=_count(cached),
-        cache_write_tokens=_count(inputs.cache_write_tokens) if inputs else 0,
-        reasoning_tokens=_count(outputs.reasoning_tokens) if outputs else 0,
-    )
-
-
-def _count(number: _Count) -> int:
-    return max(int(number), 0) if number is not None else 0
