@@ -21,10 +21,16 @@ REQUEST = ChatRequest(messages=(Message(role=Role.USER, content=(Text("hi"),)),)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adapter:
-    """A provider, where its API begins on the server, more values of its credential, and whether it filters content."""
+    """A provider, where its API begins on the server, more values of its credential, and whether it filters content.
+
+    `address` is the field of its credential that says where it is. `asks_usage` False: usage comes with the last chunk,
+    unasked.
+    """
 
     provider: str
     base_path: str = ""
+    address: str = "base_url"
+    asks_usage: bool = True
     values: Mapping[str, str] = field(default_factory=dict)
     filters: bool = True
 
@@ -43,10 +49,13 @@ class Adapter:
         """Return a call of a custom model somewhere else."""
         manifest = _MANIFESTS[self.provider]
         card = custom_card(manifest, model, ModelType.LLM, self.values)
-        values: dict[str, Value] = {"base_url": base_url, "api_key": Secret(key), **self.values}
+        values: dict[str, Value] = {self.address: base_url, "api_key": Secret(key), **self.values}
         return Call(model=model, card=card, values=values)
 
 
+BY_MANIFEST = ("mistral", "groq", "deepseek", "openrouter", "together", "fireworks", "perplexity", "xai")
+_UNASKED = ("mistral", "perplexity")
+_DEPLOYED = {"deployment": "mine", "auth": "key"}
 NOBODY: Http = None  # type: ignore[assignment]
 _MANIFESTS = {name: one.manifest for name, one in discover(NOBODY, echo=False).providers.items()}
 
@@ -58,7 +67,16 @@ ADAPTERS = (
     Adapter(provider="gemini"),
     Adapter(provider="cohere", base_path="/cohere"),
     Adapter(provider="ollama", filters=False),
+    Adapter(provider="azure_openai", address="endpoint", values={**_DEPLOYED, "api_style": "v1"}),
+    Adapter(
+        provider="azure_openai",
+        address="endpoint",
+        values={**_DEPLOYED, "api_style": "dated", "api_version": "2024-10-21"},
+    ),
+    Adapter(provider="xinference", address="server_url"),
+    *(Adapter(provider=name, base_path="/v1", asks_usage=name not in _UNASKED) for name in BY_MANIFEST),
 )
+"""Every provider that ships and has language models."""
 
 
 async def streamed(

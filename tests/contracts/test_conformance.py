@@ -11,6 +11,7 @@ from core.wire.egress import target_of
 from core.wire.http import Http
 from tests.catalogs import CATALOG
 from tests.conformance import CAPABILITIES, KEY, Conformance, ask
+from tests.contracts.adapters import BY_MANIFEST
 from tests.fake_provider import FakeProvider
 
 
@@ -112,9 +113,6 @@ class TestGemini(Shipped):
 
     def values(self, url: str) -> Values:
         return {"base_url": url, "api_key": Secret(KEY)}
-
-
-BY_MANIFEST = ("mistral", "groq", "deepseek", "openrouter", "together", "fireworks", "perplexity", "xai")
 
 
 @pytest.mark.parametrize("name", BY_MANIFEST)

@@ -49,6 +49,7 @@ REFUSED: dict[str, type[ModelyardError]] = {
     "quota_exhausted": UpstreamQuotaExhausted,
     "server_error": UpstreamUnavailable,
     "overloaded": UpstreamOverloaded,
+    "busy": UpstreamOverloaded,
     "redirect": UpstreamBadRequest,
     "html": UpstreamProtocol,
     "html_error": UpstreamUnavailable,
@@ -70,7 +71,8 @@ BROKEN: dict[str, tuple[type[ModelyardError], ...]] = {
 async def test_what_goes_well_is_the_same_streamed_and_whole(
     scenario: str, adapter: Adapter, provider: FakeProvider, http: Http
 ) -> None:
-    provider.answers(scenario)
+    unasked = {} if adapter.asks_usage or scenario == "no_usage" else {"usage": "last_chunk"}
+    provider.answers(scenario, **unasked)
     made = adapter.build(http)
 
     stream, stream_error = await streamed(made, adapter.call(provider))

@@ -32,4 +32,4 @@ def dialect_of(request: Request) -> Dialect:
 
 def is_call(request: Request) -> bool:
     """Tell whether a request asks for a completion."""
-    return request.path.partition("?")[0].endswith(CALLS)
+    return request.method == "POST" and request.path.partition("?")[0].endswith(CALLS)

@@ -58,6 +58,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     ),
     "server_error": Scenario(status=500, body=_error("The server had an error.", kind="server_error")),
     "overloaded": Scenario(status=503, body=_error("The engine is overloaded.", kind="overloaded")),
+    "busy": Scenario(status=529, body=_error("The service is overloaded.", kind="overloaded")),
     "redirect": Scenario(status=307, headers={"location": "http://127.0.0.1:1/v1/chat/completions"}, body=b""),
     # misbehaviour
     "html": Scenario(content_type="text/html; charset=utf-8", body=_PAGE),
