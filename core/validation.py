@@ -85,7 +85,7 @@ async def check_values(
     except InvalidInput:
         raise
     except DEFINITE as refusal:
-        raise CredentialInvalid(refusal.message, path=("values",)) from refusal
+        raise CredentialInvalid(refusal.message, path=("values", *refusal.path)) from refusal
     return Checked(values=values, status=CredentialStatus.VALID, validated_at=app.clock.now())
 
 

@@ -42,13 +42,18 @@ def checked_key(key: str) -> str:
     """Return a key that a header can carry.
 
     Raises:
-        UpstreamAuthentication: none can.
+        UpstreamAuthentication: none can, or there are blanks in it, which are in no key.
     """
+    if len(key.split()) > 1 and key.isprintable():
+        raise UpstreamAuthentication(
+            "The key holds a blank: enter it alone, as the provider shows it.", path=("api_key",)
+        )
     try:
         check_header("authorization", key)
     except ValueError:
         raise UpstreamAuthentication(
-            "The key holds line breaks or characters that no key has; enter it again as the provider shows it."
+            "The key holds line breaks or characters that no key has; enter it again as the provider shows it.",
+            path=("api_key",),
         ) from None
     return key
 

@@ -128,3 +128,48 @@ async def test_a_huge_body_of_nobody_is_not_read(product: Product) -> None:
 
     assert answer.status_code == 413, answer.text
     assert answer.json()["errors"][0]["message"]
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "path", "hint"),
+    [
+        ("openai", {"api_key": f"{KEY[:9]} {KEY[9:]}"}, "api_key", "holds a blank"),
+        ("openai", {"api_key": f"{KEY[:9]}\n{KEY[9:]}"}, "api_key", "line breaks"),
+        ("openai", {"api_key": f"{KEY}é"}, "api_key", "characters that no key has"),
+        ("anthropic", {"api_key": KEY, "base_url": "https://api.anthropic.com/v1"}, "base_url", "enter https://api."),
+        ("cohere", {"api_key": KEY, "base_url": "https://api.cohere.com/v2/chat"}, "base_url", "enter https://api."),
+        ("gemini", {"api_key": '{"type": "service_account"}'}, "api_key", "aistudio.google.com"),
+    ],
+)
+async def test_the_usual_mistakes_are_told_by_their_field_before_anything_leaves(
+    product: Product, provider: FakeProvider, name: str, values: dict[str, str], path: str, hint: str
+) -> None:
+    entered = [{"field": field, "value": value} for field, value in values.items()]
+
+    error = await refused(product, CREATE, {"provider": name, "values": entered})
+
+    assert error["code"] in {"INVALID_INPUT", "CREDENTIAL_INVALID"}
+    assert error["path"] == ["values", path]
+    assert hint in error["message"]
+    assert provider.requests == []
+
+
+async def test_what_is_pasted_along_is_taken_off(product: Product, provider: FakeProvider) -> None:
+    pasted = given(base_url=f" {provider.url}/chat/completions/ ", api_key=f'"Bearer {KEY}" ')
+
+    payload = (await product.data(ADD_MODEL, input=pasted))["addModel"]
+
+    assert payload["errors"] == []
+    assert {(request.path, request.key) for request in provider.requests} == {("/v1/models", KEY)}
+
+
+async def test_a_model_of_a_type_that_its_provider_lacks_is_refused(product: Product, provider: FakeProvider) -> None:
+    asked = given(base_url=provider.url, api_key=KEY) | {
+        "model": {"provider": "anthropic", "name": "mine", "type": "RERANK"}
+    }
+
+    error = await refused(product, ADD_MODEL, asked)
+
+    assert (error["code"], error["path"]) == ("INVALID_INPUT", ["model", "type"])
+    assert "RERANK" in error["message"]
+    assert provider.requests == []

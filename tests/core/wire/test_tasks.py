@@ -339,6 +339,7 @@ async def test_a_category_that_was_not_judged_has_no_score(provider: FakeProvide
         ("quota_exhausted", UpstreamQuotaExhausted),
         ("server_error", UpstreamUnavailable),
         ("overloaded", UpstreamOverloaded),
+        ("busy", UpstreamOverloaded),
         ("redirect", UpstreamBadRequest),
         ("html", UpstreamProtocol),
         ("html_error", UpstreamUnavailable),
@@ -420,6 +421,6 @@ def test_every_scenario_that_is_a_refusal_is_tried_here() -> None:
 
     assert refusals - elsewhere == {
         "unauthorized", "forbidden", "not_found", "bad_request", "rate_limited", "quota_exhausted", "server_error",
-        "overloaded", "redirect", "html", "html_error", "json_error",
+        "overloaded", "busy", "redirect", "html", "html_error", "json_error",
     }  # fmt: skip
     assert json.loads(SCENARIOS["json_error"].body or b"")["error"]
