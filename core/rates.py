@@ -4,6 +4,7 @@ from uuid import UUID
 
 from core.access import Viewer
 from core.errors import RateLimited
+from core.model_types import ModelType
 from core.plan import Step
 from core.ports import Limited, Rate, RateOf
 from core.settings import Settings
@@ -32,8 +33,9 @@ def rates_of(viewer: Viewer, workspace_id: UUID, settings: Settings) -> tuple[Ra
 
 
 def foreseen_tokens(step: Step) -> int:
-    """Return about how many tokens a call will use."""
-    return step.estimate.input_likely + min(step.estimate.output, FORESEEN_OUTPUT)
+    """Return about how many tokens a call will use; what only writes sound or numbers is taken for its input alone."""
+    output = min(step.estimate.output, FORESEEN_OUTPUT) if step.key.type is ModelType.LLM else 0
+    return step.estimate.input_likely + output
 
 
 def refusal(limited: Limited) -> RateLimited:

@@ -1,6 +1,7 @@
 """Calls and tokens a minute: counted exactly by all processes, and by each alone while Redis is away."""
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,41 @@ async def test_a_call_counts_for_all_its_rates_or_for_none(rates: Rates, clock: 
         await take(rates, token, tokens=10)
     clock.advance(seconds=1)
     assert await wait(rates, token, tokens=10) == pytest.approx(59)
+
+
+async def test_redis_counts_as_the_process_does_and_no_minute_has_more_than_allowed(
+    redis_url: str, clock: MovableClock
+) -> None:
+    pool, chance = open_pool(redis_url), random.Random(7)
+    both: list[Rates] = [RedisRates(Commands(pool), clock), MemoryRates(clock)]
+    under = (rate(requests=12, tokens=900), rate(requests=20, of=RateOf.WORKSPACE))
+    made: list[tuple[float, int]] = []
+    open_calls: list[list[Taken]] = []
+
+    for _ in range(400):
+        clock.advance(seconds=chance.choice((0, 0.013, 0.4, 1, 3.7, 11)))
+        tokens, now = chance.randrange(200), clock.now().timestamp()
+        found = [await one.take(under, tokens) for one in both]
+        if all(isinstance(one, Taken) for one in found):
+            made.append((now, tokens))
+            open_calls.append([one for one in found if isinstance(one, Taken)])
+        else:
+            shared, alone = (one for one in found if isinstance(one, Limited))
+            assert (shared.rate, shared.requests) == (alone.rate, alone.requests)
+            assert shared.retry_after == pytest.approx(alone.retry_after, abs=1e-3)
+        if open_calls and chance.random() < 0.3:
+            number = chance.randrange(len(open_calls))
+            used = chance.randrange(made[-len(open_calls) + number][1] + 1)
+            for one, taken in zip(both, open_calls[number], strict=True):
+                await one.correct(taken, used)
+            made[-len(open_calls) + number] = (made[-len(open_calls) + number][0], used)
+            del open_calls[: number + 1]
+
+    for at, _ in made:
+        minute = [tokens for when, tokens in made if at <= when < at + 60 - 1e-3]
+        assert len(minute) <= 12
+    assert len(made) > 100
+    await pool.aclose()
 
 
 async def test_what_is_given_back_was_never_there(rates: Rates, redis_url: str) -> None:
