@@ -1,5 +1,6 @@
 """The operator's file of products: read as it is meant, and each fault told by its place and what mends it."""
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 from core.configuration import HostedProvider
 from core.entities import QuotaUnit
+from core.hosted import hosted_of
 from core.offers import offers_of
 from core.operator_files import OperatorFile
 from core.settings import SettingsError
@@ -64,3 +66,16 @@ def test_a_wrong_file_is_told_by_file_and_place(text: str, said: str) -> None:
     assert str(told.value).startswith("MODELYARD_PRODUCTS (/etc/modelyard/products.toml): ")
     assert said in str(told.value)
     assert "\n" not in str(told.value)
+
+
+def test_the_files_that_the_readme_shows_are_right() -> None:
+    readme = (Path(__file__).parent.parent.parent / "README.md").read_text("utf-8")
+    hosted, products = (tomllib.loads(text) for text in re.findall(r"```toml\n(.*?)```", readme, re.DOTALL))
+    for entry in hosted["providers"].values():
+        entry["values"] = {field: value.removeprefix("env:") for field, value in entry["values"].items()}
+
+    found = hosted_of(OperatorFile(path=Path("hosted.toml"), tables=hosted), CATALOG, str)
+    offers = offers_of(OperatorFile(path=Path("products.toml"), tables=products), CATALOG, found)
+
+    assert [key.name for key in found["openai_compatible"].models or ()] == ["our-model"]
+    assert [(offer.key, offer.provider) for offer in offers] == [("starter", None), ("words", "openai")]

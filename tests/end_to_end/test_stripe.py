@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+import stripe
 from redis.asyncio import Redis
 from sqlalchemy import select
 
@@ -17,7 +18,7 @@ from core import orders
 from core.entities import EventState
 from core.errors import Forbidden, InvalidInput
 from core.payment_events import WAITS, process, receive, retry_events
-from core.payments.stripe import TOLERANCE_S
+from core.payments.stripe import TOLERANCE_S, _Transport
 from core.settings import Settings, SettingsError
 from graph import ids
 from storage.payment_events import payment_events
@@ -578,6 +579,32 @@ def test_a_gateway_that_could_not_be_trusted_is_not_enabled(tmp_path: Path, chan
 
     with pytest.raises(SettingsError, match=said):
         stripe_settings("sqlite+aiosqlite:///x", "redis://x", tmp_path, fake, **changed)
+
+
+async def test_a_key_that_stripe_does_not_accept_lets_orders_wait_and_shows_nowhere(
+    sqlite_template: Path, redis_url: str, tmp_path: Path, fake: FakeStripe, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, wrong = tmp_path / "modelyard.db", "sk_test_9876543210fedcba"
+    path.write_bytes(sqlite_template.read_bytes())
+    url = f"sqlite+aiosqlite:///{path}"
+    settings = stripe_settings(url, redis_url, tmp_path, fake, STRIPE_SECRET_KEY=wrong)
+
+    async with _shop(settings, fake, MovableClock()) as shop:
+        made = await shop.order()
+
+    assert (made["status"], made["checkoutUrl"], made["problem"]) == ("WAIT_PAY", None, None)
+    assert "Stripe answers 401" in caplog.text
+    assert all(secret not in caplog.text + repr(settings) for secret in (wrong, SECRET))
+
+
+async def test_stripes_library_reaches_its_base_and_nothing_else(shop: Shop) -> None:
+    transport = _Transport(shop.world.app.http, shop.fake.url)
+
+    for url in ("https://files.stripe.com/v1/files", f"{shop.fake.url}.evil.test/v1/refunds"):
+        with pytest.raises(stripe.APIConnectionError, match="is not of the API"):
+            await transport.request_async("post", url, {}, None)
+
+    assert shop.fake.requests == []
 
 
 async def test_an_event_that_nobody_waits_for_is_not_tried_for_ever(shop: Shop) -> None:

@@ -9,10 +9,11 @@ import pytest
 
 from core.access import Viewer
 from core.app import App
-from core.entities import Order, OrderStatus, Product, QuotaUnit
-from core.errors import AlreadyExists, Conflict, InvalidInput, ModelyardError
+from core.entities import InvocationStatus, Order, OrderStatus, Product, QuotaUnit
+from core.errors import AlreadyExists, Conflict, InvalidInput, ModelyardError, QuotaExceeded
 from core.ids import uuid7
 from core.orders import NewOrder, cancel_order, create_order, mark_order_paid, refund_order
+from core.ports import Want
 from core.secret import hash_secret
 from storage.quotas import out_of_balance
 from storage.resources import Resources
@@ -120,3 +121,32 @@ async def test_an_order_of_a_workspace_that_is_gone_leaves_nothing(resources: Re
 
     with pytest.raises(ModelyardError):
         await create_order(app, viewer, _new(tenant, product))
+
+
+async def test_a_refund_while_calls_hold_what_it_takes_blocks_further_ones_and_the_books_add_up(
+    resources: Resources,
+) -> None:
+    app, tenant = resources.app, await rows.tenant(resources.app)
+    viewer = await _operator(app, tenant)
+    order = await create_order(app, viewer, _new(tenant, await _sold(app)))
+    await mark_order_paid(app, viewer, order.id, transaction_id="bank-1")
+    async with resources.storage.read() as tx:
+        (quota,) = await tx.quotas.of_workspace(tenant.id)
+    want = Want(quota_id=quota.id, minimum=10, wanted=10, input_tokens=1)
+    calls = [rows.invocation(app, tenant) for _ in range(5)]
+    holds = [await app.invocations.admit(call, [want]) for call in calls]
+
+    work: list[Any] = [refund_order(app, viewer, order.id, amount=None, reason=None, idempotency_key="all")]
+    for call, held in zip(calls, holds, strict=True):
+        assert held.quota is not None
+        ended = replace(call, status=InvocationStatus.SUCCEEDED, ended_at=call.started_at)
+        work.append(app.invocations.settle(ended, {held.quota.id: 7}))
+    done = await _all(*work)
+
+    assert [one for one in done if isinstance(one, Exception)] == []
+    async with resources.storage.read() as tx:
+        (quota,) = await tx.quotas.of_workspace(tenant.id)
+        assert await out_of_balance(tx.connection) == []
+    assert (quota.limit, quota.used, quota.reserved, quota.is_valid) == (0, 35, 0, False)
+    with pytest.raises(QuotaExceeded):
+        await app.invocations.admit(rows.invocation(app, tenant), [want])
