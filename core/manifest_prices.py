@@ -1,18 +1,17 @@
 """Rebuilds the prices in the manifests from a pinned public list: for a release, by hand; nothing runs it else.
 
-    pip download --no-deps litellm==1.109.1
+    pip download --no-deps litellm==1.109.1 genai-prices==0.2.3
     python -m core.manifest_prices litellm-1.109.1-*.whl --as-of 2026-11-21 [--check]
+    python -m core.manifest_prices genai_prices-0.2.3-*.whl --as-of 2026-11-21 [--check]
 
-Only models that write or embed and are priced by tokens are looked up; an amount of zero in the list is no price, as it
-stands for unknown.
+A manifest is rebuilt from the list that its `prices_from` names. Only models that write or embed and are priced by
+tokens are looked up; an amount of zero in a list is no price, as it stands for unknown.
 """
 
 import argparse
-import json
 import re
 import sys
 import tomllib
-import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -20,11 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from core.manifest_files import FOLDER, read_manifest
+from core.price_lists import Prices, read_list
 
-Prices = Mapping[str, Mapping[str, Any]]
-
-_LIST = "litellm/model_prices_and_context_window_backup.json"
-_WHEEL = re.compile(r"litellm-([0-9.]+)-")
 _THEIR_NAMES = {"cohere": "cohere_chat", "together": "together_ai", "fireworks": "fireworks_ai"}
 _TYPES = ("LLM", "TEXT_EMBEDDING")
 _PARTS = (
@@ -55,15 +51,6 @@ def rebuilt(text: str, prices: Prices, *, source: str, as_of: str) -> Rebuilt:
         head = re.sub(r'^prices_from = ".*"$', f'prices_from = "{source}"', head, flags=re.MULTILINE)
         head = re.sub(r'^prices_as_of = ".*"$', f'prices_as_of = "{as_of}"', head, flags=re.MULTILINE)
     return Rebuilt("[[models]]\n".join([head, *made]), tuple(notes))
-
-
-def read_list(path: Path) -> tuple[str, Prices]:
-    """Return the name of a list with its version, and its entries with exact numbers."""
-    version = _WHEEL.search(path.name)
-    if version is None:
-        raise ValueError(f"{path.name} is not named as a wheel of litellm is")
-    with zipfile.ZipFile(path) as wheel:
-        return f"litellm {version[1]}", json.loads(wheel.read(_LIST), parse_float=Decimal)
 
 
 def _block(block: str, provider: str, prices: Prices, notes: list[str]) -> str:
@@ -117,15 +104,17 @@ def _table(amounts: Mapping[str, str]) -> str:
 
 def main() -> None:
     """Rebuild the manifests that ship, or with `--check` say what would change."""
-    parser = argparse.ArgumentParser(description="Rebuild the prices in the manifests from a wheel of litellm.")
+    parser = argparse.ArgumentParser(description="Rebuild the prices in the manifests from a list in a wheel.")
     parser.add_argument("wheel", type=Path)
     parser.add_argument("--as-of", required=True, help="the date of the list, YYYY-MM-DD")
     parser.add_argument("--check", action="store_true", help="change nothing; fail where something would change")
     given = parser.parse_args()
-    source, prices = read_list(given.wheel)
+    source, prices = read_list(given.wheel, given.as_of)
     differs = False
     for path in sorted(FOLDER.glob("*.toml")):
         text = path.read_text("utf-8")
+        if str(tomllib.loads(text).get("prices_from", "")).partition(" ")[0] != source.partition(" ")[0]:
+            continue
         made = rebuilt(text, prices, source=source, as_of=given.as_of)
         differs |= made.text != text
         sys.stdout.writelines(f"{note}\n" for note in made.notes)

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from core.manifest_files import FOLDER, read_manifest
-from core.manifest_prices import read_list, rebuilt
+from core.manifest_prices import rebuilt
+from core.price_lists import read_list
 
 MANIFEST = """name = "gemini"
 label = "Gemini"
@@ -85,9 +86,52 @@ def test_a_list_says_its_version_by_the_name_of_its_file(tmp_path: Path) -> None
     with zipfile.ZipFile(path, "w") as wheel:
         wheel.writestr("litellm/model_prices_and_context_window_backup.json", LIST)
 
-    assert read_list(path) == ("litellm 2.0.0", PRICES)
+    assert read_list(path, "2026-11-21") == ("litellm 2.0.0", PRICES)
     with pytest.raises(ValueError, match=r"other\.whl"):
-        read_list(path.rename(tmp_path / "other.whl"))
+        read_list(path.rename(tmp_path / "other.whl"), "2026-11-21")
+
+
+ROUTED = """
+from decimal import Decimal
+from types import SimpleNamespace as Made
+
+def model(name, **prices):
+    return Made(id=name, get_prices=lambda at: Made(**prices, at=at))
+
+long_input = Made(base=Decimal("2"), tiers=[Made(start=272000, price=Decimal("4"))])
+providers = [
+    Made(id="openai", models=[model("gpt", input_mtok=Decimal(9))]),
+    Made(id="openrouter", models=[
+        model("openai/gpt", input_mtok=long_input, output_mtok=Decimal("10"), cache_read_mtok=None),
+        model("searching/one", input_mtok=Decimal(1), requests_kcount=Decimal(5)),
+    ]),
+]
+"""
+
+
+def test_prices_of_a_router_are_read_from_the_list_that_has_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "genai_prices-1.2.3-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as wheel:
+        wheel.writestr("genai_prices/__init__.py", "")
+        wheel.writestr("genai_prices/data.py", ROUTED)
+    for name in ("genai_prices", "genai_prices.data"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+
+    source, prices = read_list(path, "2026-11-21")
+    for name in ("genai_prices", "genai_prices.data"):
+        monkeypatch.delitem(sys.modules, name)
+
+    assert source == "genai-prices 1.2.3"
+    assert prices == {
+        "openai/gpt": {
+            "litellm_provider": "openrouter",
+            "input_cost_per_token": Decimal("0.000002"),
+            "input_cost_per_token_above_272k_tokens": Decimal("0.000004"),
+            "output_cost_per_token": Decimal("0.00001"),
+        }
+    }
 
 
 def test_a_check_changes_nothing_that_ships(tmp_path: Path) -> None:
@@ -105,4 +149,5 @@ def test_a_check_changes_nothing_that_ships(tmp_path: Path) -> None:
 
     assert done.returncode == 0, done.stderr
     assert "openai/gpt-4o: the list has no price" in done.stdout
+    assert "openrouter" not in done.stdout, "its prices are of another list"
     assert {file.name: file.read_bytes() for file in FOLDER.glob("*.toml")} == before
