@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.bench import picks
 from tests.bench.__main__ import main
 from tests.bench.decoding import DIALECTS, cost_us, spoken_streams
 from tests.wire.dialects import SPOKEN
@@ -22,3 +23,11 @@ def test_decoding_is_measured_in_every_dialect_that_is_spoken() -> None:
     assert {SPOKEN[name].provider for name in DIALECTS} == {"openai", *(one.provider for one in SPOKEN.values())}
     assert len(streams) == 2 * len(DIALECTS)
     assert all(cost_us(decoder, chunks[:10]) > 0 for decoder, chunks in streams.values())
+
+
+def test_the_benchmark_of_picks_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    code = picks.main(["--picks", "64", "--repeats", "1"])
+
+    said = capsys.readouterr().out
+    assert code == 0, said
+    assert "| LOWEST_LATENCY | 50 |" in said
