@@ -18,8 +18,8 @@ from core.ports import Note, Transaction
 
 log = logging.getLogger(__name__)
 
-WAITS = timedelta(days=3)
-"""How long an event is tried again that comes before what it follows."""
+WAITS = timedelta(days=30)
+"""How long an event is tried again that comes before what it follows, or cannot be booked."""
 _GROUP = 200
 
 _STEPS: Mapping[PaymentKind, Step] = {
@@ -31,6 +31,7 @@ _STEPS: Mapping[PaymentKind, Step] = {
     PaymentKind.DISPUTE_WON: Step.WIN,
     PaymentKind.DISPUTE_LOST: Step.LOSE,
 }
+_OF_A_PAGE = frozenset({PaymentKind.FAILED, PaymentKind.EXPIRED})
 _OF_MONEY_THAT_CAME = frozenset(
     {PaymentKind.REFUNDED, PaymentKind.DISPUTED, PaymentKind.DISPUTE_WON, PaymentKind.DISPUTE_LOST}
 )
@@ -101,22 +102,28 @@ def judged(event: PaymentEvent, order: Order, moved: Order | None) -> Verdict:
         return Verdict(state=EventState.REFUSED, note=problem)
     if event.kind in _OF_MONEY_THAT_CAME and order.status not in PAID_ONCE:
         return Verdict(state=EventState.WAITING, note="The order is not paid yet.")
-    other = order.status in PAID_ONCE and event.transaction_id not in {None, order.transaction_id}
-    if event.kind is PaymentKind.PAID and other:
-        return Verdict(
-            state=EventState.REFUSED,
-            note=f"The order was paid a second time, by {event.transaction_id}: pay that back in {event.gateway}.",
-        )
+    if order.status in PAID_ONCE and _differ(event.transaction_id, order.transaction_id):
+        if event.kind is PaymentKind.PAID:
+            twice = f"The order was paid a second time, by {event.transaction_id}: pay that back in {event.gateway}."
+            return Verdict(state=EventState.REFUSED, note=twice)
+        return Verdict(state=EventState.IGNORED, note="It is about another payment than the one that was credited.")
+    if event.kind in _OF_A_PAGE and _differ(event.payment_id, order.payment_id):
+        return Verdict(state=EventState.IGNORED, note="It is about another page than the order's.")
     if moved is None:
         return Verdict(state=EventState.IGNORED, note=f"The order is {order.status} already.")
     return Verdict(state=EventState.APPLIED, order=moved)
+
+
+def _differ(one: str | None, other: str | None) -> bool:
+    """Tell whether two ids are known and name two things."""
+    return one is not None and other is not None and one != other
 
 
 def _mismatch(event: PaymentEvent, order: Order) -> str | None:
     """Return what of an event does not fit its order."""
     if event.gateway != order.gateway:
         return f"{event.gateway} reports a payment of an order that is paid through {order.gateway}."
-    if event.kind in {PaymentKind.FAILED, PaymentKind.EXPIRED}:
+    if event.kind in _OF_A_PAGE:
         return None
     is_whole = event.kind is not PaymentKind.PAID or event.amount == order.total_amount
     if event.currency != order.currency or not is_whole or not 0 < event.amount <= order.total_amount:

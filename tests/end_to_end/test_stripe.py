@@ -417,9 +417,22 @@ async def test_a_second_payment_of_an_order_is_told_to_an_operator(shop: Shop) -
     made = await shop.paid()
 
     await shop.tell(shop.fake.pays(made["paymentId"], payment_intent="pi_another"))
+    charge = shop.fake.charges[made["transactionId"]]
+    paid_back = shop.fake.event("charge.refunded", charge | {"payment_intent": "pi_another", "amount_refunded": 999})
+    await shop.tell(paid_back)
 
-    assert "a second time, by pi_another" in (await shop.now(made))["problem"]["message"]
-    assert await shop.ledger() == [("PURCHASE", 100)]
+    now = await shop.now(made)
+    assert "a second time, by pi_another" in now["problem"]["message"]
+    assert (now["status"], await shop.ledger()) == ("PAID", [("PURCHASE", 100)])
+
+
+async def test_a_page_that_is_not_the_orders_cancels_nothing(shop: Shop) -> None:
+    made = await shop.order()
+    other = shop.fake.sessions[made["paymentId"]] | {"id": "cs_test_other"}
+
+    await shop.tell(shop.fake.event("checkout.session.expired", other))
+
+    assert (await shop.now(made))["status"] == "WAIT_PAY"
 
 
 async def test_a_payment_that_the_paid_quota_cannot_take_waits_until_it_can(shop: Shop) -> None:
