@@ -41,5 +41,5 @@ def set_up_logging(process: str, level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    for noisy in ("arq.worker", "arq.jobs", "alembic", "asyncio", "uvicorn.error", "uvicorn.access"):
+    for noisy in ("arq.worker", "arq.jobs", "alembic", "asyncio", "uvicorn.error", "uvicorn.access", "stripe"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
