@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 
 from redis.asyncio import ConnectionPool, Redis
@@ -66,6 +66,14 @@ class RedisChanges:
         """Send a message to who listens now. ServerUnavailable when Redis is away."""
         with redis_errors():
             await self._redis.publish(channel, message)
+
+    async def publish_all(self, messages: Sequence[tuple[str, bytes]]) -> None:
+        """Send messages with their channels, in this order. ServerUnavailable when Redis is away."""
+        with redis_errors():
+            pipe = self._redis.pipeline(transaction=False)
+            for channel, message in messages:
+                pipe.publish(channel, message)
+            await pipe.execute()
 
     @asynccontextmanager
     async def listen(self, channel: str, *, complete: bool = False) -> AsyncIterator[AsyncIterator[bytes]]:

@@ -1,5 +1,6 @@
 """Writes records of calls and books what they use in groups: what waits while one is written goes into the next."""
 
+import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -77,6 +78,9 @@ class _End:
     by_sweep: bool = False
 
 
+TELL_S = 0.2
+"""How long changes of balances are gathered that are told of."""
+
 _Write = _Begin | _Other | _More | _End
 Result = Holds | int | bool | None
 
@@ -89,6 +93,8 @@ class SqlInvocationLog:
         self._last_used = last_used
         self._clock = clock
         self._batch: Batch[_Write, Any] = Batch(self._write, limit=_GROUP)
+        self._touched: dict[UUID, UUID] = {}
+        self._telling: asyncio.TimerHandle | None = None
 
     async def admit(
         self,
@@ -170,12 +176,21 @@ class SqlInvocationLog:
             return book.touched
 
         touched = await self._storage.write_hot(work)
-        self._tell(touched)
+        self._note(touched)
         return len(touched)
 
     async def close(self) -> None:
         """Wait until everything that was given is written."""
         await self._batch.close()
+
+    def tell(self) -> None:
+        """Tell of the quotas that have changed since the last time, of each once."""
+        if self._telling is not None:
+            self._telling.cancel()
+            self._telling = None
+        touched, self._touched = self._touched, {}
+        for quota_id, workspace_id in touched.items():
+            self._storage.tell(Change(workspace_id=workspace_id, noun=Noun.QUOTA, key=str(quota_id)))
 
     async def _write(self, writes: Sequence[_Write]) -> Sequence[Result | BaseException]:
         """Write a group in one transaction; if it fails, row by row, so that a bad row harms no other."""
@@ -197,12 +212,14 @@ class SqlInvocationLog:
 
     async def _group(self, writes: Sequence[_Write]) -> list[Result | BaseException]:
         told, touched = await self._storage.write_hot(lambda connection: _written(connection, writes, self._clock))
-        self._tell(touched)
+        self._note(touched)
         return [told.get(write) for write in writes]
 
-    def _tell(self, touched: Sequence[tuple[UUID, UUID]]) -> None:
-        for workspace_id, quota_id in touched:
-            self._storage.tell(Change(workspace_id=workspace_id, noun=Noun.QUOTA, key=str(quota_id)))
+    def _note(self, touched: Sequence[tuple[UUID, UUID]]) -> None:
+        """Let what has changed be told of soon."""
+        self._touched.update((quota_id, workspace_id) for workspace_id, quota_id in touched)
+        if self._touched and self._telling is None:
+            self._telling = asyncio.get_running_loop().call_later(TELL_S, self.tell)
 
 
 _Told = dict[_Write, Result | BaseException]

@@ -129,6 +129,7 @@ async def open_resources(
         told.to(teller, snapshots, relay)
         background.start(teller.run())
         stack.push_async_callback(teller.flush)
+        stack.callback(invocations.tell)
         background.start(relay.run())
         background.every(WRITE_S, last_used.write)
         background.start(_listen(changes, snapshots))

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from contextlib import suppress
 
 import msgspec
@@ -19,8 +20,12 @@ _PAUSES_S = (0.1, 0.5, 1.0)
 """Between tries: a connection that has died is only found out by using it."""
 
 
+_GROUP = 256
+"""How many messages go to Redis in one round trip."""
+
+
 class Teller:
-    """Publishes one message after the other, so that nobody hears of an earlier state after a later one."""
+    """Publishes messages in their order, those that wait together, so that nobody hears an earlier state last."""
 
     def __init__(self, changes: RedisChanges) -> None:
         self._changes = changes
@@ -37,11 +42,14 @@ class Teller:
     async def run(self) -> None:
         """Publish what waits, until cancelled."""
         while True:
-            channel, message = await self._waiting.get()
+            messages = [await self._waiting.get()]
+            while len(messages) < _GROUP and not self._waiting.empty():
+                messages.append(self._waiting.get_nowait())
             try:
-                await self._publish(channel, message)
+                await self._publish(messages)
             finally:
-                self._waiting.task_done()
+                for _ in messages:
+                    self._waiting.task_done()
 
     async def flush(self) -> None:
         """Wait a moment until all is published: the process is about to end."""
@@ -49,13 +57,13 @@ class Teller:
             async with asyncio.timeout(_LAST_WORDS_S):
                 await self._waiting.join()
 
-    async def _publish(self, channel: str, message: bytes) -> None:
-        """Publish a message. Where Redis is away, those who follow have lost it too, and know it."""
+    async def _publish(self, messages: Sequence[tuple[str, bytes]]) -> None:
+        """Publish messages. Where Redis is away, those who follow have lost it too, and know it."""
         for pause in _PAUSES_S:
             try:
-                await self._changes.publish(channel, message)
+                await self._changes.publish_all(messages)
             except ServerUnavailable as error:
-                log.warning("a change was not published yet: %s", error)
+                log.warning("changes were not published yet: %s", error)
                 await asyncio.sleep(pause)
             else:
                 return
