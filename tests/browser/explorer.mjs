@@ -59,7 +59,7 @@ async function run(page, seen) {
   await step("a sample query runs by Ctrl-Enter, with the token in its header", async () => {
     await openStep(page, "who-am-i", "WhoAmI");
     seen.requests.length = 0;
-    await chord(page, "Control", "Enter");
+    await execute(page);
     await page.waitForFunction(() => /"viewer"/.test(document.querySelector(".result-window .CodeMirror").CodeMirror.getValue()));
     const [request] = seen.requests.filter(({ body }) => body?.includes("WhoAmI"));
     assert.equal(request.headers.authorization, `Bearer ${TOKEN}`);
@@ -74,7 +74,7 @@ async function run(page, seen) {
       await openStep(page, "stream-echo", "StreamEcho");
       await setVariables(page, completionInput(prompt));
       await recordTexts(page);
-      await chord(page, "Control", "Enter");
+      await execute(page);
       await page.waitForSelector('.my-completion[data-status="finished"]');
 
       const text = await page.$eval(".my-text", (element) => element.textContent);
@@ -93,14 +93,14 @@ async function run(page, seen) {
     const input = completionInput("never said");
     input.input.model = { provider: "echo", name: "no-such-model" };
     await setVariables(page, input);
-    await chord(page, "Control", "Enter");
+    await execute(page);
     await page.waitForSelector('.my-completion[data-status="failed"] .my-trouble');
     assert.match(await page.$eval(".my-trouble", (element) => element.textContent), /MODEL_NOT_FOUND/);
   });
 
   await step("a stream can be stopped", async () => {
     await setVariables(page, completionInput("word ".repeat(400).trim()));
-    await chord(page, "Control", "Enter");
+    await execute(page);
     await page.waitForFunction(() => document.querySelector(".my-text")?.textContent.length > 20);
     await page.click(".graphiql-execute-button");
     await page.waitForFunction(() => /stopped|finished/.test(document.querySelector(".my-completion").dataset.status));
@@ -109,7 +109,7 @@ async function run(page, seen) {
 
   await step("a call can be cancelled on the server, which says so", async () => {
     await page.focus(".graphiql-query-editor textarea");
-    await chord(page, "Control", "Enter");
+    await execute(page);
     await page.waitForFunction(() => document.querySelector('[data-status="running"] .my-text')?.textContent.length > 20);
     await page.click(".my-cancel");
     await page.waitForSelector('.my-completion[data-status="failed"] .my-trouble');
@@ -121,12 +121,12 @@ async function run(page, seen) {
     await setVisibleTool(page, JSON.stringify({ "X-Note": "kept" }));
     await setQuery(page, "query Header { __typename }");
     seen.clear();
-    await chord(page, "Control", "Enter");
+    await execute(page);
     await until(() => seen.requests.some(({ headers }) => headers["x-note"] === "kept"), "the header was sent");
 
     await choose(page, "transport", "websocket");
     await setQuery(page, subscriptionOf("over the socket"));
-    await chord(page, "Control", "Enter");
+    await execute(page);
     await until(() => seen.frames.some(({ type, payload }) => type === "connection_init" && payload["x-note"] === "kept"), "the payload was sent");
     await page.waitForSelector('.my-completion[data-status="finished"]');
     await setVisibleTool(page, "");
@@ -307,6 +307,12 @@ const stored = (page) =>
 
 const choose = (page, name, value) => page.$eval(`input[name="${name}"][value="${value}"]`, (element) => element.click());
 
+/** Run the operation by its short key. While another runs, the same key would stop that one: so wait until none does. */
+async function execute(page) {
+  await page.waitForSelector('.graphiql-execute-button[aria-label*="Execute"]');
+  await chord(page, "Control", "Enter");
+}
+
 async function chord(page, held, key) {
   await page.keyboard.down(held);
   await page.keyboard.press(key);
@@ -319,7 +325,7 @@ async function takePictures(page) {
   await page.waitForSelector('.my-server[data-state="known"]');
   await openStep(page, "stream-echo", "StreamEcho");
   if (process.env.EXPLORER_PROMPT) await setVariables(page, completionInput(process.env.EXPLORER_PROMPT));
-  await chord(page, "Control", "Enter");
+  await execute(page);
   await page.waitForSelector('.my-completion[data-status="finished"]');
   for (const theme of ["dark", "light"]) {
     await choose(page, "theme", theme);
