@@ -16,7 +16,8 @@ from core.ids import id_of
 from core.model_types.llm import ProviderType
 from core.plan import Step
 from core.pool import Tries
-from core.ports import Limited, OnceKey, Rate, Taken
+from core.ports.once import OnceKey
+from core.ports.rates import Limited, Rate, Taken
 from core.purse import Purse
 from core.rates import foreseen_tokens, rates_of, refusal
 from core.resolve import preferred_type

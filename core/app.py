@@ -8,20 +8,18 @@ from core.catalog import Catalog
 from core.configuration import HostedProvider
 from core.gateway import Gateway
 from core.offers import Offer
-from core.ports import (
-    Changes,
-    Clock,
-    Configurations,
-    EventLog,
-    Health,
-    Identity,
-    InvocationLog,
-    PoolState,
-    Rates,
-    Storage,
-    Unsettled,
-    Vault,
-)
+from core.ports.changes import Changes
+from core.ports.clock import Clock
+from core.ports.configurations import Configurations
+from core.ports.event_log import EventLog
+from core.ports.health import Health
+from core.ports.identity import Identity
+from core.ports.invocation_log import InvocationLog
+from core.ports.pool_state import PoolState
+from core.ports.rates import Rates
+from core.ports.transaction import Storage
+from core.ports.unsettled import Unsettled
+from core.ports.vault import Vault
 from core.recorder import Recorder
 from core.results import Results
 from core.running import Running

@@ -10,7 +10,7 @@ from core.entities import BudgetPeriod, Ceiling, WorkspaceBudget
 from core.errors import BudgetExceeded, InvalidInput
 from core.metering import Dearest, dearest, spending
 from core.plan import Step
-from core.ports import Spend
+from core.ports.invocation_log import Spend
 from core.pricing import plain
 from core.settings import MAX_BUDGET, MAX_BUDGET_DECIMALS, Settings, is_budget
 

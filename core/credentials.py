@@ -16,7 +16,7 @@ from core.jobs import ValidateCredential
 from core.live import tell_differences
 from core.model_types import ModelKey, ModelType
 from core.model_types.llm import ProviderType
-from core.ports import Transaction
+from core.ports.transaction import Transaction
 from core.provider import ConfigurationMethod, Manifest, Values
 from core.resolve import find_model
 from core.secret import Secret

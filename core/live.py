@@ -13,7 +13,7 @@ from core.changes import Change, ChangeKind, Noun, channel_of, differences, from
 from core.configuration import Configuration
 from core.errors import Forbidden, ServerUnavailable, Unauthenticated
 from core.followers import Follower
-from core.ports import Transaction
+from core.ports.transaction import Transaction
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from core.audit import changes
 from core.entities import Account, ApiToken, Invitation, Member
 from core.errors import AlreadyExists, Conflict, Forbidden, InvalidInput, NotFound
 from core.ids import uuid7
-from core.ports import Transaction
+from core.ports.transaction import Transaction
 from core.secret import INVITATION_PREFIX, Secret, hash_secret, new_secret
 from core.tokens import MAX_NAME as MAX_TOKEN_NAME
 from core.tokens import personal_token

@@ -25,7 +25,7 @@ from core.errors import (
 )
 from core.live import tell_differences
 from core.model_types import ModelFeature, ModelKey, ModelType
-from core.ports import Transaction
+from core.ports.transaction import Transaction
 from core.pricing import check_pricing, plain
 from core.provider import ConfigurationMethod, Manifest, Pricing
 from core.resolve import Known, Request, find_model, route_of

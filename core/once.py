@@ -12,7 +12,7 @@ from core.configuration import Configuration
 from core.entities import Invocation, InvocationStatus
 from core.errors import AlreadyAdmitted, Conflict, QuotaExceeded, ServerUnavailable
 from core.ids import public_id
-from core.ports import OnceKey, Repeated
+from core.ports.once import OnceKey, Repeated
 from core.quotas import once_key
 from core.recorder import TAKEN_OVER
 from core.tailer import DEAD_AFTER_S, TELL_EVERY_S, Readers, encode_readers, readers_channel

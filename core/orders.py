@@ -26,7 +26,8 @@ from core.hosted import MAX_AMOUNT
 from core.ids import uuid7
 from core.ledger import Change as LedgerChange
 from core.order_states import PAID_ONCE, Step, after, credited, returned
-from core.ports import Note, Transaction
+from core.ports.quotas import Note
+from core.ports.transaction import Transaction
 from core.quotas import MAX_NOTE, claimed, once_key
 
 log = logging.getLogger(__name__)

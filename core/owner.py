@@ -14,7 +14,7 @@ from core.model_types import Usage
 from core.model_types.llm import Attempt
 from core.plan import Step
 from core.pool import Tries, Try
-from core.ports import Settlement
+from core.ports.unsettled import Settlement
 from core.pricing import cost
 from core.provider import Values
 from core.running import Owned

@@ -14,7 +14,8 @@ from core.gateway import Gateway
 from core.jobs import ProcessPaymentEvent
 from core.order_states import PAID_ONCE, Step, after
 from core.orders import UNFINISHED, book
-from core.ports import Note, Transaction
+from core.ports.quotas import Note
+from core.ports.transaction import Transaction
 
 log = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from core.metering import NOTHING, Estimate, demand, output_ceiling
 from core.model_types import ModelFeature, ModelKey, ModelType
 from core.model_types.llm import ChatRequest, ProviderType
 from core.parameters import check_parameters
-from core.ports import Want
+from core.ports.invocation_log import Want
 from core.provider import LanguageModels, ModelCard, Provider
 from core.resolve import Known, Request, card_behind, resolve
 

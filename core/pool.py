@@ -11,7 +11,7 @@ from core.entities import Pool
 from core.errors import ModelyardError, PoolExhausted
 from core.live import tell_of_pools
 from core.plan import Step
-from core.ports import Lease, Place
+from core.ports.pool_state import Lease, Place
 from core.purse import Purse
 
 S = TypeVar("S", bound=Step)

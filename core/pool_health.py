@@ -10,7 +10,7 @@ from core.app import App
 from core.cooldown import Cooldown, Phase
 from core.entities import CredentialStatus, Pool
 from core.pool import exhausted
-from core.ports import MemberCounts, PoolNow
+from core.ports.pool_state import MemberCounts, PoolNow
 from core.resolve import Candidate, Route
 
 

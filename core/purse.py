@@ -12,7 +12,9 @@ from core.errors import BudgetExceeded, QuotaExceeded, ServerUnavailable
 from core.metering import SLICE, Dearest, charge, spent
 from core.model_types import Usage
 from core.plan import Step
-from core.ports import Hold, Holds, OnceKey, Taken
+from core.ports.invocation_log import Hold, Holds
+from core.ports.once import OnceKey
+from core.ports.rates import Taken
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,9 @@ from core.ids import uuid7
 from core.ledger import Change as LedgerChange
 from core.ledger import period_start
 from core.model_types import ModelKey
-from core.ports import Note, OnceKey, Transaction
+from core.ports.once import OnceKey
+from core.ports.quotas import Note
+from core.ports.transaction import Transaction
 
 MAX_NOTE = 1000
 MAX_KEY = 200

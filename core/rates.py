@@ -6,7 +6,7 @@ from core.access import Viewer
 from core.errors import RateLimited
 from core.model_types import ModelType
 from core.plan import Step
-from core.ports import Limited, Rate, RateOf
+from core.ports.rates import Limited, Rate, RateOf
 from core.settings import Settings
 
 FORESEEN_OUTPUT = 512

@@ -10,7 +10,8 @@ from uuid import UUID
 from core.errors import Problem, ServerUnavailable
 from core.model_types import estimated_tokens
 from core.model_types.llm import CompletionFailed
-from core.ports import Clock, EventLog, LogHead, LogState, LogWrite
+from core.ports.clock import Clock
+from core.ports.event_log import EventLog, LogHead, LogState, LogWrite
 from core.stream import End, EventStream
 
 log = logging.getLogger(__name__)

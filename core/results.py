@@ -7,7 +7,8 @@ from uuid import UUID
 import msgspec
 
 from core.errors import ServerUnavailable
-from core.ports import Clock, ResultStore
+from core.ports.clock import Clock
+from core.ports.results import ResultStore
 from core.recorder import KEPT_S
 
 log = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from itertools import chain, repeat
 from core.app import App
 from core.entities import Invocation, InvocationStatus
 from core.errors import OutcomeUnknown, Problem, ServerUnavailable
-from core.ports import Settlement
+from core.ports.unsettled import Settlement
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,8 @@ import msgspec
 
 from core.errors import ServerUnavailable
 from core.model_types.llm import CompletionFailed
-from core.ports import Changes, EventLog, LogEntry, LogHead, Takeover
+from core.ports.changes import Changes
+from core.ports.event_log import EventLog, LogEntry, LogHead, Takeover
 from core.recorder import taken_over
 from core.stream import End, EventStream
 

@@ -14,7 +14,7 @@ from core.entities import ApiToken, Ceiling
 from core.errors import Conflict, Forbidden, InvalidInput, NotFound
 from core.ids import uuid7
 from core.model_types import ModelKey
-from core.ports import Transaction
+from core.ports.transaction import Transaction
 from core.secret import SHOWN, Secret, hash_secret, new_secret
 from core.settings import MAX_PER_MINUTE
 

@@ -9,7 +9,8 @@ from core.access import Permission, Viewer, require
 from core.app import App
 from core.entities import UsageBucket, UsageDimension, UsageInterval
 from core.errors import InvalidInput
-from core.ports import InvocationQuery, UsageQuery
+from core.ports.invocations import InvocationQuery
+from core.ports.usage import UsageQuery
 
 MAX_BUCKETS = 1000
 _HOUR = timedelta(hours=1)

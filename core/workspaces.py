@@ -10,7 +10,7 @@ from core.audit import changes
 from core.entities import Member, Workspace
 from core.errors import AlreadyExists, Forbidden, InvalidInput, NotFound
 from core.ids import uuid7
-from core.ports import Transaction
+from core.ports.transaction import Transaction
 from core.quotas import give_configured
 
 MAX_NAME = 100

@@ -8,7 +8,7 @@ import strawberry
 
 from core import entities
 from core.model_types import ModelKey, ModelType
-from core.ports import Slice
+from core.ports.paging import Slice
 from graph import ids, links
 from graph.connections import LongConnection, Page, long_row_page, rows_of
 from graph.context import Context, Info

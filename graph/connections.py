@@ -9,7 +9,7 @@ from uuid import UUID
 import msgspec
 
 from core.errors import InvalidInput
-from core.ports import PageRequest, Slice
+from core.ports.paging import PageRequest, Slice
 from graph.types import argument, attribute, named_type, object_type
 
 T = TypeVar("T")

@@ -13,7 +13,7 @@ from core.access import Permission, Viewer
 from core.completion import cancel
 from core.entities import InvocationStatus
 from core.errors import Forbidden, InvalidInput
-from core.ports import InvocationQuery
+from core.ports.invocations import InvocationQuery
 from graph import ids, links
 from graph.connections import LongConnection, Page, long_row_page, rows_of
 from graph.context import Context, Info

@@ -26,7 +26,8 @@ from core.entities import (
     Workspace,
 )
 from core.pool_health import pools_now
-from core.ports import PoolNow, Transaction
+from core.ports.pool_state import PoolNow
+from core.ports.transaction import Transaction
 
 V = TypeVar("V")
 Read = Callable[[Transaction, Sequence[UUID]], Awaitable[Mapping[UUID, V]]]

@@ -4,7 +4,8 @@ from datetime import datetime
 
 import strawberry
 
-from core import VERSION, ports
+from core import VERSION
+from core.ports import health as reported
 from graph.context import Info
 from graph.scalars import BigInt
 from graph.types import attribute, object_type, resolved
@@ -20,9 +21,9 @@ class ComponentHealth:
     problem: str | None = attribute("Why it does not answer.")
 
     @classmethod
-    def of(cls, health: ports.ComponentHealth) -> "ComponentHealth":
+    def of(cls, told: reported.ComponentHealth) -> "ComponentHealth":
         """Return what a port told."""
-        return cls(ok=health.ok, latency=health.latency, engine=health.engine, problem=health.problem)
+        return cls(ok=told.ok, latency=told.latency, engine=told.engine, problem=told.problem)
 
 
 @object_type
@@ -38,16 +39,16 @@ class WorkerHealth:
     retried: BigInt = attribute("Jobs that were tried again.")
 
     @classmethod
-    def of(cls, health: ports.WorkerHealth) -> "WorkerHealth":
+    def of(cls, told: reported.WorkerHealth) -> "WorkerHealth":
         """Return what a port told."""
         return cls(
-            name=health.name,
-            last_seen_at=health.last_seen_at,
-            queued=health.queued,
-            ongoing=health.ongoing,
-            complete=health.complete,
-            failed=health.failed,
-            retried=health.retried,
+            name=told.name,
+            last_seen_at=told.last_seen_at,
+            queued=told.queued,
+            ongoing=told.ongoing,
+            complete=told.complete,
+            failed=told.failed,
+            retried=told.retried,
         )
 
 

@@ -8,7 +8,7 @@ import strawberry
 
 from core import entities
 from core.entities import InvocationStatus, UsageDimension, UsageInterval
-from core.ports import InvocationQuery
+from core.ports.invocations import InvocationQuery
 from core.usage import usage
 from graph import ids
 from graph.context import Context

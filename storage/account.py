@@ -11,7 +11,7 @@ from sqlalchemy import select, update
 
 from core.entities import Account
 from core.errors import ModelyardError, NotFound
-from core.ports import Clock
+from core.ports.clock import Clock
 from core.secret import Secret, hash_secret, new_secret
 from core.settings import Settings, SettingsError, load_settings
 from core.tokens import personal_token

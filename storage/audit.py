@@ -9,7 +9,7 @@ from sqlalchemy import Column, ForeignKey, Index, Row, String, Table, Text, Uuid
 from core.access import Viewer
 from core.entities import AuditEntry
 from core.ids import uuid7
-from core.ports import PageRequest, Slice
+from core.ports.paging import PageRequest, Slice
 from storage import paging
 from storage.base import Json, id_column, metadata, times, within
 from storage.connection import Connection

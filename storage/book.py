@@ -27,7 +27,7 @@ from core.entities import BudgetPeriod, EntryKind, QuotaUnit
 from core.errors import BudgetExceeded
 from core.ids import id_of
 from core.ledger import Balance, Change, Held, opened, period_end, period_start, reserved, settled, settled_late
-from core.ports import Hold, Spend, Want
+from core.ports.invocation_log import Hold, Spend, Want
 from core.pricing import attos
 from storage.budgets import OPEN, budget_holds, budgets, opening_row
 from storage.quotas import EXPIRED, HELD, LATE, RELEASED, SETTLED, entry_row, quota_entries, quota_holds, quotas

@@ -11,7 +11,7 @@ from core.access import Role
 from core.entities import Account, Member, Workspace
 from core.errors import ModelyardError
 from core.ids import uuid7
-from core.ports import Clock
+from core.ports.clock import Clock
 from core.secret import Secret, hash_secret, new_secret
 from core.settings import Settings, SettingsError, load_settings
 from core.tokens import personal_token

@@ -9,7 +9,7 @@ from sqlalchemy import Executable, Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from core.changes import Change, ChangeKind, Noun
-from core.ports import Clock
+from core.ports.clock import Clock
 from storage.engine import Upsert, translated
 
 Parameters = Mapping[str, Any] | Sequence[Mapping[str, Any]]

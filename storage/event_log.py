@@ -14,7 +14,7 @@ import msgspec
 from redis.asyncio import ConnectionPool, Redis
 
 from core.model_types.llm import AssistantMessage, CompletionFailed, CompletionFinished
-from core.ports import LogEntry, LogHead, LogState, LogWrite, Takeover
+from core.ports.event_log import LogEntry, LogHead, LogState, LogWrite, Takeover
 from core.recorder import KEPT_S
 from storage.redis import answers_within
 

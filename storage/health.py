@@ -7,7 +7,8 @@ from dataclasses import replace
 from sqlalchemy import literal, select
 
 from core.errors import ServerUnavailable
-from core.ports import Clock, ComponentHealth, WorkerHealth
+from core.ports.clock import Clock
+from core.ports.health import ComponentHealth, WorkerHealth
 from storage import processes
 from storage.queue import Queue
 from storage.transaction import SqlStorage

@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, LargeBinary, Row, Select, Uuid, bindparam, func, or_, select
 
 from core.access import Allowance, Membership, Role, Viewer, lower
-from core.ports import Clock
+from core.ports.clock import Clock
 from storage.accounts import accounts
 from storage.batch import Batch
 from storage.budgets import budgets

@@ -21,7 +21,7 @@ from sqlalchemy import (
 
 from core.access import Role
 from core.entities import Invitation
-from core.ports import PageRequest, Slice
+from core.ports.paging import PageRequest, Slice
 from storage import paging
 from storage.base import UtcDateTime, id_column, metadata, times, within
 from storage.connection import Connection

@@ -13,7 +13,9 @@ from sqlalchemy import delete as delete_rows
 from core.changes import Change, Noun
 from core.entities import Invocation
 from core.errors import AlreadyAdmitted, ModelyardError, QuotaExceeded, ServerUnavailable
-from core.ports import Clock, Hold, Holds, OnceKey, Spend, Want
+from core.ports.clock import Clock
+from core.ports.invocation_log import Hold, Holds, Spend, Want
+from core.ports.once import OnceKey
 from storage import once
 from storage.batch import Batch
 from storage.book import BUDGETS, QUOTAS, Book, Grant, Kind

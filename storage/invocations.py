@@ -35,7 +35,8 @@ from core.errors import Problem
 from core.ids import first_id, uuid7
 from core.model_types import ModelKey, ModelType, Usage
 from core.model_types.llm import Attempt, Cost, ProviderType
-from core.ports import InvocationQuery, PageRequest, Slice
+from core.ports.invocations import InvocationQuery
+from core.ports.paging import PageRequest, Slice
 from core.provider import Pricing
 from storage import paging
 from storage.base import Json, UtcDateTime, id_column, metadata, times, within

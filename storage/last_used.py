@@ -5,7 +5,7 @@ from uuid import UUID
 
 from sqlalchemy import Table, Update, Uuid, bindparam, update
 
-from core.ports import Clock
+from core.ports.clock import Clock
 from storage.base import UtcDateTime
 from storage.credentials import credentials
 from storage.tokens import api_tokens

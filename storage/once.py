@@ -9,7 +9,7 @@ from sqlalchemy import Connection as SyncConnection
 from sqlalchemy import delete as delete_rows
 
 from core.ids import uuid7
-from core.ports import OnceKey, Repeated
+from core.ports.once import OnceKey, Repeated
 from storage.base import id_column, metadata, times
 from storage.connection import Connection
 from storage.engine import Upsert

@@ -26,7 +26,7 @@ from sqlalchemy import (
 )
 
 from core.entities import Dispute, Order, OrderStatus, QuotaUnit, Refund, RefundState
-from core.ports import PageRequest, Slice
+from core.ports.paging import PageRequest, Slice
 from storage import paging
 from storage.base import UtcDateTime, id_column, metadata, times, within
 from storage.connection import Connection

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, Row, Select, Table, func, literal, select
 
-from core.ports import PageRequest
+from core.ports.paging import PageRequest
 from storage.connection import Connection
 
 COUNT_LIMIT = 10_000

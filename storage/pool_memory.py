@@ -10,7 +10,8 @@ from uuid import UUID
 from core.cooldown import PROBE_AGAIN_S, Cooldown, after_success, after_validation, on_trial, rest
 from core.entities import Pool
 from core.errors import ModelyardError, Scope, ServerUnavailable
-from core.ports import Clock, Due, Lease, MemberCounts, Picked, Place, PoolNow, PoolState
+from core.ports.clock import Clock
+from core.ports.pool_state import Due, Lease, MemberCounts, Picked, Place, PoolNow, PoolState
 from core.strategies import RECENT, Chances, Contender, Turns, choose, late_after, observe
 from storage.pool_state import RedisPoolState
 

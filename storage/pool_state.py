@@ -18,7 +18,8 @@ import msgspec
 from core.cooldown import VALIDATE_AGAIN_S, Cooldown, after_validation, later, on_trial, rest
 from core.entities import Pool
 from core.errors import ModelyardError, Scope
-from core.ports import Clock, Due, Lease, MemberCounts, Picked, Place, PoolNow
+from core.ports.clock import Clock
+from core.ports.pool_state import Due, Lease, MemberCounts, Picked, Place, PoolNow
 from core.strategies import LATENCY_TAU_S, RECENT, Chances, late_after
 from storage.commands import Commands
 from storage.event_log import ALIVE_KEY

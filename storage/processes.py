@@ -27,7 +27,7 @@ from sqlalchemy import (
 
 from core.entities import InvocationStatus, QuotaUnit
 from core.errors import ErrorCode, Problem
-from core.ports import WorkerHealth
+from core.ports.health import WorkerHealth
 from storage.base import Json, UtcDateTime, id_column, metadata, times
 from storage.budgets import budget_holds
 from storage.connection import Connection

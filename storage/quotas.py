@@ -29,7 +29,8 @@ from core.entities import BudgetPeriod, EntryKind, Quota, QuotaEntry, QuotaType,
 from core.ids import uuid7
 from core.ledger import Balance, Change, opened, period_start
 from core.model_types import ModelKey
-from core.ports import Note, PageRequest, Slice
+from core.ports.paging import PageRequest, Slice
+from core.ports.quotas import Note
 from storage import paging
 from storage.base import Json, UtcDateTime, id_column, metadata, times, within
 from storage.connection import Connection

@@ -7,7 +7,8 @@ longer and never shorter. Times are the callers', whose clocks agree within a se
 
 from collections.abc import Sequence
 
-from core.ports import Clock, Limited, Rate, Taken
+from core.ports.clock import Clock
+from core.ports.rates import Limited, Rate, Taken
 from storage.commands import Commands
 
 WINDOW_S = 60

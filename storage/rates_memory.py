@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from core.errors import ServerUnavailable
-from core.ports import Clock, Limited, Rate, Taken
+from core.ports.clock import Clock
+from core.ports.rates import Limited, Rate, Taken
 from storage.rates import WINDOW_S, RedisRates
 
 log = logging.getLogger(__name__)

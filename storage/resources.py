@@ -17,7 +17,7 @@ from core.hosted import hosted_of
 from core.ids import uuid7
 from core.offers import Offer, offers_of
 from core.payments.manual import Manual
-from core.ports import Clock
+from core.ports.clock import Clock
 from core.products import keep_products
 from core.quotas import give_grants
 from core.recorder import Recorder

@@ -26,7 +26,7 @@ from sqlalchemy import (
 from core.access import Role
 from core.entities import ApiToken
 from core.model_types import ModelKey
-from core.ports import PageRequest, Slice
+from core.ports.paging import PageRequest, Slice
 from storage import paging
 from storage.base import Json, UtcDateTime, id_column, metadata, times, within
 from storage.connection import Connection

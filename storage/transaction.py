@@ -12,30 +12,28 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from core.changes import Change
 from core.configuration import Configuration, HostedProvider
-from core.ports import (
-    Accounts,
-    Audit,
-    Budgets,
-    Clock,
-    Credentials,
-    Invitations,
-    Invocations,
-    Keys,
-    Members,
-    Models,
-    News,
-    OnceKeys,
-    Orders,
-    Outbox,
-    PaymentEvents,
-    Pools,
-    Products,
-    ProviderRows,
-    Quotas,
-    Tokens,
-    UsageSums,
-    Workspaces,
-)
+from core.ports.accounts import Accounts
+from core.ports.audit import Audit
+from core.ports.budgets import Budgets
+from core.ports.clock import Clock
+from core.ports.credentials import Credentials
+from core.ports.invitations import Invitations
+from core.ports.invocations import Invocations
+from core.ports.keys import Keys
+from core.ports.members import Members
+from core.ports.models import Models
+from core.ports.once import OnceKeys
+from core.ports.orders import Orders
+from core.ports.outbox import Outbox
+from core.ports.payment_events import PaymentEvents
+from core.ports.pools import Pools
+from core.ports.products import Products
+from core.ports.providers import ProviderRows
+from core.ports.quotas import Quotas
+from core.ports.tokens import Tokens
+from core.ports.transaction import News
+from core.ports.usage import UsageSums
+from core.ports.workspaces import Workspaces
 from storage import snapshot
 from storage.accounts import SqlAccounts
 from storage.audit import SqlAudit

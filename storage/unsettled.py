@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import msgspec
 from redis.asyncio import ConnectionPool, Redis
 
-from core.ports import Settlement
+from core.ports.unsettled import Settlement
 from storage.redis import answers_within
 
 log = logging.getLogger(__name__)

@@ -43,7 +43,7 @@ from core.entities import InvocationStatus, UsageBucket, UsageDimension, UsageIn
 from core.ids import uuid7
 from core.model_types import ModelType, Usage
 from core.model_types.llm import Cost, ProviderType
-from core.ports import UsageQuery
+from core.ports.usage import UsageQuery
 from core.pricing import plain
 from core.usage import hour_of
 from storage.base import Json, UtcDateTime, id_column, metadata, times, within

@@ -7,7 +7,8 @@ from uuid import UUID
 
 from core.entities import Credential, Sealed
 from core.errors import CredentialUnreadable, NotFound
-from core.ports import Clock, Transaction
+from core.ports.clock import Clock
+from core.ports.transaction import Transaction
 from core.provider import Values
 from storage.cipher import Cipher, DataKey
 from storage.transaction import SqlStorage, SqlTransaction

@@ -26,7 +26,7 @@ from sqlalchemy import (
 from core.entities import Workspace
 from core.errors import NotFound
 from core.ids import uuid7
-from core.ports import PageRequest, Slice
+from core.ports.paging import PageRequest, Slice
 from storage import paging
 from storage.base import UtcDateTime, id_column, metadata, times, within
 from storage.cipher import Cipher, WrappedKey

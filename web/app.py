@@ -8,7 +8,7 @@ from starlette.applications import Starlette
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
-from core.ports import Clock
+from core.ports.clock import Clock
 from core.settings import Settings
 from core.watch import watch
 from graph.execution import Engine

@@ -3,7 +3,7 @@
 from core.app import App
 from core.entities import CredentialStatus
 from core.live import tell_of_pools
-from core.ports import Due
+from core.ports.pool_state import Due
 from core.validation import validate_soon
 from storage.resources import Resources
 

@@ -23,7 +23,8 @@ from core.entities import EntryKind, Invocation, InvocationStatus, Quota, QuotaT
 from core.ids import id_of, uuid7
 from core.model_types import Usage
 from core.model_types.llm import Attempt, ProviderType
-from core.ports import Note, Want
+from core.ports.invocation_log import Want
+from core.ports.quotas import Note
 from core.settings import Settings
 from storage.migrate import migrate
 from storage.resources import Resources, open_resources

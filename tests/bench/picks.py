@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 from core.entities import Pool, PoolMember, PoolStrategy
 from core.ids import uuid7
 from core.model_types import ModelKey, ModelType
-from core.ports import Lease, Place
+from core.ports.pool_state import Lease, Place
 from storage.clock import SystemClock
 from storage.commands import Commands
 from storage.embedded.valkey import start_valkey

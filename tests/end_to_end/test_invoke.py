@@ -283,7 +283,7 @@ async def test_a_slow_reader_slows_the_provider_and_loses_nothing(product: Produ
 
 
 def _first() -> Any:
-    from core.ports import PageRequest
+    from core.ports.paging import PageRequest
 
     return PageRequest(limit=2)
 

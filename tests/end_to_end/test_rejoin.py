@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 
 from core.completion import logged
 from core.model_types import Usage
-from core.ports import Takeover
+from core.ports.event_log import Takeover
 from core.recorder import taken_over
 from core.settings import Settings
 from graph import ids

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from core.ports import InvocationQuery, PageRequest
+from core.ports.invocations import InvocationQuery
+from core.ports.paging import PageRequest
 from storage.migrate import migrate
 from storage.quotas import out_of_balance
 from storage.redis import open_pool

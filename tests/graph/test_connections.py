@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.errors import InvalidInput
-from core.ports import Slice
+from core.ports.paging import Slice
 from graph.connections import Connection, list_page, long_row_page, page_of, row_page, rows_of
 
 names = st.lists(st.text(max_size=5), unique=True, max_size=30)

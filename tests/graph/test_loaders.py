@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from core.ports import Storage, Transaction
+from core.ports.transaction import Storage, Transaction
 from tests.graph.world import World
 
 COMPLETE = "mutation ($input: CompletionInput!) { complete(input: $input) { finishReason errors { code } } }"

@@ -9,7 +9,7 @@ from core.access import Role
 from core.entities import Member
 from core.ids import uuid7
 from core.members import VALID_FOR
-from core.ports import PageRequest
+from core.ports.paging import PageRequest
 from core.secret import hash_secret
 from graph import ids
 from tests.conftest import MovableClock

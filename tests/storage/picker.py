@@ -8,7 +8,7 @@ import msgspec
 
 from core.entities import Pool
 from core.ids import uuid7
-from core.ports import Place
+from core.ports.pool_state import Place
 from storage.clock import SystemClock
 from storage.commands import Commands
 from storage.pool_state import RedisPoolState

@@ -26,7 +26,10 @@ from core.entities import (
 from core.errors import BudgetExceeded, QuotaExceeded
 from core.ids import uuid7
 from core.model_types import Usage
-from core.ports import Hold, LogHead, LogWrite, Note, OnceKey, Spend, Want
+from core.ports.event_log import LogHead, LogWrite
+from core.ports.invocation_log import Hold, Spend, Want
+from core.ports.once import OnceKey
+from core.ports.quotas import Note
 from core.pricing import ATTOS, amount_of
 from core.provider import Pricing
 from core.settings import Settings

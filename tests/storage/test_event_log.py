@@ -10,7 +10,7 @@ from core.errors import ServerUnavailable
 from core.ids import uuid7
 from core.model_types import Usage
 from core.model_types.llm import AssistantMessage, CompletionFinished, FinishReason
-from core.ports import EventLog, LogEntry, LogHead, LogWrite, Takeover
+from core.ports.event_log import EventLog, LogEntry, LogHead, LogWrite, Takeover
 from core.recorder import taken_over
 from storage.event_log import RedisEventLog
 from storage.redis import open_pool

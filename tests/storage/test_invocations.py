@@ -16,7 +16,8 @@ from core.errors import Conflict, ErrorCode, ModelyardError, Problem
 from core.ids import uuid7
 from core.model_types import ModelKey, ModelType, Usage
 from core.model_types.llm import Attempt, Cost, ProviderType
-from core.ports import InvocationQuery, PageRequest
+from core.ports.invocations import InvocationQuery
+from core.ports.paging import PageRequest
 from core.provider import Pricing
 from storage.invocations import attempts, invocations
 from storage.resources import Resources

@@ -10,7 +10,7 @@ from core.app import App
 from core.entities import Account, ApiToken, Member
 from core.errors import Conflict, ModelyardError
 from core.members import Acceptance, NewMember, accept_invitation, add_member, remove_member, update_member
-from core.ports import PageRequest
+from core.ports.paging import PageRequest
 from core.secret import Secret
 from core.settings import Settings
 from storage.resources import open_resources

@@ -13,7 +13,7 @@ from core.entities import InvocationStatus, Order, OrderStatus, Product, QuotaUn
 from core.errors import AlreadyExists, Conflict, InvalidInput, ModelyardError, QuotaExceeded
 from core.ids import uuid7
 from core.orders import NewOrder, cancel_order, create_order, mark_order_paid, refund_order
-from core.ports import Want
+from core.ports.invocation_log import Want
 from core.secret import hash_secret
 from storage.quotas import out_of_balance
 from storage.resources import Resources

@@ -7,7 +7,7 @@ from core.app import App
 from core.entities import Account
 from core.errors import AlreadyExists
 from core.ids import uuid7
-from core.ports import PageRequest
+from core.ports.paging import PageRequest
 from tests.conftest import MovableClock
 from tests.storage import rows
 

@@ -20,7 +20,7 @@ from core import errors
 from core.cooldown import VALIDATE_AGAIN_S
 from core.entities import Pool, PoolMember, PoolStrategy
 from core.ids import uuid7
-from core.ports import Due, Lease, MemberCounts, Picked, Place, PoolState
+from core.ports.pool_state import Due, Lease, MemberCounts, Picked, Place, PoolState
 from core.strategies import ENOUGH
 from storage.commands import Commands
 from storage.event_log import ALIVE_KEY

@@ -17,7 +17,11 @@ from core.ids import uuid7
 from core.ledger import period_start
 from core.model_types import Usage
 from core.model_types.llm import AssistantMessage, CompletionFinished, FinishReason
-from core.ports import Hold, Holds, LogHead, LogWrite, Note, OnceKey, PageRequest, Want
+from core.ports.event_log import LogHead, LogWrite
+from core.ports.invocation_log import Hold, Holds, Want
+from core.ports.once import OnceKey
+from core.ports.paging import PageRequest
+from core.ports.quotas import Note
 from core.settings import Settings
 from storage import processes
 from storage.quotas import out_of_balance

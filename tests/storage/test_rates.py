@@ -10,7 +10,7 @@ import pytest
 from redis.asyncio import Redis
 
 from core.ids import uuid7
-from core.ports import Limited, Rate, RateOf, Rates, Taken
+from core.ports.rates import Limited, Rate, RateOf, Rates, Taken
 from storage.commands import Commands
 from storage.pool_state import RedisPoolState
 from storage.rates import RedisRates

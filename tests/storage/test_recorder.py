@@ -11,7 +11,7 @@ import core.recorder
 from core.errors import ErrorCode, Problem, ServerUnavailable
 from core.ids import uuid7
 from core.model_types.llm import CompletionEvent, CompletionFailed, TextDelta
-from core.ports import LogState, LogWrite
+from core.ports.event_log import LogState, LogWrite
 from core.recorder import KEPT_S, LINGER_S, NEITHER_S, Recorder
 from core.stream import EventStream
 from storage.event_log import RedisEventLog

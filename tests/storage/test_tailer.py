@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 import core.tailer
 from core.ids import uuid7
 from core.model_types.llm import CompletionEvent, CompletionFailed, TextDelta
-from core.ports import LogHead, LogWrite
+from core.ports.event_log import LogHead, LogWrite
 from core.stream import LAG_EVENTS, Reader
 from core.tailer import Readers, Tailer, decode_readers, readers_channel
 from storage.changes import RedisChanges

@@ -13,7 +13,9 @@ from core.entities import Invocation, InvocationStatus, QuotaUnit
 from core.errors import OutcomeUnknown
 from core.model_types import ModelType
 from core.plan import ModelReference, Step, question, steps_of
-from core.ports import Holds, OnceKey, Settlement, Spend, Want
+from core.ports.invocation_log import Holds, Spend, Want
+from core.ports.once import OnceKey
+from core.ports.unsettled import Settlement
 from storage.invocation_log import SqlInvocationLog
 from storage.last_used import LastUsed
 from storage.redis import absolute

@@ -19,7 +19,8 @@ from core.entities import Invocation, InvocationStatus, UsageBucket, UsageDimens
 from core.ids import uuid7
 from core.model_types import ModelKey, ModelType, Usage
 from core.model_types.llm import Cost, ProviderType
-from core.ports import InvocationQuery, UsageQuery
+from core.ports.invocations import InvocationQuery
+from core.ports.usage import UsageQuery
 from core.settings import Settings
 from core.usage import usage as usage_of
 from storage import usage

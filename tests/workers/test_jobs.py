@@ -15,7 +15,7 @@ from core.errors import ErrorCode, UpstreamAuthentication
 from core.ids import uuid7
 from core.jobs import JOBS, ValidateCredential
 from core.members import NewMember, add_member
-from core.ports import Lease, Place
+from core.ports.pool_state import Lease, Place
 from core.secret import Secret, hash_secret
 from storage import leases, processes
 from storage.invocations import attempts, invocations
