@@ -1,12 +1,14 @@
 """The calls that this process owns: their tasks, their grace, their end at shutdown; and who follows changes."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 from uuid import UUID
 
+from core.entities import Invocation
 from core.errors import Cancelled, ModelyardError, ServerUnavailable
 from core.followers import Followers
 from core.stream import Reader
@@ -36,6 +38,24 @@ class Followed(Protocol):
     async def finished(self) -> object:
         """Wait for the end."""
         ...
+
+
+class Unread(ABC):
+    """What nobody may read along: whose it is, and when it has ended."""
+
+    readers: Sequence[Reader] = ()
+
+    def __init__(self, invocation: Invocation) -> None:
+        self.invocation_id = invocation.id
+        self.workspace_id = invocation.workspace_id
+        self.token_id = invocation.token_id
+        self.on_joined: Callable[[], None] | None = None
+        self.on_abandoned: Callable[[], None] | None = None
+
+    @property
+    @abstractmethod
+    def ended(self) -> bool:
+        """Tell whether the end is there."""
 
 
 @dataclass(slots=True, kw_only=True)

@@ -4,8 +4,8 @@ from uuid import UUID
 
 import strawberry
 
+from core.asking import Asked
 from core.errors import InvalidInput
-from core.invoke import Asked
 from graph import ids, links
 from graph.context import Info
 from graph.invocations import tags_of

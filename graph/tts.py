@@ -9,9 +9,9 @@ from uuid import UUID
 import strawberry
 
 from core.errors import InvalidInput, ModelyardError, Problem
-from core.invoke import speak
 from core.model_types import tts
 from core.model_types.tts import SpeechRequest
+from core.speech import speak
 from graph import links
 from graph.calls import CallInput, check_text
 from graph.completion_events import global_id

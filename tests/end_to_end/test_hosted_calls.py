@@ -255,8 +255,9 @@ async def _calls(product: Product) -> Any:
 
 
 async def test_speech_that_nobody_waits_for_from_the_start_is_ended(product: Product, provider: FakeProvider) -> None:
-    from core.invoke import Asked, speak
+    from core.asking import Asked
     from core.model_types.tts import SpeechRequest
+    from core.speech import speak
 
     quota = await grant(product, "TIMES", 5)
     provider.answers(Scenario(never_answers=True))

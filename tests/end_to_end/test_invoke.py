@@ -255,9 +255,11 @@ async def test_speech_that_fails_ends_once(
 
 async def test_a_slow_reader_slows_the_provider_and_loses_nothing(product: Product, provider: FakeProvider) -> None:
     """What waits for a reader who does not read is bounded: the server itself holds no more than a few chunks."""
-    from core.invoke import CHUNK_BYTES, CHUNKS_AHEAD, Asked, speak
+    from core.asking import Asked
     from core.model_types.tts import SpeechChunk, SpeechRequest
     from core.plan import ModelReference
+    from core.speech import speak
+    from core.speech_owner import CHUNK_BYTES, CHUNKS_AHEAD
 
     named = await add(product, provider, "TTS", voice="alloy")
     sent = 3_600_000
