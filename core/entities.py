@@ -435,16 +435,17 @@ class Order:
 
 
 class RefundState(StrEnum):
-    """How far a refund is that somebody asked for."""
+    """How far a refund is. FAILED: it was never made. RETURNED: it was made, and its money came back later."""
 
     REQUESTED = "REQUESTED"
     DONE = "DONE"
     FAILED = "FAILED"
+    RETURNED = "RETURNED"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refund:
-    """A refund that somebody asked for. `problem` says why the gateway has refused it."""
+    """A refund that somebody asked for, here or of the gateway. `problem` says why it was refused, or came back."""
 
     id: UUID
     order_id: UUID
@@ -455,13 +456,23 @@ class Refund:
     problem: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refunds:
+    """What the refunds of an order that are known one by one come to: all that were made, and those that came back."""
+
+    made: int = 0
+    returned: int = 0
+
+
 class PaymentKind(StrEnum):
-    """What a gateway tells of a payment."""
+    """What a gateway tells of a payment. REFUNDED tells of all refunds together, the two after it of one."""
 
     PAID = "PAID"
     FAILED = "FAILED"
     EXPIRED = "EXPIRED"
     REFUNDED = "REFUNDED"
+    REFUND_MADE = "REFUND_MADE"
+    REFUND_FAILED = "REFUND_FAILED"
     DISPUTED = "DISPUTED"
     DISPUTE_WON = "DISPUTE_WON"
     DISPUTE_LOST = "DISPUTE_LOST"
@@ -482,7 +493,8 @@ class PaymentEvent:
     """What a gateway has told, once its signature is checked. `event_id` is the gateway's, unique there.
 
     `amount` is what was paid, of REFUNDED all that was refunded so far, of a dispute what is disputed. The order is
-    named by `order_id`, by the gateway's `payment_id`, or by its `transaction_id`. `note` says what became of it.
+    named by `order_id`, by the gateway's `payment_id`, or by its `transaction_id`; a single refund by `refund_id`.
+    `note` says what became of it.
     """
 
     id: UUID
@@ -494,6 +506,7 @@ class PaymentEvent:
     transaction_id: str | None
     amount: int
     currency: str
+    refund_id: UUID | None = None
     state: EventState = EventState.RECEIVED
     note: str | None = None
 

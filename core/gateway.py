@@ -38,7 +38,7 @@ class Gateway(Protocol):
         ...
 
     async def refund(self, order: Order, refund: Refund) -> int | None:
-        """Pay back; return all that was refunded of the order so far, None where an event will tell.
+        """Pay back; return all that was refunded of the order so far, None where that is not known.
 
         Raises:
             PaymentFailed: the gateway refuses it.

@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
 
-from core.entities import Dispute, Order, OrderStatus
+from core.entities import Dispute, Order, OrderStatus, Refunds
 
 
 class Step(StrEnum):
@@ -15,6 +15,7 @@ class Step(StrEnum):
     FAIL = "FAIL"
     CANCEL = "CANCEL"
     REFUND = "REFUND"
+    RESTORE = "RESTORE"
     DISPUTE = "DISPUTE"
     WIN = "WIN"
     LOSE = "LOSE"
@@ -29,6 +30,7 @@ TRANSITIONS: Mapping[Step, frozenset[OrderStatus]] = {
     Step.FAIL: frozenset({_S.WAIT_PAY}),
     Step.CANCEL: frozenset({_S.WAIT_PAY}),
     Step.REFUND: PAID_ONCE,
+    Step.RESTORE: PAID_ONCE,
     Step.DISPUTE: PAID_ONCE,
     Step.WIN: PAID_ONCE,
     Step.LOSE: PAID_ONCE,
@@ -39,8 +41,8 @@ TRANSITIONS: Mapping[Step, frozenset[OrderStatus]] = {
 def after(order: Order, step: Step, at: datetime, amount: int = 0) -> Order | None:
     """Return the order as a step leaves it; None where the step does not apply, or was made before.
 
-    `amount` is, for REFUND, all that was refunded so far, and for LOSE what the dispute took. Both only grow, so that
-    the same news in another order, or twice, leads to the same state.
+    `amount` is, for REFUND and RESTORE, all that is refunded by now, which the one raises and the other lowers, and for
+    LOSE what the dispute took; see `after_refunds`.
     """
     if order.status not in TRANSITIONS[step]:
         return None
@@ -53,6 +55,8 @@ def after(order: Order, step: Step, at: datetime, amount: int = 0) -> Order | No
             return replace(order, status=OrderStatus.CANCELLED, cancelled_at=at)
         case Step.REFUND if min(amount, order.total_amount) > order.refunded:
             return _told(replace(order, refunded=min(amount, order.total_amount)), order, at)
+        case Step.RESTORE if 0 <= amount < order.refunded:
+            return _told(replace(order, refunded=amount), order, at)
         case Step.DISPUTE if order.dispute is None:
             return _told(replace(order, dispute=Dispute.OPEN), order, at)
         case Step.WIN if order.dispute in {None, Dispute.OPEN}:
@@ -62,6 +66,22 @@ def after(order: Order, step: Step, at: datetime, amount: int = 0) -> Order | No
             return _told(replace(order, dispute=Dispute.LOST, lost=lost), order, at)
         case _:
             return None
+
+
+def after_refunds(order: Order, before: Refunds, now: Refunds, at: datetime, told: int = 0) -> Order | None:
+    """Return the order as its refunds leave it by now, less what came back; None where that is what it says.
+
+    `before` are the refunds that were known one by one when the order was written, `now` those that are. `told` is the
+    gateway's own sum, 0 for none, of which nobody knows whether it counts what came back. What was paid back in all
+    only grows, and so does what came back: the same news in another order, or twice, leads to the same amount.
+    """
+    in_all = max(order.refunded + before.returned, now.made, told)
+    amount = min(in_all - now.returned, order.total_amount)
+    if amount <= order.refunded:
+        return after(order, Step.RESTORE, at, amount)
+    moved = after(order, Step.REFUND, at, amount)
+    # Who refunds again has mended what came back.
+    return replace(moved, problem=None) if moved is not None and now.returned else moved
 
 
 def returned(order: Order) -> int:
@@ -88,4 +108,5 @@ def _told(moved: Order, before: Order, at: datetime) -> Order:
         status = OrderStatus.PAID
     else:
         status = OrderStatus.REFUNDED if back == moved.total_amount else OrderStatus.PARTIALLY_REFUNDED
-    return replace(moved, status=status, refunded_at=at if back > returned(before) else moved.refunded_at)
+    refunded_at = at if back > returned(before) else moved.refunded_at
+    return replace(moved, status=status, refunded_at=refunded_at if back else None)

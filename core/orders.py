@@ -25,7 +25,7 @@ from core.gateway import Gateway
 from core.hosted import MAX_AMOUNT
 from core.ids import uuid7
 from core.ledger import Change as LedgerChange
-from core.order_states import PAID_ONCE, Step, after, credited, returned
+from core.order_states import PAID_ONCE, Step, after, after_refunds, credited, returned
 from core.ports.quotas import Note
 from core.ports.transaction import Transaction
 from core.quotas import MAX_NOTE, claimed, once_key
@@ -207,7 +207,7 @@ async def refund_order(
                 changes=changes(refunded=(before.refunded, before.refunded + wanted)),
             )
         if _is_offline(app, before):
-            return await _book_refund(app, tx, before, refund, before.refunded + refund.amount)
+            return await _book_refund(app, tx, before, refund)
     return await finish_refund(app, refund)
 
 
@@ -221,7 +221,7 @@ async def finish_refund(app: App, refund: Refund) -> Order:
     """
     async with app.storage.read() as tx:
         order = (await tx.orders.get_many([refund.order_id]))[refund.order_id]
-    if refund.state is RefundState.FAILED:
+    if refund.state in {RefundState.FAILED, RefundState.RETURNED}:
         raise PaymentFailed(refund.problem or "The gateway has refused this refund.")
     gateway = app.gateways.get(order.gateway)
     if refund.state is RefundState.DONE or gateway is None:
@@ -238,7 +238,7 @@ async def finish_refund(app: App, refund: Refund) -> Order:
     async with app.storage.transaction() as tx:
         await tx.workspaces.touch(order.workspace_id)
         before = await _locked(tx, order.id)
-        return await _book_refund(app, tx, before, refund, total)
+        return await _book_refund(app, tx, before, refund, total or 0)
 
 
 async def with_checkout(app: App, order: Order, product: Product) -> Order:
@@ -304,19 +304,20 @@ async def mend_orders(app: App) -> int:
 async def book(app: App, tx: Transaction, before: Order, moved: Order, note: Note) -> Order:
     """Write what has become of an order, and in the same transaction what that does to the paid quota.
 
-    A caller whose step pays or returns money has touched the workspace.
+    What a refund took that came back is given back to where it was taken. A caller whose step moves money has touched
+    the workspace.
 
     Raises:
         Conflict: somebody else has changed the order, or its quota cannot be added to the one that is there.
     """
     change = credited(moved) - credited(before)
     note = replace(note, order_id=moved.id)
-    if change > 0:
+    if change and before.status not in PAID_ONCE:
         moved = replace(moved, quota_id=await _purchase(app, tx, moved, note))
-    elif change < 0:
+    elif change:
         assert moved.quota_id is not None, "what was paid was added to a quota"
-        taken = LedgerChange(kind=EntryKind.REFUND, limit=change)
-        quota = await tx.quotas.change(moved.quota_id, taken, note, ended_too=True)
+        kind = EntryKind.REFUND if change < 0 else EntryKind.ADJUST
+        quota = await tx.quotas.change(moved.quota_id, LedgerChange(kind=kind, limit=change), note, ended_too=True)
         assert quota is not None, "quotas are ended, never deleted"
         tx.news.add(_quota_news(quota, ChangeKind.UPDATED))
     if not await tx.orders.move(before, moved):
@@ -374,11 +375,12 @@ def _check_quota(order: Order, quota: Quota | None, *, path: tuple[str, ...]) ->
         raise InvalidInput(f"With this the paid quota would be above {MAX_AMOUNT:,}.", path=path)
 
 
-async def _book_refund(app: App, tx: Transaction, before: Order, refund: Refund, total: int | None) -> Order:
-    """Book a refund that was made, once; `total` is all that was refunded by now, None where an event will tell."""
+async def _book_refund(app: App, tx: Transaction, before: Order, refund: Refund, told: int = 0) -> Order:
+    """Book a refund that was made, once; `told` is the gateway's sum of all refunds of the order."""
     if not await tx.orders.end_refund(refund.id, RefundState.DONE):
         return before
-    moved = after(before, Step.REFUND, app.clock.now(), total) if total is not None else None
+    refunds = await tx.orders.refunds(before.id)
+    moved = after_refunds(before, refunds, refunds, app.clock.now(), told)
     if moved is None:
         return before
     return await book(app, tx, before, moved, Note(account_id=refund.account_id, text=refund.reason))

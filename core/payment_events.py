@@ -3,16 +3,16 @@
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from core.app import App
 from core.changes import Change, Noun
-from core.entities import EventState, Order, PaymentEvent, PaymentKind
+from core.entities import EventState, Order, PaymentEvent, PaymentKind, Refund, RefundState
 from core.errors import AlreadyExists, Conflict, InvalidInput, NotFound
 from core.gateway import Gateway
 from core.jobs import ProcessPaymentEvent
-from core.order_states import PAID_ONCE, Step, after
+from core.order_states import PAID_ONCE, Step, after, after_refunds
 from core.orders import UNFINISHED, book
 from core.ports.quotas import Note
 from core.ports.transaction import Transaction
@@ -27,14 +27,14 @@ _STEPS: Mapping[PaymentKind, Step] = {
     PaymentKind.PAID: Step.PAY,
     PaymentKind.FAILED: Step.FAIL,
     PaymentKind.EXPIRED: Step.CANCEL,
-    PaymentKind.REFUNDED: Step.REFUND,
     PaymentKind.DISPUTED: Step.DISPUTE,
     PaymentKind.DISPUTE_WON: Step.WIN,
     PaymentKind.DISPUTE_LOST: Step.LOSE,
 }
 _OF_A_PAGE = frozenset({PaymentKind.FAILED, PaymentKind.EXPIRED})
+_OF_ONE_REFUND = {PaymentKind.REFUND_MADE: RefundState.DONE, PaymentKind.REFUND_FAILED: RefundState.RETURNED}
 _OF_MONEY_THAT_CAME = frozenset(
-    {PaymentKind.REFUNDED, PaymentKind.DISPUTED, PaymentKind.DISPUTE_WON, PaymentKind.DISPUTE_LOST}
+    {PaymentKind.REFUNDED, *_OF_ONE_REFUND, PaymentKind.DISPUTED, PaymentKind.DISPUTE_WON, PaymentKind.DISPUTE_LOST}
 )
 
 
@@ -96,8 +96,8 @@ async def retry_events(app: App) -> int:
     return len(found)
 
 
-def judged(event: PaymentEvent, order: Order, moved: Order | None) -> Verdict:
-    """Return what becomes of an event about an order that its step would leave as `moved`, None for unchanged."""
+def objection(event: PaymentEvent, order: Order) -> Verdict | None:
+    """Return why an event is not to be done, or not yet; None where it is."""
     problem = _mismatch(event, order)
     if problem is not None:
         return Verdict(state=EventState.REFUSED, note=problem)
@@ -110,9 +110,7 @@ def judged(event: PaymentEvent, order: Order, moved: Order | None) -> Verdict:
         return Verdict(state=EventState.IGNORED, note="It is about another payment than the one that was credited.")
     if event.kind in _OF_A_PAGE and _differ(event.payment_id, order.payment_id):
         return Verdict(state=EventState.IGNORED, note="It is about another page than the order's.")
-    if moved is None:
-        return Verdict(state=EventState.IGNORED, note=f"The order is {order.status} already.")
-    return Verdict(state=EventState.APPLIED, order=moved)
+    return None
 
 
 def _differ(one: str | None, other: str | None) -> bool:
@@ -141,10 +139,12 @@ async def _apply(app: App, event: PaymentEvent, order_id: UUID, workspace_id: UU
         order = await tx.orders.locked(order_id)
         if order is None:
             raise NotFound("The order is gone.")
-        moved = after(order, _STEPS[event.kind], app.clock.now(), event.amount)
-        if moved is not None and event.kind is PaymentKind.PAID:
-            moved = replace(moved, transaction_id=event.transaction_id)
-        verdict = judged(event, order, moved)
+        verdict = objection(event, order)
+        if verdict is None:
+            moved = await _moved(tx, event, order, app.clock.now())
+            note = f"The order is {order.status} already." if moved is None else None
+            state = EventState.IGNORED if moved is None else EventState.APPLIED
+            verdict = Verdict(state=state, order=moved, note=note)
         if not await tx.payment_events.end(event.id, verdict.state, verdict.note):
             return EventState.IGNORED  # another worker was faster
         if verdict.order is not None:
@@ -156,6 +156,48 @@ async def _apply(app: App, event: PaymentEvent, order_id: UUID, workspace_id: UU
             await tx.orders.set_problem(order_id, verdict.note)
             tx.news.add(Change(workspace_id=workspace_id, noun=Noun.ORDER, key=str(order_id)))
     return verdict.state
+
+
+async def _moved(tx: Transaction, event: PaymentEvent, order: Order, at: datetime) -> Order | None:
+    """Return the order as an event leaves it; None where it says nothing new."""
+    if event.kind in _STEPS:
+        moved = after(order, _STEPS[event.kind], at, event.amount)
+        is_payment = moved is not None and event.kind is PaymentKind.PAID
+        return replace(moved, transaction_id=event.transaction_id) if is_payment and moved is not None else moved
+    before = await tx.orders.refunds(order.id)
+    if event.kind is PaymentKind.REFUNDED:
+        return after_refunds(order, before, before, at, event.amount)
+    problem = _problem(event)
+    if not await _keep(tx, event, order, problem):
+        return None
+    moved = after_refunds(order, before, await tx.orders.refunds(order.id), at) or order
+    return replace(moved, problem=problem) if problem is not None else moved
+
+
+async def _keep(tx: Transaction, event: PaymentEvent, order: Order, problem: str | None) -> bool:
+    """Write what an event tells of one refund; tell whether it is news. What came back stays so."""
+    assert event.refund_id is not None, "it is about one refund"
+    state, known = _OF_ONE_REFUND[event.kind], await tx.orders.refund(event.refund_id)
+    if known is None:
+        refund = Refund(
+            id=event.refund_id, order_id=order.id, amount=event.amount, reason=None, account_id=None, state=state,
+            problem=problem,
+        )  # fmt: skip
+        await tx.orders.insert_refund(refund)
+        return True
+    if known.order_id != order.id or known.state in {state, RefundState.RETURNED}:
+        return False
+    await tx.orders.tell_refund(known.id, state, problem)
+    return True
+
+
+def _problem(event: PaymentEvent) -> str | None:
+    if event.kind is not PaymentKind.REFUND_FAILED:
+        return None
+    return (
+        f"{event.gateway} could not pay back {event.amount} {event.currency} (minor units) after all, and the quota "
+        "that this took is given back: refund it again, or another way."
+    )
 
 
 async def _order_of(tx: Transaction, event: PaymentEvent) -> Order | None:

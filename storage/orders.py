@@ -1,4 +1,4 @@
-"""Purchases of quota, and the refunds that were asked for, as rows."""
+"""Purchases of quota, and their refunds, as rows."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -25,7 +25,7 @@ from sqlalchemy import (
     update,
 )
 
-from core.entities import Dispute, Order, OrderStatus, QuotaUnit, Refund, RefundState
+from core.entities import Dispute, Order, OrderStatus, QuotaUnit, Refund, Refunds, RefundState
 from core.ports.paging import PageRequest, Slice
 from storage import paging
 from storage.base import UtcDateTime, id_column, metadata, times, within
@@ -77,6 +77,7 @@ orders = Table(
     Index("ix_orders_waiting", "expires_at", sqlite_where=_WAITS, postgresql_where=_WAITS),
 )  # fmt: skip
 
+# Asked for here, or told of by the gateway, one by one.
 order_refunds = Table(
     "order_refunds",
     metadata,
@@ -202,6 +203,17 @@ class SqlOrders:
         row = await self._connection.row(select(order_refunds).where(order_refunds.c.id == refund_id))
         return None if row is None else _refund(row)
 
+    async def refunds(self, order_id: UUID) -> Refunds:
+        """Return what the refunds of an order come to that were made."""
+        columns = order_refunds.c
+        made = [RefundState.DONE.value, RefundState.RETURNED.value]
+        statement = select(columns.state, func.sum(columns.amount).label("amount"))
+        rows = await self._connection.rows(
+            statement.where(columns.order_id == order_id, columns.state.in_(made)).group_by(columns.state)
+        )
+        found = {row.state: int(row.amount) for row in rows}
+        return Refunds(made=sum(found.values()), returned=found.get(RefundState.RETURNED.value, 0))
+
     async def requested(self, order_id: UUID) -> int:
         """Return how much is asked back for an order and neither done nor refused."""
         columns = order_refunds.c
@@ -216,6 +228,11 @@ class SqlOrders:
         return await self._connection.run(
             update(order_refunds).where(order_refunds.c.id == refund_id, _IS_OPEN).values(values)
         ) == 1  # fmt: skip
+
+    async def tell_refund(self, refund_id: UUID, state: RefundState, problem: str | None = None) -> None:
+        """Write what a gateway says of a refund, whatever was thought of it before."""
+        values = {"state": state.value, "problem": problem, "updated_at": self._connection.now()}
+        await self._connection.run(update(order_refunds).where(order_refunds.c.id == refund_id).values(values))
 
     async def unfinished_refunds(self, before: datetime, *, limit: int) -> Sequence[Refund]:
         """Return refunds that are under way since a time."""

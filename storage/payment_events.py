@@ -43,6 +43,7 @@ payment_events = Table(
     Column("transaction_id", String(255)),
     Column("amount", BigInteger, nullable=False),
     Column("currency", String(3), nullable=False),
+    Column("refund_id", Uuid),
     Column("state", String(16), nullable=False),
     Column("note", Text),
     Column("ended_at", UtcDateTime),
@@ -53,7 +54,9 @@ payment_events = Table(
 )
 
 _INSERT = Upsert(payment_events, key=("gateway", "event_id"))
-_TOLD = ("id", "gateway", "event_id", "order_id", "payment_id", "transaction_id", "amount", "currency", "note")
+_TOLD = (
+    "id", "gateway", "event_id", "order_id", "payment_id", "transaction_id", "amount", "currency", "refund_id", "note",
+)  # fmt: skip
 
 
 class SqlPaymentEvents:

@@ -29,7 +29,10 @@ SECRET = "whsec_0123456789abcdef"
 
 
 class FakeStripe:
-    """The server. `troubles` are what the next requests meet: a status, "lost" (done, not answered) or "hangs"."""
+    """The server. `troubles` are what the next requests meet: a status, "lost" (done, not answered) or "hangs".
+
+    `refunded_as` is how refunds begin; `lowers`: what its charge has refunded is less when one of them has failed.
+    """
 
     def __init__(self) -> None:
         self.url = ""
@@ -38,6 +41,8 @@ class FakeStripe:
         self.refunds: list[dict[str, Any]] = []
         self.requests: list[str] = []
         self.troubles: deque[int | str] = deque()
+        self.refunded_as = "succeeded"
+        self.lowers = True
         self.hanging = asyncio.Event()
         self._answers: dict[str, tuple[str, dict[str, Any]]] = {}
         self._numbers = 0
@@ -91,8 +96,24 @@ class FakeStripe:
 
     def pays_back(self, intent: str, amount: int) -> bytes:
         """Let somebody pay back in Stripe's own pages."""
-        self.charges[intent]["amount_refunded"] += amount
+        self._pay_back(intent, amount, {})
         return self.event("charge.refunded", self.charges[intent])
+
+    def tells(self, kind: str, refund_id: str) -> bytes:
+        """Tell of one refund as it is."""
+        return self.event(kind, self.refund(refund_id))
+
+    def fails(self, refund_id: str, kind: str = "refund.failed", status: str = "failed") -> bytes:
+        """Let a refund come back from the payer's bank, or be cancelled; `lowers` says whether its charge tells."""
+        refund = self.refund(refund_id)
+        if refund["status"] not in {"failed", "canceled"} and self.lowers:
+            self.charges[refund["payment_intent"]]["amount_refunded"] -= refund["amount"]
+        refund["status"] = status
+        return self.event(kind, refund)
+
+    def refund(self, refund_id: str) -> dict[str, Any]:
+        """Return a refund."""
+        return next(one for one in self.refunds if one["id"] == refund_id)
 
     def disputes(self, intent: str, kind: str = "created", status: str = "needs_response", **changed: Any) -> bytes:
         """Let the payer's bank dispute a payment, or close that."""
@@ -180,10 +201,16 @@ class FakeStripe:
         charge, amount = self.charges[given["payment_intent"]], int(given["amount"])
         if amount > charge["amount"] - charge["amount_refunded"]:
             return 400, _problem("invalid_request_error", "Refund amount is greater than unrefunded amount on charge.")
-        charge["amount_refunded"] += amount
-        refund = {"id": self._id("re"), "object": "refund", "amount": amount, "status": "succeeded"}
-        self.refunds.append(refund)
+        refund = self._pay_back(given["payment_intent"], amount, given["metadata"])
         return 200, refund | {"charge": charge}
+
+    def _pay_back(self, intent: str, amount: int, metadata: dict[str, Any]) -> dict[str, Any]:
+        charge = self.charges[intent]
+        charge["amount_refunded"] += amount
+        refund = {"id": self._id("re"), "object": "refund", "amount": amount, "currency": charge["currency"]}
+        refund |= {"status": self.refunded_as, "payment_intent": intent, "charge": charge["id"], "metadata": metadata}
+        self.refunds.append(refund)
+        return refund
 
     def _id(self, prefix: str) -> str:
         self._numbers += 1

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import Any, NoReturn, TypeVar
-from uuid import UUID
+from uuid import UUID, uuid5
 
 import msgspec
 import stripe
@@ -24,6 +24,9 @@ TOLERANCE_S = 300.0
 """How old a signature may be: a request that was caught on the way is worth nothing later."""
 
 _ORDER = "modelyard_order"
+_REFUND = "modelyard_refund"
+_ELSEWHERE = UUID("019aa7a4-7c1e-7d52-9a40-5d2f2c1b6e03")
+"""The names of refunds that were not asked for here are made in this namespace, of Stripe's ids."""
 _RETRIES = 1
 _MESSAGE = 300
 _DESCRIPTION = 500
@@ -31,6 +34,9 @@ _DESCRIPTION = 500
 # 2026-11-21), and a worker may make it some minutes after the order.
 _SHORTEST, _LONGEST = timedelta(hours=1), timedelta(hours=24)
 _NOW = "Stripe does not answer now: try again in a moment."
+# A refund that is one of these has come to nothing, maybe weeks after it was made
+# (docs.stripe.com/refunds#failed-refunds, read on 2026-11-21).
+_NOT_PAID_BACK = frozenset({"failed", "canceled"})
 
 T = TypeVar("T")
 
@@ -97,7 +103,7 @@ class Stripe:
         await _asked(self._client.v1.checkout.sessions.expire_async(payment_id))
 
     async def refund(self, order: Order, refund: Refund) -> int | None:
-        """Pay back; return all that was refunded of the order so far, None where an event will tell.
+        """Pay back; return all that was refunded of the order so far, None where that is not known.
 
         Raises:
             PaymentFailed: Stripe refuses it.
@@ -108,11 +114,15 @@ class Stripe:
         params: Any = {
             "payment_intent": order.transaction_id,
             "amount": refund.amount,
-            "metadata": {_ORDER: str(order.id), "reason": (refund.reason or "")[:_DESCRIPTION]},
+            "metadata": {
+                _ORDER: str(order.id),
+                _REFUND: str(refund.id),
+                "reason": (refund.reason or "")[:_DESCRIPTION],
+            },
             "expand": ["charge"],
         }
         made = await _asked(self._client.v1.refunds.create_async(params, _once(f"modelyard-refund-{refund.id}")))
-        if made.status in {"failed", "canceled"}:
+        if made.status in _NOT_PAID_BACK:
             raise PaymentFailed(f"Stripe could not pay back: the refund is {made.status}.")
         return made.charge.amount_refunded if isinstance(made.charge, stripe.Charge) else None
 
@@ -240,6 +250,15 @@ class _Charge(msgspec.Struct):
     metadata: dict[str, Any] | list[Any] | None = None  # what the payment was begun with
 
 
+class _Refund(msgspec.Struct):
+    id: str
+    amount: int
+    currency: str
+    status: str | None = None
+    payment_intent: _Named | str | None = None
+    metadata: dict[str, Any] | list[Any] | None = None
+
+
 class _Dispute(msgspec.Struct):
     amount: int
     currency: str
@@ -254,7 +273,7 @@ def _session(kind: PaymentKind) -> Callable[[_Event], PaymentEvent | None]:
         session = msgspec.json.decode(event.data.object, type=_Session)
         if kind is PaymentKind.PAID and session.payment_status != "paid":
             return None
-        order_id = _order_id(session.metadata) or _uuid(session.client_reference_id)
+        order_id = _uuid_in(session.metadata, _ORDER) or _uuid(session.client_reference_id)
         return _told(
             event, kind, session.amount_total or 0, session.currency or "", session.payment_intent,
             order_id=order_id, payment_id=session.id,
@@ -265,12 +284,25 @@ def _session(kind: PaymentKind) -> Callable[[_Event], PaymentEvent | None]:
 
 def _refunded(event: _Event) -> PaymentEvent | None:
     charge = msgspec.json.decode(event.data.object, type=_Charge)
-    order_id = _order_id(charge.metadata)
+    order_id = _uuid_in(charge.metadata, _ORDER)
     if order_id is None and charge.payment_intent is None:
         return None
     return _told(
         event, PaymentKind.REFUNDED, charge.amount_refunded, charge.currency, charge.payment_intent, order_id=order_id
     )
+
+
+def _refund(event: _Event) -> PaymentEvent | None:
+    """Return what is told of one refund, whatever happened to it; it is named as whoever asked for it here did."""
+    refund = msgspec.json.decode(event.data.object, type=_Refund)
+    order_id = _uuid_in(refund.metadata, _ORDER)
+    if order_id is None and refund.payment_intent is None:
+        return None
+    kind = PaymentKind.REFUND_FAILED if refund.status in _NOT_PAID_BACK else PaymentKind.REFUND_MADE
+    return _told(
+        event, kind, refund.amount, refund.currency, refund.payment_intent, order_id=order_id,
+        refund_id=_uuid_in(refund.metadata, _REFUND) or uuid5(_ELSEWHERE, refund.id),
+    )  # fmt: skip
 
 
 def _disputed(event: _Event) -> PaymentEvent | None:
@@ -289,6 +321,10 @@ _READERS: Mapping[str, Callable[[_Event], PaymentEvent | None]] = {
     "checkout.session.async_payment_failed": _session(PaymentKind.FAILED),
     "checkout.session.expired": _session(PaymentKind.EXPIRED),
     "charge.refunded": _refunded,
+    "refund.created": _refund,
+    "refund.updated": _refund,
+    "refund.failed": _refund,
+    "charge.refund.updated": _refund,
     "charge.dispute.created": _disputed,
     "charge.dispute.closed": _disputed,
 }
@@ -303,6 +339,7 @@ def _told(
     *,
     order_id: UUID | None = None,
     payment_id: str | None = None,
+    refund_id: UUID | None = None,
 ) -> PaymentEvent:
     return PaymentEvent(
         id=uuid7(),
@@ -314,11 +351,12 @@ def _told(
         transaction_id=transaction.id if isinstance(transaction, _Named) else transaction,
         amount=amount,
         currency=currency.upper(),
+        refund_id=refund_id,
     )
 
 
-def _order_id(metadata: dict[str, Any] | list[Any] | None) -> UUID | None:
-    return _uuid(str(metadata.get(_ORDER))) if isinstance(metadata, dict) else None
+def _uuid_in(metadata: dict[str, Any] | list[Any] | None, name: str) -> UUID | None:
+    return _uuid(str(metadata.get(name))) if isinstance(metadata, dict) else None
 
 
 def _uuid(text: str | None) -> UUID | None:

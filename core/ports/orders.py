@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
-from core.entities import Order, OrderStatus, Refund, RefundState
+from core.entities import Order, OrderStatus, Refund, Refunds, RefundState
 from core.ports.paging import PageRequest, Slice
 
 
@@ -52,12 +52,20 @@ class Orders(Protocol):
 
     async def insert_refund(self, refund: Refund) -> None: ...
     async def refund(self, refund_id: UUID) -> Refund | None: ...
+    async def refunds(self, order_id: UUID) -> Refunds:
+        """Return what the refunds of an order come to that were made."""
+        ...
+
     async def requested(self, order_id: UUID) -> int:
         """Return how much is asked back for an order and neither done nor refused."""
         ...
 
     async def end_refund(self, refund_id: UUID, state: RefundState, problem: str | None = None) -> bool:
         """End a refund that is under way; tell whether it was."""
+        ...
+
+    async def tell_refund(self, refund_id: UUID, state: RefundState, problem: str | None = None) -> None:
+        """Write what a gateway says of a refund, whatever was thought of it before."""
         ...
 
     async def unfinished_refunds(self, before: datetime, *, limit: int) -> Sequence[Refund]:

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.entities import Dispute, Order, OrderStatus, QuotaUnit
+from core.entities import Dispute, Order, OrderStatus, QuotaUnit, Refunds
 from core.ids import uuid7
-from core.order_states import PAID_ONCE, TRANSITIONS, Step, after, credited, returned
+from core.order_states import PAID_ONCE, TRANSITIONS, Step, after, after_refunds, credited, returned
 from tests import make
 
 S = OrderStatus
@@ -59,6 +59,11 @@ def walked(*steps: tuple[Step, int]) -> Order:
         ([(Step.PAY, 0), (Step.DISPUTE, 0), (Step.LOSE, 999), (Step.LOSE, 999)], S.REFUNDED, 0),
         ([(Step.PAY, 0), (Step.REFUND, 500), (Step.LOSE, 600)], S.REFUNDED, 0),
         ([(Step.PAY, 0), (Step.REFUND, 333), (Step.DISPUTE, 0), (Step.WIN, 0)], S.PARTIALLY_REFUNDED, 667),
+        ([(Step.RESTORE, 0)], S.WAIT_PAY, 0),
+        ([(Step.PAY, 0), (Step.REFUND, 999), (Step.RESTORE, 333)], S.PARTIALLY_REFUNDED, 667),
+        ([(Step.PAY, 0), (Step.REFUND, 333), (Step.RESTORE, 0)], S.PAID, 1000),
+        ([(Step.PAY, 0), (Step.REFUND, 333), (Step.RESTORE, 999)], S.PARTIALLY_REFUNDED, 667),
+        ([(Step.PAY, 0), (Step.REFUND, 333), (Step.DISPUTE, 0), (Step.RESTORE, 0)], S.DISPUTED, 1000),
     ],
 )
 def test_steps_lead_where_they_should(steps: list[tuple[Step, int]], status: OrderStatus, quota: int) -> None:
@@ -83,7 +88,8 @@ def test_whatever_happens_money_and_quota_stay_within_bounds(steps: list[tuple[S
         assert current.status in TRANSITIONS[step]
         assert moved != current
         assert (current.status in PAID_ONCE) <= (moved.status in PAID_ONCE), "what was paid stays paid"
-        assert returned(moved) >= returned(current), "money that went back does not come again"
+        assert step is Step.RESTORE or returned(moved) >= returned(current), "only a refund comes back"
+        assert (moved.refunded_at is None) <= (returned(moved) == 0)
         current = moved
 
         assert 0 <= credited(current) <= current.quota_amount
@@ -106,6 +112,37 @@ def test_news_in_any_order_lead_to_the_same_end(steps: list[tuple[Step, int]]) -
     ended = walked((Step.PAY, 0), *steps)
 
     assert (ended.status, ended.refunded, ended.lost) == (S.PARTIALLY_REFUNDED, 400, 200)
+
+
+@given(
+    refunds=st.lists(st.tuples(st.integers(min_value=1, max_value=400), st.booleans()), max_size=5),
+    lowers=st.booleans(),
+    data=st.data(),
+)
+def test_refunds_that_are_told_in_any_order_come_to_those_that_did_not_come_back(
+    refunds: list[tuple[int, bool]], *, lowers: bool, data: st.DataObject
+) -> None:
+    """Stripe's sum counts what came back, or does not: nobody says which."""
+    news: list[tuple[int, bool | None]] = []
+    in_all = 0
+    for number, (amount, fails) in enumerate(refunds):
+        in_all += amount
+        news += [(in_all, None), (number, False)]
+        if fails:
+            news.append((number, True))
+            in_all -= amount if lowers else 0
+    whole = sum(amount for amount, fails in refunds if not fails)
+    current, made, back = walked((Step.PAY, 0)), dict[int, int](), dict[int, int]()
+
+    for what, came_back in data.draw(st.permutations(news + news)):
+        before = Refunds(made=sum(made.values()), returned=sum(back.values()))
+        if came_back is not None:
+            made[what] = refunds[what][0]
+            back |= {what: refunds[what][0]} if came_back else {}
+        now = Refunds(made=sum(made.values()), returned=sum(back.values()))
+        current = after_refunds(current, before, now, make.NOW, 0 if came_back is not None else what) or current
+
+    assert current.refunded == min(whole, current.total_amount)
 
 
 @given(quota=AMOUNTS, total=AMOUNTS, parts=st.lists(st.integers(min_value=1, max_value=2**53), max_size=6))

@@ -28,7 +28,7 @@ from storage.resources import Resources, open_resources
 from tests.conftest import MovableClock, settings_for
 from tests.fake_stripe import KEY, SECRET, FakeStripe
 from tests.graph.test_changes import following
-from tests.graph.test_orders import CANCEL, CREATE, LISTED, PAY, PRODUCTS, QUOTAS, REFUND
+from tests.graph.test_orders import ARCHIVE, CANCEL, CREATE, LISTED, PAY, PRODUCTS, QUOTAS, REFUND
 from tests.graph.world import World, make_world
 from tests.product import serving
 from workers.expire_orders import expire_orders
@@ -380,6 +380,93 @@ async def test_refunds_that_are_told_in_any_order_take_back_what_was_paid_back(s
 
     assert (await shop.now(paid))["status"] == "REFUNDED"
     assert await shop.ledger() == [("PURCHASE", 100), ("REFUND", -50), ("REFUND", -50)]
+
+
+async def test_a_refund_that_fails_later_gives_back_what_it_took_and_can_be_made_again(any_shop: Shop) -> None:
+    shop, made = any_shop, await any_shop.paid()
+    refunded = (await shop.world.change("operator", REFUND, id=made["id"], idempotencyKey="a"))["order"]
+    (refund,) = shop.fake.refunds
+
+    failed = shop.fake.fails(refund["id"])
+    await shop.tell(failed, failed, shop.fake.fails(refund["id"], "refund.updated"))
+    back = await shop.now(made)
+    again = await shop.world.refused("operator", REFUND, id=made["id"], idempotencyKey="a")
+    anew = (await shop.world.change("operator", REFUND, id=made["id"], idempotencyKey="b"))["order"]
+    await shop.tell(*(shop.fake.tells("refund.created", one["id"]) for one in shop.fake.refunds))
+
+    assert [(one["status"], one["refundedAmount"]) for one in (refunded, back, anew)] == [
+        ("REFUNDED", 999), ("PAID", 0), ("REFUNDED", 999),
+    ]  # fmt: skip
+    assert (again["code"], again["message"]) == ("PAYMENT_FAILED", back["problem"]["message"])
+    assert "could not pay back 999 EUR" in again["message"]
+    assert (await shop.now(made))["problem"] is None
+    assert await shop.ledger() == [("PURCHASE", 100), ("REFUND", -100), ("ADJUST", 100), ("REFUND", -100)]
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3, 4, 5), (5, 4, 3, 2, 1, 0), (2, 0, 1, 5, 3, 4), (3, 2, 5, 0, 4, 1)])
+@pytest.mark.parametrize("lowers", [True, False])
+async def test_refunds_of_which_one_fails_lead_to_the_same_end_in_any_order(
+    shop: Shop, order: tuple[int, ...], *, lowers: bool
+) -> None:
+    made, shop.fake.lowers = await shop.paid(), lowers
+    charged = [shop.fake.pays_back(made["transactionId"], 333)]
+    (first,) = shop.fake.refunds
+    told = [shop.fake.tells("refund.created", first["id"]), shop.fake.fails(first["id"], "charge.refund.updated")]
+    charged.append(shop.fake.pays_back(made["transactionId"], 100))
+    told += [shop.fake.tells("refund.created", shop.fake.refunds[1]["id"]), shop.fake.fails(first["id"])]
+    bodies = [*charged, *told]
+
+    await shop.tell(*(bodies[number] for number in order))
+    await shop.tell(*bodies)
+
+    assert [(await shop.now(made))[name] for name in ("status", "refundedAmount")] == ["PARTIALLY_REFUNDED", 100]
+    ledger = await shop.ledger()
+    assert sum(amount for _, amount in ledger) == 90
+    assert {kind for kind, _ in ledger} <= {"PURCHASE", "REFUND", "ADJUST"}
+
+
+async def test_a_refund_that_is_cancelled_or_fails_at_once_takes_nothing(shop: Shop) -> None:
+    one, two = await shop.paid(), await shop.paid()
+    shop.fake.refunded_as = "pending"
+    await shop.world.change("operator", REFUND, id=one["id"], amount=500, idempotencyKey="a")
+    await shop.tell(shop.fake.fails(shop.fake.refunds[0]["id"], "refund.updated", "canceled"))
+    shop.fake.refunded_as = "failed"
+
+    refused = await shop.world.refused("operator", REFUND, id=two["id"], amount=500, idempotencyKey="b")
+    await shop.tell(shop.fake.fails(shop.fake.refunds[1]["id"]))
+
+    assert refused["code"] == "PAYMENT_FAILED"
+    assert [(await shop.now(order))["status"] for order in (one, two)] == ["PAID", "PAID"]
+    assert await shop.ledger() == [("PURCHASE", 100), ("PURCHASE", 100), ("REFUND", -50), ("ADJUST", 50)]
+
+
+async def test_what_a_refund_came_to_is_known_before_its_answer(shop: Shop) -> None:
+    one, two = await shop.paid(), await shop.paid()
+    shop.fake.troubles.extend(["lost", 500, "lost", 500])
+    for number, made in enumerate((one, two)):
+        await shop.world.change("operator", REFUND, id=made["id"], amount=500, idempotencyKey=str(number))
+    first, second = (refund["id"] for refund in shop.fake.refunds)
+
+    await shop.tell(shop.fake.tells("refund.created", first), shop.fake.fails(second))
+    shop.clock.advance(61)
+
+    assert await expire_orders(shop.resources) == 0
+    assert [(await shop.now(order))["refundedAmount"] for order in (one, two)] == [500, 0]
+    assert [refund["amount"] for refund in shop.fake.refunds] == [500, 500]
+    assert await shop.ledger() == [("PURCHASE", 100), ("PURCHASE", 100), ("REFUND", -50)]
+
+
+async def test_what_came_back_is_given_to_the_quota_that_it_was_taken_from_though_that_has_ended(shop: Shop) -> None:
+    made = await shop.paid()
+    await shop.world.change("operator", REFUND, id=made["id"], idempotencyKey="a")
+    quota = (await shop.world.data("owner", QUOTAS))["workspace"]["quotas"][0]
+    await shop.world.change("operator", ARCHIVE, id=quota["id"])
+
+    await shop.tell(shop.fake.fails(shop.fake.refunds[0]["id"]))
+
+    (entry, *_) = (await shop.world.data("owner", QUOTAS))["workspace"]["quotas"][0]["entries"]["nodes"]
+    assert (entry["kind"], entry["limitChange"], entry["order"]["id"]) == ("ADJUST", 100, made["id"])
+    assert entry["note"].startswith("stripe: evt_")
 
 
 async def test_a_lost_dispute_takes_the_quota_back_and_a_won_one_does_not(shop: Shop) -> None:
