@@ -8,10 +8,11 @@ from itertools import groupby
 import msgspec
 
 from core.app import App
-from core.counting import BYTES_PER_TOKEN, estimate_usage, estimated_input
+from core.counting import OutputCount, estimate_usage, estimated_input, wished_output
 from core.deadline import Idle, timeout_text
 from core.entities import Invocation
 from core.errors import ModelyardError, Problem, UpstreamProtocol, UpstreamTimeout
+from core.metering import known_ceiling
 from core.model_types import Usage
 from core.model_types.llm import (
     Attempt,
@@ -99,7 +100,7 @@ class CompletionOwner(Owner[CompletionStep]):
         values, chat = await self._values(step), self._affordable(step)
         self._answers[one] = answer
         call = Call(model=step.model, card=step.card, values=values)
-        pays = self._purse.pays_for_output
+        paid = _output_count(step, chat) if self._purse.pays_for_output else None
         settings, loop = self._app.settings, asyncio.get_running_loop()
         end = loop.time() + settings.call_seconds
         first = settings.call_seconds
@@ -116,8 +117,9 @@ class CompletionOwner(Owner[CompletionStep]):
                         async for batch in batches:
                             idle.heard()
                             self._take(batch, one, answer)
-                            if pays:
-                                await self._purse.pay(self._invocation.id, -(-answer.size // BYTES_PER_TOKEN))
+                            if paid is not None:
+                                paid.add(batch)
+                                await self._purse.pay(self._invocation.id, paid)
         except TimeoutError:
             raise UpstreamTimeout(
                 timeout_text(step.key.provider, spoke=idle.ever_spoke, total=loop.time() >= end)
@@ -129,15 +131,17 @@ class CompletionOwner(Owner[CompletionStep]):
         self._answer = answer
 
     def _affordable(self, step: CompletionStep) -> ChatRequest:
-        """Return what is asked, its output lowered to what there is left to pay for it."""
-        ceiling = self._purse.ceiling(step)
-        if (
-            ceiling is None
-            or ceiling >= step.estimate.output
-            or all(rule.name != "max_tokens" for rule in step.card.parameter_rules)
-        ):
+        """Return what is asked, its output lowered to what there is left to pay for it.
+
+        A model that names no limit of its output is given the one that was held for.
+        """
+        ceiling, output = self._purse.ceiling(step), step.estimate.output
+        if ceiling is None or all(rule.name != "max_tokens" for rule in step.card.parameter_rules):
             return step.chat
-        return msgspec.structs.replace(step.chat, parameters={**step.chat.parameters, "max_tokens": ceiling})
+        if ceiling >= output and known_ceiling(step.card, wished_output(step.chat).most) is not None:
+            return step.chat
+        parameters = {**step.chat.parameters, "max_tokens": min(ceiling, output)}
+        return msgspec.structs.replace(step.chat, parameters=parameters)
 
     def _take(self, pieces: Sequence[Piece], one: Try[CompletionStep], answer: Answer) -> None:
         """Turn pieces of an attempt into numbered events and hand them to the readers."""
@@ -217,6 +221,13 @@ class CompletionOwner(Owner[CompletionStep]):
             usage=usage,
             cost=record.cost,
         )
+
+
+def _output_count(step: CompletionStep, chat: ChatRequest) -> OutputCount:
+    """Return what counts the output of an attempt that is asked this."""
+    wish = wished_output(chat)
+    ceiling = known_ceiling(step.card, wish.most)
+    return OutputCount(step.card.vocabulary, ceiling * wish.times if ceiling is not None else None)
 
 
 def _joined(pieces: Sequence[Piece]) -> list[Piece]:

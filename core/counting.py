@@ -1,18 +1,29 @@
 """Tokens counted here: a bound that is never too low, and an estimate where the provider reports nothing."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
 
 from core.model_types import Usage
-from core.model_types.llm import ChatRequest, Media, MediaKind, Message, Text
+from core.model_types.llm import (
+    ChatRequest,
+    Media,
+    MediaKind,
+    Message,
+    Piece,
+    ReasoningPiece,
+    Text,
+    TextPiece,
+    ToolCallPiece,
+)
 from core.vocabularies import LARGEST, Vocabulary, vocabulary
 
 _PER_REQUEST = 128  # templates put a prompt of their own before a chat: that of gpt-oss has about 70 tokens
 _PER_MESSAGE = 8
 _PER_PART = 2
 _PER_TOOL = 16
+_PER_ANSWER = 16  # what ends an answer, and names the channels that it is in
 _WITH_TOOLS = 1024  # before tools, providers put a prompt of their own: Anthropic's has up to 530 tokens
 _PER_MEDIA = {MediaKind.IMAGE: 4096, MediaKind.AUDIO: 8192, MediaKind.VIDEO: 65_536, MediaKind.DOCUMENT: 65_536}
 BYTES_PER_TOKEN = 4
@@ -21,6 +32,8 @@ _MOST = frozenset(
 )
 _TIMES = frozenset({"n", "best_of", "candidateCount", "candidate_count"})
 _SLICE = 65_536
+_TAIL = 4096
+_SPARE = 16  # one more in so many: a model may cut a text otherwise than its vocabulary does
 
 
 def input_upper_bound(request: ChatRequest, words: str | None = None) -> int:
@@ -97,6 +110,60 @@ def estimate_usage(request: ChatRequest, produced: str, words: str | None = None
         output_tokens=-(-size // BYTES_PER_TOKEN) if known is None else _tokens(produced, known),
         estimated=True,
     )
+
+
+class OutputCount:
+    """The most tokens that an answer can have, as it comes.
+
+    A text counts as one token for each byte of UTF-8, and by the vocabulary of the name `words`, where that is known,
+    once `counted` or enough of it is there. It has no more than its `ceiling`, which the provider was told or has by
+    itself; unless even four bytes a token are more: then the provider does not keep to that.
+    """
+
+    __slots__ = ("_ceiling", "_known", "_size", "_tail", "_tail_size", "_tokens")
+
+    def __init__(self, words: str | None, ceiling: int | None) -> None:
+        self._known = vocabulary(words) if words is not None else None
+        self._ceiling = ceiling
+        self._tokens = _PER_ANSWER
+        self._size = 0
+        self._tail: list[str] = []
+        self._tail_size = 0
+
+    def add(self, pieces: Sequence[Piece]) -> None:
+        """Count more of the answer."""
+        for piece in pieces:
+            kind = type(piece)
+            if kind is TextPiece or kind is ReasoningPiece:
+                text = piece.text  # type: ignore[union-attr]
+            elif isinstance(piece, ToolCallPiece):
+                text = piece.arguments if piece.name is None else piece.name + piece.arguments
+                self._tokens += _PER_TOOL if piece.name is not None else 0
+            else:
+                continue
+            self._tail_size += len(text) if text.isascii() else _bytes(text)
+            self._tail.append(text)
+        if self._tail_size > _TAIL:
+            self.counted()
+
+    @property
+    def most(self) -> int:
+        """Return the bound of what is there."""
+        most = self._tokens + self._tail_size
+        if self._ceiling is None or most <= self._ceiling:
+            return most
+        return max(self._ceiling, -(-(self._size + self._tail_size) // BYTES_PER_TOKEN))
+
+    def counted(self) -> int:
+        """Count by the vocabulary what has come since the last time, and return the bound."""
+        if (size := self._tail_size) > 0:
+            known = self._known if size <= LARGEST else None
+            tokens = _tokens("".join(self._tail), known) if known is not None else size
+            self._tokens += min(size, tokens + tokens // _SPARE + 1)
+            self._size += size
+            self._tail.clear()
+            self._tail_size = 0
+        return self.most
 
 
 def _counted(request: ChatRequest, words: str | None) -> tuple[int, int]:

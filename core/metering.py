@@ -14,7 +14,7 @@ SLICE = 2048
 """How many tokens of output a stream holds at a time."""
 
 OUTPUT_UNKNOWN = 4096
-"""The ceiling of output that is held for a model that names none."""
+"""The ceiling of output for a model that names none, in a call that asks for none and is paid by its output."""
 
 _ATTOS_OF_A_MILLIONTH = 12
 """The decimals of an attos that a millionth of a unit is worth."""
@@ -185,7 +185,12 @@ def _each(price_per_million: Decimal) -> int:
     return math.ceil(price_per_million.scaleb(_ATTOS_OF_A_MILLIONTH))
 
 
-def output_ceiling(card: ModelCard, asked: object) -> int:
-    """Return the most tokens that a model can write in a call that asked for at most this many, None: for no limit."""
-    limit = card.max_output_tokens or card.context_window or OUTPUT_UNKNOWN
-    return min(asked, limit) if isinstance(asked, int) else limit
+def output_ceiling(card: ModelCard, asked: int | None) -> int:
+    """Return the most tokens that a call holds for output when at most this many are asked for, None: no limit."""
+    found = known_ceiling(card, asked)
+    return OUTPUT_UNKNOWN if found is None else found
+
+
+def known_ceiling(card: ModelCard, asked: int | None) -> int | None:
+    """Return the most tokens that a model can write in a call that asked for at most this many; None: nobody knows."""
+    return min((one for one in (card.max_output_tokens or card.context_window, asked) if one), default=None)

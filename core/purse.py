@@ -7,6 +7,7 @@ from uuid import UUID
 
 from core.app import App
 from core.budgets import Fund, prices_of, spends_of
+from core.counting import OutputCount
 from core.entities import Invocation, QuotaUnit
 from core.errors import BudgetExceeded, QuotaExceeded, ServerUnavailable
 from core.metering import SLICE, Dearest, charge, spent
@@ -35,6 +36,7 @@ class Purse:
         self._had_budgets = False
         self._budgets: dict[UUID, Hold] = {}
         self._prices: Mapping[UUID, Dearest] = {}
+        self._held_output: int | None = None
 
     async def admit(self, invocation: Invocation, step: Step, once: OnceKey | None) -> None:
         """Hold what a first attempt may use, and write the call down with it.
@@ -69,14 +71,7 @@ class Purse:
 
     def ceiling(self, step: Step) -> int | None:
         """Return the most tokens of output that there is enough left for; None: as many as it likes."""
-        ceilings = []
-        if (quota := self._quota) is not None and quota.unit is QuotaUnit.TOKENS and quota.left is not None:
-            ceilings.append(quota.amount + quota.left - step.estimate.input_bound)
-        for budget_id, hold in self._budgets.items():
-            most = self._prices[budget_id].affordable(hold.amount + (hold.left or 0))
-            if most is not None:
-                ceilings.append(most)
-        return min(ceilings, default=None)
+        return self._output_for(step, with_left=True)
 
     @property
     def has_funds(self) -> bool:
@@ -89,22 +84,26 @@ class Purse:
         of_quota = self._quota is not None and self._quota.unit is QuotaUnit.TOKENS
         return of_quota or any(self._prices[budget_id].per_output for budget_id in self._budgets)
 
-    async def pay(self, invocation_id: UUID, output_tokens: int) -> None:
+    async def pay(self, invocation_id: UUID, output: OutputCount) -> None:
         """Hold more, a slice at a time, when so much output is there that what is held does not pay for it.
 
         Raises:
             QuotaExceeded: nothing is left of the quota.
             BudgetExceeded: nothing is left of a budget.
         """
-        quota, step = self._quota, self._step
+        held, step = self._held_output, self._step
+        if held is None or output.most <= held or output.counted() <= held:
+            return
         assert step is not None, "output comes of an attempt"
+        quota, tokens = self._quota, output.most
         if quota is not None and quota.unit is QuotaUnit.TOKENS:
-            needed = step.estimate.input_bound + output_tokens
+            needed = step.estimate.input_bound + tokens
             self._quota = await self._raised(quota, invocation_id, needed, SLICE)
         for budget_id, hold in self._budgets.items():
             price = self._prices[budget_id]
-            needed = price.cost(output_tokens)
+            needed = price.cost(tokens)
             self._budgets[budget_id] = await self._raised(hold, invocation_id, needed, price.per_output * SLICE)
+        self._held_output = self._output_for(step, with_left=False)
 
     async def tell(self, usage: Usage | None) -> None:
         """Count the call with the tokens that it has used in the end, where tokens are counted."""
@@ -135,6 +134,21 @@ class Purse:
         self._had_quota = self._had_quota or holds.quota is not None
         self._had_budgets = self._had_budgets or bool(holds.budgets)
         self._budgets |= {hold.balance_id: hold for hold in holds.budgets}
+        self._held_output = self._output_for(step, with_left=False)
+
+    def _output_for(self, step: Step, *, with_left: bool) -> int | None:
+        """Return the tokens of output that what is held pays for, and what there is left besides; None: any number."""
+        found = []
+        if (quota := self._quota) is not None and quota.unit is QuotaUnit.TOKENS:
+            if not with_left:
+                found.append(quota.amount - step.estimate.input_bound)
+            elif quota.left is not None:
+                found.append(quota.amount + quota.left - step.estimate.input_bound)
+        for budget_id, hold in self._budgets.items():
+            most = self._prices[budget_id].affordable(hold.amount + (hold.left or 0 if with_left else 0))
+            if most is not None:
+                found.append(most)
+        return min(found, default=None)
 
     async def _raised(self, hold: Hold, invocation_id: UUID, needed: int, slice_: int) -> Hold:
         while needed > hold.amount:

@@ -6,8 +6,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.counting import estimate_usage, input_upper_bound, wished_output
-from core.model_types.llm import ChatRequest, Media, MediaKind, Message, ResponseFormat, Role, Text, Tool, ToolCall
+from core.counting import OutputCount, estimate_usage, input_upper_bound, wished_output
+from core.metering import OUTPUT_UNKNOWN, known_ceiling, output_ceiling
+from core.model_types import ModelType
+from core.model_types.llm import (
+    ChatRequest,
+    Media,
+    MediaKind,
+    Message,
+    Piece,
+    ReasoningPiece,
+    ResponseFormat,
+    Role,
+    Text,
+    TextPiece,
+    Tool,
+    ToolCall,
+    ToolCallPiece,
+)
+from core.provider import ModelCard
 from tests import make
 
 
@@ -80,3 +97,57 @@ def test_options_of_the_provider_count_as_wishes_for_output(
     parameters: dict[str, Any], options: dict[str, Any], wish: tuple[int | None, int, bool]
 ) -> None:
     assert wished_output(make.chat(parameters=parameters, provider_options=options)) == wish
+
+
+@given(st.lists(st.text(max_size=50), max_size=20))
+def test_output_counts_as_at_least_one_token_for_each_byte_as_it_comes(texts: list[str]) -> None:
+    output, size, before = OutputCount(None, None), 0, 0
+
+    for number, text in enumerate(texts):
+        piece: Piece = TextPiece(text) if number % 2 else ReasoningPiece(text)
+        output.add([piece])
+        size += len(text.encode())
+
+        assert output.most >= max(size, before)
+        before = output.most
+    assert output.counted() == output.most <= size + 16
+
+
+def test_what_a_model_says_to_tools_counts() -> None:
+    output = OutputCount(None, None)
+    before = output.most
+
+    output.add([ToolCallPiece(0, "call", "weather", ""), ToolCallPiece(0, None, None, '{"city": "Zürich"}')])
+
+    assert output.most >= before + len("weather") + 19
+
+
+def test_output_counts_as_no_more_than_its_ceiling_unless_that_is_not_kept_to() -> None:
+    output = OutputCount(None, 40)
+
+    counts = []
+    for _ in range(5):
+        output.add([TextPiece("x" * 40)])
+        counts.append(output.most)
+
+    assert counts == [40, 40, 40, 40, 50]
+
+
+@pytest.mark.parametrize(
+    ("limits", "asked", "known", "held"),
+    [
+        ({}, None, None, OUTPUT_UNKNOWN),
+        ({}, 20_000, 20_000, 20_000),
+        ({"max_output_tokens": 8000}, None, 8000, 8000),
+        ({"max_output_tokens": 8000}, 20_000, 8000, 8000),
+        ({"max_output_tokens": 8000, "context_window": 9000}, 10, 10, 10),
+        ({"context_window": 9000}, None, 9000, 9000),
+    ],
+)
+def test_a_ceiling_is_what_was_asked_for_or_what_the_model_has(
+    limits: dict[str, Any], asked: int | None, known: int | None, held: int
+) -> None:
+    card = ModelCard(name="m", label="M", type=ModelType.LLM, **limits)
+
+    assert known_ceiling(card, asked) == known
+    assert output_ceiling(card, asked) == held

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.counting import estimate_usage, estimated_input, input_upper_bound
-from core.model_types.llm import ChatRequest, Media, MediaKind, Message, Role, Text
+from core.counting import OutputCount, estimate_usage, estimated_input, input_upper_bound
+from core.model_types.llm import ChatRequest, Media, MediaKind, Message, Role, Text, TextPiece
 from core.vocabularies import LARGEST, NAMES, vocabulary
 from tests import make
 from tests.catalogs import CATALOG
@@ -54,6 +54,35 @@ def test_a_bound_by_a_vocabulary_is_below_that_by_bytes_and_above_the_truth(name
     template = 3 + 4 * len(texts)  # what chat templates of OpenAI put before, between and after
     assert sum(map(known.count, texts)) + template <= bound <= input_upper_bound(request)
     assert estimated_input(request, name) <= bound
+
+
+@every_vocabulary
+@given(text=TEXTS, cuts=st.lists(st.integers(min_value=1, max_value=60), max_size=40), every=st.booleans())
+@settings(max_examples=150, deadline=None)
+def test_output_is_never_below_its_tokens_however_it_is_cut(name: str, text: str, cuts: list[int], every: bool) -> None:
+    output, begin, known = OutputCount(name, None), 0, vocabulary(name)
+    assert known is not None
+
+    for size in [*cuts, len(text)]:
+        output.add([TextPiece(text[begin : begin + size])])
+        begin += size
+        if every:
+            output.counted()
+        assert known.count(text[:begin]) <= output.most
+
+    assert known.count(text) <= output.counted() <= len(text.encode()) + 16
+
+
+def test_long_output_is_held_for_as_what_it_is() -> None:
+    text = "The quick brown fox jumps over the lazy dog. " * 1000
+    output, known = OutputCount("o200k_base", None), vocabulary("o200k_base")
+    assert known is not None
+
+    for start in range(0, len(text), 4):
+        output.add([TextPiece(text[start : start + 4])])
+
+    assert known.count(text) <= output.counted() <= 1.1 * known.count(text)
+    assert output.most == output.counted()
 
 
 def test_english_is_held_for_as_what_it_is() -> None:

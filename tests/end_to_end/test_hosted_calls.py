@@ -107,6 +107,31 @@ async def test_a_stream_holds_more_in_slices_while_there_is_more(product: Produc
     assert await balance(product, quota) == (11 + 1500, 0, ["GRANT", "RESERVE", "RESERVE", "SETTLE"])
 
 
+async def test_a_stream_of_short_tokens_is_held_for_before_it_is_used(product: Product, provider: FakeProvider) -> None:
+    quota = await grant(product, "TOKENS", 5000)
+    provider.answers(text="0 " * 3000, pieces=3000)
+
+    events = await product.stream(model=model("llm"))
+
+    assert events[-1]["__typename"] == "CompletionFinished"
+    assert events[-1]["usage"]["outputTokens"] == 3000
+    used, reserved, kinds = await balance(product, quota)
+    assert (used, reserved) == (11 + 3000, 0)
+    assert kinds == ["GRANT", "RESERVE", "RESERVE", "SETTLE"]
+
+
+async def test_a_model_that_names_no_limit_is_given_the_one_that_is_held_for(
+    product: Product, provider: FakeProvider
+) -> None:
+    await grant(product, "TOKENS", 100_000)
+
+    for parameters in ({}, {"max_tokens": 9000}):
+        await product.changed(COMPLETE, **chat(model=model("llm"), parameters=parameters))
+        await product.stream(model=model("llm"), parameters=parameters)
+
+    assert [call.json["max_tokens"] for call in provider.calls] == [4096, 4096, 9000, 9000]
+
+
 async def test_usage_above_the_hold_is_booked_in_full_and_then_blocks(product: Product, provider: FakeProvider) -> None:
     quota = await grant(product, "TOKENS", BOUND + 20)
     provider.answers(text=LONG, pieces=200)
