@@ -1,6 +1,6 @@
 """One request whose answer comes whole, in any dialect: asked, its refusal named, its JSON read into a type."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import msgspec
@@ -16,6 +16,8 @@ WEB_PAGE = (
 _UNREADABLE = "The provider's answer is not what its API promises: {problem}."
 
 T = TypeVar("T")
+
+_PAGES = 20
 
 
 async def ask(
@@ -56,6 +58,29 @@ def read(reply: Reply, kind: type[T], secrets: tuple[str, ...] = ()) -> T:
         if error is not None:
             raise failure_in_stream(error, secrets=secrets) from None
         raise UpstreamProtocol(_UNREADABLE.format(problem=str(unreadable)[:200])) from None
+
+
+async def ask_pages(
+    http: Http,
+    url: str,
+    kind: type[T],
+    following: Callable[[T], str | None],
+    *,
+    headers: Mapping[str, str],
+    secrets: tuple[str, ...],
+) -> list[T]:
+    """Return the first 20 pages of a list; `following` says how a page's successor is asked for, None after the last.
+
+    Raises:
+        ModelyardError: as `ask` and `read`.
+    """
+    pages: list[T] = []
+    after: str | None = ""
+    while after is not None and len(pages) < _PAGES:
+        reply = await ask(http, url + after, headers=headers, secrets=secrets, method="GET")
+        pages.append(read(reply, kind, secrets))
+        after = following(pages[-1])
+    return pages
 
 
 def passed_on(options: dict[str, Any], *reserved: str) -> dict[str, Any]:

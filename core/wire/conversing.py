@@ -1,12 +1,15 @@
 """One question to a language model over HTTP, in any dialect: its refusal named, its answer decoded as it comes."""
 
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from core.errors import ModelyardError, UpstreamProtocol
-from core.model_types.llm import Piece
-from core.wire.asking import WEB_PAGE
+from core.model_types.llm import ChatRequest, Piece
+from core.provider import Call
+from core.wire.asking import WEB_PAGE, ask
 from core.wire.failures import failure, looks_like_html
 from core.wire.http import ANSWER_LIMIT, Answer, Http
 
@@ -45,46 +48,71 @@ class Decoding(Protocol):
 Whole = Callable[[bytes], Sequence[Piece]]
 
 
-async def streamed(
-    http: Http,
-    server: Server,
-    path: str,
-    body: bytes,
-    *,
-    decoder: Decoding,
-    whole: Whole,
-    types: frozenset[str] = EVENTS,
-) -> AsyncGenerator[Sequence[Piece], None]:
-    """Yield the pieces of each network read; closing it closes the connection. See `LanguageModels`.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """A request in the words of a dialect, and what reads its answer.
 
-    A server that does not stream is read by `whole`; `types` are the media types of a stream.
+    `decoder` makes what decodes a stream, whose media types are `types`; `whole` reads an answer that does not stream.
     """
-    async with http.stream("POST", server.base_url + path, headers=_headers(server), body=body) as answer:
-        if not 200 <= answer.status < 300:
-            raise failure(answer.status, answer.headers, await answer.read_error(), secrets=server.secrets)
-        if not _is_stream(answer, types):
-            yield _read(await answer.read_all(ANSWER_LIMIT), whole)
-            return
-        while not decoder.complete:
-            data = await answer.read()
-            pieces = decoder.feed(data) if data else decoder.end()
-            if pieces:
-                yield pieces
-            if decoder.failure is not None:
-                raise decoder.failure
-        await answer.drain()
+
+    url: str
+    headers: Mapping[str, str] = field(repr=False)
+    secrets: tuple[str, ...] = field(repr=False)
+    body: bytes = field(repr=False)
+    decoder: Callable[[], Decoding]
+    whole: Whole
+    types: frozenset[str] = EVENTS
 
 
-async def answered(http: Http, server: Server, path: str, body: bytes, *, whole: Whole) -> Sequence[Piece]:
-    """Return all pieces of an answer that is not streamed. See `LanguageModels`."""
-    reply = await http.request("POST", server.base_url + path, headers=_headers(server), body=body)
-    if not 200 <= reply.status < 300:
-        raise failure(reply.status, reply.headers, reply.body, secrets=server.secrets)
-    return _read(reply.body, whole)
+class Dialect(ABC):
+    """Language models behind HTTP; a dialect says how a request is put. See `LanguageModels`."""
+
+    def __init__(self, http: Http) -> None:
+        self._http = http
+
+    @abstractmethod
+    async def _question(self, call: Call, request: ChatRequest, *, stream: bool) -> Question:
+        """Put a request into the words of the dialect."""
+
+    async def stream(self, call: Call, request: ChatRequest) -> AsyncGenerator[Sequence[Piece], None]:
+        """Yield the pieces of each network read; closing it closes the connection."""
+        async with self._asked(call, request) as (question, answer):
+            if not _is_stream(answer, question.types):
+                yield _read(await answer.read_all(ANSWER_LIMIT), question.whole)
+                return
+            decoder = question.decoder()
+            while not decoder.complete:
+                data = await answer.read()
+                pieces = decoder.feed(data) if data else decoder.end()
+                if pieces:
+                    yield pieces
+                if decoder.failure is not None:
+                    raise decoder.failure
+            await answer.drain()
+
+    async def complete(self, call: Call, request: ChatRequest) -> Sequence[Piece]:
+        """Return all pieces of an answer that is not streamed."""
+        question = await self._question(call, request, stream=False)
+        reply = await ask(
+            self._http, question.url, headers=_headers(question), body=question.body, secrets=question.secrets
+        )
+        return question.whole(reply.body)
+
+    @asynccontextmanager
+    async def _asked(self, call: Call, request: ChatRequest) -> AsyncIterator[tuple[Question, Answer]]:
+        """Ask for a stream."""
+        question = await self._question(call, request, stream=True)
+        async with self._open(question) as answer:
+            if not 200 <= answer.status < 300:
+                raise failure(answer.status, answer.headers, await answer.read_error(), secrets=question.secrets)
+            yield question, answer
+
+    def _open(self, question: Question) -> AbstractAsyncContextManager[Answer]:
+        return self._http.stream("POST", question.url, headers=_headers(question), body=question.body)
 
 
-def _headers(server: Server) -> dict[str, str]:
-    return {"content-type": "application/json", **server.headers}
+def _headers(question: Question) -> dict[str, str]:
+    return {"content-type": "application/json", **question.headers}
 
 
 def _is_stream(answer: Answer, types: frozenset[str]) -> bool:

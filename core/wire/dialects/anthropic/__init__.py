@@ -1,44 +1,33 @@
 """The Anthropic messages dialect."""
 
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
+from collections.abc import Callable
 from functools import partial
 
-from core.model_types.llm import ChatRequest, Piece
+from core.model_types.llm import ChatRequest
 from core.provider import Call, Values
-from core.wire.conversing import Server, answered, streamed
+from core.wire.conversing import Dialect, Question, Server
 from core.wire.dialects.anthropic.answer import decode_answer, stream_decoder
 from core.wire.dialects.anthropic.request import encode_request
 from core.wire.http import Http
 
 __all__ = ["AnthropicMessages"]
 
-_PATH = "/v1/messages"
 
-
-class AnthropicMessages:
+class AnthropicMessages(Dialect):
     """The language models of a provider that speaks this dialect; `provider` is its name."""
 
     def __init__(self, http: Http, server_of: Callable[[Values], Server], provider: str) -> None:
-        self._http = http
+        super().__init__(http)
         self._server_of = server_of
         self._provider = provider
 
-    async def stream(self, call: Call, request: ChatRequest) -> AsyncGenerator[Sequence[Piece], None]:
-        """Yield the pieces of each network read; closing it closes the connection. See `LanguageModels`."""
+    async def _question(self, call: Call, request: ChatRequest, *, stream: bool) -> Question:
         server = self._server_of(call.values)
-        body = encode_request(request, call=call, provider=self._provider, stream=True)
-        decoder = stream_decoder(self._provider, secrets=server.secrets)
-        pieces = streamed(self._http, server, _PATH, body, decoder=decoder, whole=self._whole(server))
-        async with aclosing(pieces):
-            async for batch in pieces:
-                yield batch
-
-    async def complete(self, call: Call, request: ChatRequest) -> Sequence[Piece]:
-        """Return all pieces of an answer that is not streamed. See `LanguageModels`."""
-        server = self._server_of(call.values)
-        body = encode_request(request, call=call, provider=self._provider, stream=False)
-        return await answered(self._http, server, _PATH, body, whole=self._whole(server))
-
-    def _whole(self, server: Server) -> Callable[[bytes], Sequence[Piece]]:
-        return partial(decode_answer, provider=self._provider, secrets=server.secrets)
+        return Question(
+            url=server.base_url + "/v1/messages",
+            headers=server.headers,
+            secrets=server.secrets,
+            body=encode_request(request, call=call, provider=self._provider, stream=stream),
+            decoder=partial(stream_decoder, self._provider, secrets=server.secrets),
+            whole=partial(decode_answer, provider=self._provider, secrets=server.secrets),
+        )

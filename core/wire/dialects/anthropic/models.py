@@ -7,11 +7,10 @@ import msgspec
 
 from core.model_types import ModelFeature, ModelType
 from core.provider import RemoteModel
-from core.wire.asking import ask, read
+from core.wire.asking import ask_pages
 from core.wire.conversing import Server
 from core.wire.http import Http
 
-_PAGES = 20
 _ALWAYS = frozenset({ModelFeature.TOOL_CALL, ModelFeature.MULTI_TOOL_CALL, ModelFeature.STREAM_TOOL_CALL})
 _FEATURES = {
     "image_input": ModelFeature.VISION,
@@ -37,17 +36,13 @@ class _Page(msgspec.Struct):
 
 async def list_models(http: Http, server: Server) -> list[RemoteModel]:
     """Return the models that a key may call."""
-    found: list[RemoteModel] = []
-    after = ""
-    for _ in range(_PAGES):
-        url = f"{server.base_url}/v1/models?limit=1000{after}"
-        reply = await ask(http, url, headers=server.headers, secrets=server.secrets, method="GET")
-        page = read(reply, _Page, server.secrets)
-        found += [_remote(model) for model in page.data]
-        if not page.has_more or not page.last_id:
-            break
-        after = f"&after_id={quote(page.last_id, safe='')}"
-    return found
+    url = f"{server.base_url}/v1/models?limit=1000"
+    pages = await ask_pages(http, url, _Page, _following, headers=server.headers, secrets=server.secrets)
+    return [_remote(model) for page in pages for model in page.data]
+
+
+def _following(page: _Page) -> str | None:
+    return f"&after_id={quote(page.last_id, safe='')}" if page.has_more and page.last_id else None
 
 
 def _remote(model: _Model) -> RemoteModel:

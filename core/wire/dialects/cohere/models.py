@@ -6,11 +6,10 @@ import msgspec
 
 from core.model_types import ModelFeature, ModelType
 from core.provider import RemoteModel
-from core.wire.asking import ask, read
+from core.wire.asking import ask_pages
 from core.wire.conversing import Server
 from core.wire.http import Http
 
-_PAGES = 20
 _TYPES = {"chat": ModelType.LLM, "embed": ModelType.TEXT_EMBEDDING, "rerank": ModelType.RERANK}
 _FEATURES = {
     "tools": (ModelFeature.TOOL_CALL, ModelFeature.MULTI_TOOL_CALL, ModelFeature.STREAM_TOOL_CALL),
@@ -35,17 +34,13 @@ class _Page(msgspec.Struct):
 
 async def list_models(http: Http, server: Server) -> list[RemoteModel]:
     """Return the models that a key may call, those left out that are on their way out."""
-    found: list[RemoteModel] = []
-    after = ""
-    for _ in range(_PAGES):
-        url = f"{server.base_url}/v1/models?page_size=1000{after}"
-        reply = await ask(http, url, headers=server.headers, secrets=server.secrets, method="GET")
-        page = read(reply, _Page, server.secrets)
-        found += [remote for model in page.models if not model.is_deprecated for remote in _remotes(model)]
-        if not page.next_page_token:
-            break
-        after = f"&page_token={quote(page.next_page_token, safe='')}"
-    return found
+    url = f"{server.base_url}/v1/models?page_size=1000"
+    pages = await ask_pages(http, url, _Page, _following, headers=server.headers, secrets=server.secrets)
+    return [remote for page in pages for model in page.models if not model.is_deprecated for remote in _remotes(model)]
+
+
+def _following(page: _Page) -> str | None:
+    return f"&page_token={quote(page.next_page_token, safe='')}" if page.next_page_token else None
 
 
 def _remotes(model: _Model) -> list[RemoteModel]:

@@ -6,11 +6,10 @@ import msgspec
 
 from core.model_types import ModelType
 from core.provider import RemoteModel
-from core.wire.asking import ask, read
+from core.wire.asking import ask_pages
 from core.wire.conversing import Server
 from core.wire.http import Http
 
-_PAGES = 20
 _TYPES = {"generateContent": ModelType.LLM, "embedContent": ModelType.TEXT_EMBEDDING}
 
 
@@ -29,17 +28,13 @@ class _Page(msgspec.Struct, rename="camel"):
 
 async def list_models(http: Http, server: Server) -> list[RemoteModel]:
     """Return the models that a key may call; a server's base URL ends in the version of the API."""
-    found: list[RemoteModel] = []
-    after = ""
-    for _ in range(_PAGES):
-        url = f"{server.base_url}/models?pageSize=1000{after}"
-        reply = await ask(http, url, headers=server.headers, secrets=server.secrets, method="GET")
-        page = read(reply, _Page, server.secrets)
-        found += [remote for model in page.models for remote in _remotes(model)]
-        if not page.next_page_token:
-            break
-        after = f"&pageToken={quote(page.next_page_token, safe='')}"
-    return found
+    url = f"{server.base_url}/models?pageSize=1000"
+    pages = await ask_pages(http, url, _Page, _following, headers=server.headers, secrets=server.secrets)
+    return [remote for page in pages for model in page.models for remote in _remotes(model)]
+
+
+def _following(page: _Page) -> str | None:
+    return f"&pageToken={quote(page.next_page_token, safe='')}" if page.next_page_token else None
 
 
 def _remotes(model: _Model) -> list[RemoteModel]:
