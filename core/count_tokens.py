@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from core.access import Viewer
 from core.admission import configuration_for, current
 from core.app import App
-from core.counting import estimated_input, has_media, input_upper_bound
+from core.counting import estimated_input, input_upper_bound, is_bounded
 from core.model_types.llm import ChatRequest
 from core.plan import CompletionRequest, plan
+from core.provider import ModelCard
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,11 +28,12 @@ async def count_tokens(app: App, viewer: Viewer, request: CompletionRequest) -> 
     """
     configuration = await current(app, await configuration_for(app, viewer, request.workspace_id))
     (first, *_) = plan(app.catalog, viewer, configuration, request)
-    return await asyncio.to_thread(_count, first.chat, first.card.vocabulary)
+    return await asyncio.to_thread(_count, first.chat, first.card)
 
 
-def _count(chat: ChatRequest, words: str | None) -> TokenCount:
+def _count(chat: ChatRequest, card: ModelCard) -> TokenCount:
+    words, image = card.vocabulary, card.image_tokens
     return TokenCount(
-        input_tokens=estimated_input(chat, words),
-        upper_bound=None if has_media(chat) else input_upper_bound(chat, words),
+        input_tokens=estimated_input(chat, words, image),
+        upper_bound=input_upper_bound(chat, words, image) if is_bounded(chat, image) else None,
     )

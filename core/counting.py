@@ -1,5 +1,7 @@
 """Tokens counted here: a bound that is never too low, and an estimate where the provider reports nothing."""
 
+import base64
+import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -17,6 +19,7 @@ from core.model_types.llm import (
     TextPiece,
     ToolCallPiece,
 )
+from core.model_types.speech2text import longest
 from core.vocabularies import LARGEST, Vocabulary, vocabulary
 
 _PER_REQUEST = 128  # templates put a prompt of their own before a chat: that of gpt-oss has about 70 tokens
@@ -26,6 +29,8 @@ _PER_TOOL = 16
 _PER_ANSWER = 16  # what ends an answer, and names the channels that it is in
 _WITH_TOOLS = 1024  # before tools, providers put a prompt of their own: Anthropic's has up to 530 tokens
 _PER_MEDIA = {MediaKind.IMAGE: 4096, MediaKind.AUDIO: 8192, MediaKind.VIDEO: 65_536, MediaKind.DOCUMENT: 65_536}
+_PER_SECOND = 32  # of sound: what Gemini counts (ai.google.dev/gemini-api/docs/tokens, 2026-11-21); OpenAI counts 10
+_PER_SOUND = 256
 BYTES_PER_TOKEN = 4
 _MOST = frozenset(
     {"max_tokens", "max_completion_tokens", "max_output_tokens", "maxOutputTokens", "max_new_tokens", "num_predict"}
@@ -36,28 +41,30 @@ _TAIL = 4096
 _SPARE = 16  # one more in so many: a model may cut a text otherwise than its vocabulary does
 
 
-def input_upper_bound(request: ChatRequest, words: str | None = None) -> int:
+def input_upper_bound(request: ChatRequest, words: str | None = None, image: int | None = None) -> int:
     """Return a number of tokens that the input cannot exceed, and what templates add; `words` is a vocabulary's name.
 
     What a user or the model said counts by the model's vocabulary where that is known and the input is not large, else
     as one token for each byte of UTF-8, which byte-level vocabularies never exceed. All else counts by its bytes, as it
-    is not known what the provider makes of it. Media, whose tokens each provider counts in a way of its own, counts as
-    a fixed large number by its kind: for media it is an allowance, not a bound.
+    is not known what the provider makes of it. An image counts as `image`, the most that the model makes of one, where
+    that is known; sound that is given here as the time that it can last. All other media count as a fixed large number
+    by their kind: that is an allowance, not a bound; see `is_bounded`.
     """
     parts = sum(len(message.content) + len(message.tool_calls) for message in request.messages)
     tools = len(request.tools) + sum(len(message.tool_calls) for message in request.messages)
     overhead = _PER_REQUEST + (_WITH_TOOLS if request.tools else 0)
     overhead += len(request.messages) * _PER_MESSAGE + parts * _PER_PART + tools * _PER_TOOL
     tokens, uncounted = _counted(request, words)
-    return tokens + uncounted + overhead + _media(request)
+    return tokens + uncounted + overhead + sum(_most_of(part, image) for part in _media(request))
 
 
-def estimated_input(request: ChatRequest, words: str | None = None) -> int:
-    """Return about how many tokens the input has, never more than the bound.
+def estimated_input(request: ChatRequest, words: str | None = None, image: int | None = None) -> int:
+    """Return about how many tokens the input has, never more than the bound; `words` and `image` as there.
 
     Counted by the vocabulary of that name where the bound is, elsewhere four bytes as one token.
     """
-    overhead = len(request.messages) * _PER_MESSAGE // 2 + _media(request) // 4
+    overhead = len(request.messages) * _PER_MESSAGE // 2
+    overhead += sum(min(_PER_MEDIA[part.kind] // 4, _most_of(part, image)) for part in _media(request))
     tokens, uncounted = _counted(request, words)
     return tokens - (-uncounted // BYTES_PER_TOKEN) + overhead
 
@@ -96,9 +103,9 @@ def _named(options: object, names: frozenset[str]) -> Iterator[object]:
             waiting += one
 
 
-def has_media(request: ChatRequest) -> bool:
-    """Tell whether the input holds something other than text."""
-    return _media(request) > 0
+def is_bounded(request: ChatRequest, image: int | None) -> bool:
+    """Tell whether no part of the input can have more tokens than the bound says; `image` as there."""
+    return all(_is_text(part) or (part.kind is MediaKind.IMAGE and image is not None) for part in _media(request))
 
 
 def estimate_usage(request: ChatRequest, produced: str, words: str | None = None) -> Usage:
@@ -217,6 +224,25 @@ def _bytes(text: str) -> int:
     return sum(len(text[start : start + _SLICE].encode("utf-8", "surrogatepass")) for start in starts)
 
 
-def _media(request: ChatRequest) -> int:
-    parts = (part for message in request.messages for part in message.content)
-    return sum(_PER_MEDIA[part.kind] for part in parts if isinstance(part, Media))
+def _media(request: ChatRequest) -> Iterator[Media]:
+    return (part for message in request.messages for part in message.content if isinstance(part, Media))
+
+
+def _most_of(part: Media, image: int | None) -> int:
+    """Return the most tokens of a medium, as far as that is known."""
+    if part.kind is MediaKind.IMAGE and image is not None:
+        return image
+    if part.base64 is None:
+        return _PER_MEDIA[part.kind]
+    size = len(part.base64) // 4 * 3
+    if _is_text(part):
+        return size
+    if part.kind is MediaKind.AUDIO:
+        return math.ceil(_PER_SECOND * longest(base64.b64decode(part.base64[:64]), size)) + _PER_SOUND
+    return _PER_MEDIA[part.kind]
+
+
+def _is_text(part: Media) -> bool:
+    """Tell whether a document is given here as text, which has no more tokens than bytes."""
+    is_text = part.mime_type is not None and part.mime_type.lower().startswith("text/")
+    return part.kind is MediaKind.DOCUMENT and part.base64 is not None and is_text

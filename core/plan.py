@@ -251,8 +251,8 @@ def _steps(
         wish = wished_output(request.chat)
         has_rule = any(rule.name == "max_tokens" for rule in card.parameter_rules)
         return Estimate(
-            input_bound=input_upper_bound(request.chat, card.vocabulary),
-            input_likely=estimated_input(request.chat, card.vocabulary),
+            input_bound=input_upper_bound(request.chat, card.vocabulary, card.image_tokens),
+            input_likely=estimated_input(request.chat, card.vocabulary, card.image_tokens),
             output=output_ceiling(card, wish.most) * wish.times,
             streaming=streaming,
             is_firm=wish.times > 1 or not (streaming or (wish.by_parameters and has_rule)),

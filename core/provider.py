@@ -157,6 +157,12 @@ class ModelCard:
         name = self.properties.get("vocabulary")
         return name if isinstance(name, str) else None
 
+    @property
+    def image_tokens(self) -> int | None:
+        """Return the most tokens that the model makes of one image, where its provider says so."""
+        most = self.properties.get("image_tokens")
+        return most if isinstance(most, int) and most > 0 else None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoteModel:

@@ -76,12 +76,18 @@ def bound_usage(request: TranscriptionRequest) -> Usage:
     Where sound is counted in tokens: at least as many as OpenAI's models read (10 a second) and people speak.
     """
     audio = request.audio
-    seconds = seconds_of(audio) if _wav_rate(audio) is not None else len(audio.content) / _LOWEST_BYTES_PER_SECOND
+    seconds = longest(audio.content, len(audio.content))
     return Usage(
         input_tokens=math.ceil(_TOKENS_PER_SECOND * seconds) + 256,
         output_tokens=math.ceil(_TOKENS_PER_SECOND * seconds) + 256,
         seconds=seconds,
     )
+
+
+def longest(head: bytes, size: int) -> float:
+    """Return how many seconds a recording of so many bytes lasts at most, as its first bytes tell."""
+    rate = _wav_bytes_per_second(head) if _is_wav(head) else None
+    return round(max(0, size - 44) / rate if rate else size / _LOWEST_BYTES_PER_SECOND, 3)
 
 
 def seconds_of(audio: Audio) -> float:
@@ -91,7 +97,7 @@ def seconds_of(audio: Audio) -> float:
 
 
 def _format(content: bytes) -> tuple[str, str] | None:
-    if content[:4] in {b"RIFF", b"RF64"} and content[8:12] == b"WAVE":
+    if _is_wav(content):
         return "audio/wav", "wav"
     if content[:4] == b"FORM" and content[8:12] in {b"AIFF", b"AIFC"}:
         return "audio/aiff", "aiff"
@@ -101,6 +107,10 @@ def _format(content: bytes) -> tuple[str, str] | None:
     if len(content) > 2 and content[0] == 0xFF and content[1] & 0xE0 == 0xE0:
         return ("audio/aac", "aac") if content[1] & 0x06 == 0 else ("audio/mpeg", "mp3")
     return None
+
+
+def _is_wav(content: bytes) -> bool:
+    return content[:4] in {b"RIFF", b"RF64"} and content[8:12] == b"WAVE"
 
 
 def _wav_rate(audio: Audio) -> int | None:

@@ -1,12 +1,20 @@
 """Tokens counted here."""
 
+import base64
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.counting import OutputCount, estimate_usage, input_upper_bound, wished_output
+from core.counting import (
+    OutputCount,
+    estimate_usage,
+    estimated_input,
+    input_upper_bound,
+    is_bounded,
+    wished_output,
+)
 from core.metering import OUTPUT_UNKNOWN, known_ceiling, output_ceiling
 from core.model_types import ModelType
 from core.model_types.llm import (
@@ -151,3 +159,43 @@ def test_a_ceiling_is_what_was_asked_for_or_what_the_model_has(
 
     assert known_ceiling(card, asked) == known
     assert output_ceiling(card, asked) == held
+
+
+WAV = b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0\1\0\1\0" + (8000).to_bytes(4, "little") + (16000).to_bytes(4, "little")
+
+
+def _media(kind: MediaKind, content: bytes | None, mime_type: str | None = None) -> ChatRequest:
+    if content is None:
+        return _with(Message(role=Role.USER, content=(Media(kind=kind, url="https://host/it"),)))
+    encoded = base64.b64encode(content).decode()
+    return _with(Message(role=Role.USER, content=(Media(kind=kind, base64=encoded, mime_type=mime_type),)))
+
+
+@pytest.mark.parametrize(
+    ("request_", "most", "bounded"),
+    [
+        (_media(MediaKind.IMAGE, None), 1445, True),
+        (_media(MediaKind.IMAGE, b"x" * 90_000, "image/png"), 1445, True),
+        (_media(MediaKind.AUDIO, WAV + bytes(44 - 32 + 160_000), "audio/wav"), 32 * 10 + 256, False),
+        (_media(MediaKind.AUDIO, b"ID3" + bytes(59_997), "audio/mpeg"), 32 * 60 + 256, False),
+        (_media(MediaKind.AUDIO, None), 8192, False),
+        (_media(MediaKind.DOCUMENT, b"word " * 300, "text/plain"), 1500, True),
+        (_media(MediaKind.DOCUMENT, b"%PDF" * 300, "application/pdf"), 65_536, False),
+        (_media(MediaKind.VIDEO, b"mp4" * 300, "video/mp4"), 65_536, False),
+    ],
+)
+def test_media_hold_what_is_known_of_them(request_: ChatRequest, most: int, bounded: bool) -> None:
+    nothing = input_upper_bound(_with(Message(role=Role.USER, content=(Text(text=""),))))
+
+    held = input_upper_bound(request_, None, 1445) - nothing
+
+    assert most <= held <= most + 2
+    assert estimated_input(request_, None, 1445) <= input_upper_bound(request_, None, 1445)
+    assert is_bounded(request_, 1445) is bounded
+
+
+def test_an_image_holds_an_allowance_where_nothing_is_known() -> None:
+    image = _media(MediaKind.IMAGE, None)
+
+    assert input_upper_bound(image) - input_upper_bound(image, None, 1) == 4095
+    assert not is_bounded(image, None)

@@ -237,6 +237,24 @@ async def test_media_are_estimated_and_bounded_by_nothing(world: World) -> None:
     assert counted["countTokens"]["inputTokens"] > 500
 
 
+async def test_images_are_bounded_where_their_provider_says_by_what(world: World) -> None:
+    made = await world.change(
+        "owner",
+        "mutation ($input: CreateCredentialInput!) { createCredential(input: $input) { errors { message } } }",
+        provider="openai",
+        values=[{"field": "api_key", "value": "sk-0123456789abcdef"}],
+        verify=False,
+    )
+    content = [{"text": "what is it?"}, {"image": {"url": "https://example.com/a.png"}}]
+    given = {"model": {"provider": "openai", "name": "gpt-4o"}, "messages": [{"role": "USER", "content": content}]}
+
+    counted = (await world.data("member", COUNT, input=given))["countTokens"]
+
+    assert (made["errors"], counted["errors"]) == ([], [])
+    assert 1445 + 11 <= counted["upperBound"] <= 1445 + 11 + 200
+    assert counted["inputTokens"] <= counted["upperBound"]
+
+
 @pytest.mark.parametrize(
     ("given", "code"),
     [
