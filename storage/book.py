@@ -30,7 +30,8 @@ from core.ledger import Balance, Change, Held, opened, period_end, period_start,
 from core.ports.invocation_log import Hold, Spend, Want
 from core.pricing import attos
 from storage.budgets import OPEN, budget_holds, budgets, opening_row
-from storage.quotas import EXPIRED, HELD, LATE, RELEASED, SETTLED, entry_row, quota_entries, quota_holds, quotas
+from storage.holds import EXPIRED, HELD, LATE, RELEASED, SETTLED
+from storage.quotas import entry_row, quota_entries, quota_holds, quotas
 
 
 class Kind:

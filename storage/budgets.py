@@ -10,27 +10,31 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    ColumnElement,
     ForeignKey,
     Index,
     Row,
     String,
     Table,
+    Text,
     Uuid,
-    delete,
+    cast,
+    func,
     insert,
+    literal,
     literal_column,
     select,
     update,
 )
 
 from core.entities import Budget, BudgetPeriod, Ceiling, WorkspaceBudget
-from core.ids import first_id, uuid7
+from core.ids import id_of, uuid7
 from core.ledger import Balance, opened, period_start
 from core.pricing import amount_of, attos
 from storage.base import Attos, UtcDateTime, id_column, metadata, times
 from storage.connection import Connection
 from storage.engine import Upsert
-from storage.quotas import HELD
+from storage.holds import HELD, holds_of, take_ended
 
 _LIVE = literal_column("archived_at IS NULL", Boolean)
 
@@ -56,26 +60,15 @@ budgets = Table(
     Index(None, "workspace_id"),
 )
 
-# As `quota_holds`.
-budget_holds = Table(
-    "budget_holds",
-    metadata,
-    id_column(),
-    Column("budget_id", Uuid, ForeignKey("budgets.id", ondelete="CASCADE"), nullable=False),
-    Column("invocation_id", Uuid, nullable=False),
-    Column("owner", Uuid, nullable=False),
-    Column("amount", Attos, nullable=False),
-    Column("used", Attos, nullable=False),
-    Column("input_tokens", BigInteger, nullable=False),
-    Column("state", String(16), nullable=False),
-    Column("period", UtcDateTime),
-    *times(),
-    CheckConstraint("amount NOT LIKE '-%'", name="is_not_negative"),
-    Index(None, "invocation_id"),
-    Index(None, "budget_id"),
-)
+budget_holds = holds_of(budgets, "budget_id", Attos, "amount NOT LIKE '-%'")
+
+SUMMED = "SUMMED"
+"""The state of what stands for holds that were deleted: a hold of no call, whose `used` is the sum of theirs."""
 
 OPEN = Upsert(budgets, key=("id",))
+
+_DIGITS, _PARTS = 9, 4
+"""Attos are added up by a database in parts of so many digits, for which a BIGINT has room: no budget has 36."""
 
 
 class SqlBudgets:
@@ -113,22 +106,71 @@ def opening_row(budget: WorkspaceBudget, now: datetime) -> dict[str, Any]:
 
 
 async def out_of_balance(connection: Connection) -> Sequence[UUID]:
-    """Return the budgets of which another amount is reserved than calls of its period hold."""
-    holds, held = budget_holds.c, {}
-    for row in await connection.rows(select(budgets.c.id, budgets.c.period, budgets.c.reserved)):
-        held[row.id, row.period] = row.reserved
-    statement = select(holds.budget_id, holds.period, holds.amount).where(holds.state == HELD)
+    """Return the budgets of which something else is spent or reserved than calls of its period have cost or hold."""
+    columns, holds = budgets.c, budget_holds.c
+    grouped: Sequence[ColumnElement[Any]] = (holds.budget_id, holds.period, holds.state == HELD)
+    sums: dict[tuple[UUID, datetime | None], tuple[int, int]] = {}
+    statement = select(*grouped, *_sums(holds.used), *_sums(holds.amount)).group_by(*grouped)
     for row in await connection.rows(statement):
-        place = (row.budget_id, row.period)
-        if place in held:
-            held[place] -= row.amount
-    return [budget_id for (budget_id, _), left in held.items() if left]
+        budget_id, period, still_held, *amounts = tuple(row)
+        used, held = sums.get((budget_id, period), (0, 0))
+        if still_held:
+            held += _joined(amounts[_PARTS:])
+        else:
+            used += _joined(amounts[:_PARTS])
+        sums[budget_id, period] = used, held
+    found = await connection.rows(select(columns.id, columns.period, columns.used, columns.reserved))
+    return [row.id for row in found if (row.used, row.reserved) != sums.get((row.id, row.period), (0, 0))]
 
 
-async def prune(connection: Connection, before: datetime, *, limit: int) -> int:
-    """Delete holds from before a time that are booked; return how many, at most `limit`."""
-    old = select(budget_holds.c.id).where(budget_holds.c.id < first_id(before), budget_holds.c.state != HELD)
-    return await connection.run(delete(budget_holds).where(budget_holds.c.id.in_(old.limit(limit))))
+async def prune_holds(connection: Connection, before: datetime, *, limit: int) -> int:
+    """Delete holds from before a time that have ended; return how many, at most `limit`.
+
+    Budgets have no ledger: the sum of what they have cost in a period that goes on is kept in their place.
+    """
+    taken = await take_ended(connection, budget_holds, before, limit=limit)
+    ids: set[UUID] = {row.budget_id for row in taken}
+    periods = {
+        row.id: row.period
+        for row in await connection.rows(select(budgets.c.id, budgets.c.period).where(budgets.c.id.in_(ids)))
+    }
+    used: dict[UUID, int] = {}
+    for row in taken:
+        if row.used and row.period == periods[row.budget_id]:
+            used[row.budget_id] = used.get(row.budget_id, 0) + row.used
+    if used:
+        rows = [_sum_row(budget_id, periods[budget_id], amount, before) for budget_id, amount in used.items()]
+        await connection.run(insert(budget_holds), rows)
+    return len(taken)
+
+
+def _sums(amounts: Column[int]) -> list[ColumnElement[int]]:
+    """Return the sums of amounts in attos, part by part, the highest first."""
+    width = _DIGITS * _PARTS
+    padded, length = literal("0" * width).concat(cast(amounts, Text)), func.length(cast(amounts, Text))
+    parts = [func.substr(padded, length + 1 + place, _DIGITS) for place in range(0, width, _DIGITS)]
+    return [func.sum(cast(part, BigInteger)) for part in parts]
+
+
+def _joined(parts: Sequence[int]) -> int:
+    return sum(int(part) * 10 ** (_DIGITS * place) for place, part in enumerate(reversed(parts)))
+
+
+def _sum_row(budget_id: UUID, period: datetime | None, used: int, before: datetime) -> dict[str, Any]:
+    """Return what stands for deleted holds. It is taken by the next pruning, and not by this one."""
+    return {
+        "id": id_of(before),
+        "budget_id": budget_id,
+        "invocation_id": UUID(int=0),
+        "owner": UUID(int=0),
+        "amount": 0,
+        "used": used,
+        "input_tokens": 0,
+        "state": SUMMED,
+        "period": period,
+        "created_at": before,
+        "updated_at": before,
+    }
 
 
 def _new_row(budget_id: UUID, ceiling: Ceiling, now: datetime) -> dict[str, Any]:

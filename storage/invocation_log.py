@@ -19,6 +19,7 @@ from core.ports.once import OnceKey
 from storage import once
 from storage.batch import Batch
 from storage.book import BUDGETS, QUOTAS, Book, Grant, Kind
+from storage.holds import HELD
 from storage.invocations import (
     END,
     INSERT,
@@ -33,7 +34,6 @@ from storage.invocations import (
 )
 from storage.last_used import LastUsed
 from storage.once import idempotency_keys
-from storage.quotas import HELD
 from storage.transaction import SqlStorage
 
 log = logging.getLogger(__name__)

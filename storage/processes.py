@@ -31,8 +31,9 @@ from core.ports.health import WorkerHealth
 from storage.base import Json, UtcDateTime, id_column, metadata, times
 from storage.budgets import budget_holds
 from storage.connection import Connection
+from storage.holds import HELD
 from storage.invocations import STILL_RUNS, invocations
-from storage.quotas import HELD, quota_holds, quotas
+from storage.quotas import quota_holds, quotas
 
 API, WORKER = "api", "worker"
 LEASE = timedelta(seconds=15)

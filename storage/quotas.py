@@ -35,6 +35,7 @@ from storage import paging
 from storage.base import Json, UtcDateTime, id_column, metadata, times, within
 from storage.connection import Connection
 from storage.engine import Upsert
+from storage.holds import holds_of, take_ended
 from storage.workspaces import workspaces
 
 _LIVE = literal_column("archived_at IS NULL", Boolean)
@@ -63,30 +64,10 @@ quotas = Table(
     Index(None, "workspace_id", "id"),
 )
 
-HELD, SETTLED, RELEASED, EXPIRED, LATE = "HELD", "SETTLED", "RELEASED", "EXPIRED", "LATE"
-
-# What a call holds. `amount` grows with what a stream holds more, `used` is what was booked. `input_tokens` is what its
-# input counts for if its process dies. EXPIRED: booked by the sweep, so that the owner may correct it once (LATE).
-quota_holds = Table(
-    "quota_holds",
-    metadata,
-    id_column(),
-    Column("quota_id", Uuid, ForeignKey("quotas.id", ondelete="CASCADE"), nullable=False),
-    Column("invocation_id", Uuid, nullable=False),
-    Column("owner", Uuid, nullable=False),
-    Column("amount", BigInteger, nullable=False),
-    Column("used", BigInteger, nullable=False),
-    Column("input_tokens", BigInteger, nullable=False),
-    Column("state", String(16), nullable=False),
-    Column("period", UtcDateTime),
-    *times(),
-    CheckConstraint("amount >= 0", name="is_not_negative"),
-    Index(None, "invocation_id"),
-    Index(None, "quota_id"),
-    Index(
-        "ix_quota_holds_held", "owner", sqlite_where=literal_column("state = 'HELD'", Boolean),
-        postgresql_where=literal_column("state = 'HELD'", Boolean),
-    ),
+_IS_HELD = literal_column("state = 'HELD'", Boolean)
+quota_holds = holds_of(
+    quotas, "quota_id", BigInteger, "amount >= 0",
+    Index("ix_quota_holds_held", "owner", sqlite_where=_IS_HELD, postgresql_where=_IS_HELD),
 )  # fmt: skip
 
 _IS_LATE = literal_column("kind = 'LATE_SETTLE'", Boolean)
@@ -235,6 +216,14 @@ async def out_of_balance(connection: Connection) -> Sequence[UUID]:
     joined = select(columns.id).select_from(quotas.outerjoin(sums, columns.id == sums.c.quota_id))
     rows = await connection.rows(joined.where(wrong | sums.c.quota_id.is_(None)))
     return [row.id for row in rows]
+
+
+async def prune_holds(connection: Connection, before: datetime, *, limit: int) -> int:
+    """Delete holds from before a time that have ended; return how many, at most `limit`.
+
+    The ledger keeps what they came to.
+    """
+    return len(await take_ended(connection, quota_holds, before, limit=limit))
 
 
 async def past_their_period(connection: Connection, *, limit: int) -> Sequence[UUID]:

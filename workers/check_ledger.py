@@ -1,4 +1,4 @@
-"""Checks that every balance is the sum of its changes, or of what calls hold, and reports those that are not."""
+"""Checks that balances are the sums of their changes, or of what calls cost and hold; reports those that are not."""
 
 import logging
 
@@ -9,7 +9,7 @@ log = logging.getLogger(__name__)
 
 
 async def check_ledger(resources: Resources) -> int:
-    """Report quotas that are not the sums of their entries, and budgets of which something else is reserved than held.
+    """Report quotas that are not the sums of their entries, and budgets that are not the sums of their holds.
 
     Return how many there are.
     """
@@ -19,5 +19,5 @@ async def check_ledger(resources: Resources) -> int:
     for quota_id in of_quotas:
         log.error("the balance of quota %s is not the sum of its entries", quota_id)
     for budget_id in of_budgets:
-        log.error("what is reserved of budget %s is not the sum of what calls hold", budget_id)
+        log.error("the balance of budget %s is not the sum of what its calls cost and hold", budget_id)
     return len(of_quotas) + len(of_budgets)

@@ -3,9 +3,12 @@
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
-from storage import budgets, invitations, invocations, once, outbox, payment_events, processes, usage
+from storage import budgets, invitations, invocations, once, outbox, payment_events, processes, quotas, usage
 from storage.connection import Connection
 from storage.resources import Resources
+
+KEEP_HOLDS = timedelta(days=30)
+"""How long holds are kept at the least: so long may an owner that was taken for dead come back and correct them."""
 
 KEEP_INVITATIONS = timedelta(days=30)
 KEEP_JOBS = timedelta(days=7)
@@ -20,7 +23,9 @@ async def prune(resources: Resources) -> int:
     past = now - timedelta(days=resources.app.settings.retention_days)
     long_past = now - timedelta(days=resources.app.settings.usage_retention_days)
     pruned = await _in_groups(resources, lambda found: invocations.prune(found, past, limit=_GROUP))
-    pruned += await _in_groups(resources, lambda found: budgets.prune(found, past, limit=_GROUP))
+    settled = min(past, now - KEEP_HOLDS)
+    pruned += await _in_groups(resources, lambda found: quotas.prune_holds(found, settled, limit=_GROUP))
+    pruned += await _in_groups(resources, lambda found: budgets.prune_holds(found, settled, limit=_GROUP))
     pruned += await _in_groups(resources, lambda found: usage.prune(found, long_past, limit=_GROUP))
     pruned += await _in_groups(resources, lambda found: outbox.prune_finished(found, now - KEEP_JOBS, limit=_GROUP))
     told = now - KEEP_PAYMENT_EVENTS

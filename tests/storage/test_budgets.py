@@ -320,29 +320,62 @@ async def test_a_budget_by_setting_is_opened_by_whoever_comes_first(settings: Se
         assert await check_ledger(one) == 0
 
 
-async def test_the_check_of_the_ledger_finds_a_changed_budget(resources: Resources) -> None:
+@pytest.mark.parametrize("changed", [{"reserved": 3}, {"used": 3}, {"used": 10**35 + 4 * CENT}])
+async def test_the_check_of_the_ledger_finds_a_changed_budget(resources: Resources, changed: dict[str, int]) -> None:
     tenant = await rows.tenant(resources.app)
-    await _give(resources, tenant)
+    budget_id = await _give(resources, tenant)
+    (hold,) = await _admitted(resources, done := rows.invocation(resources.app, tenant), _spend(budget_id, 4))
+    await resources.app.invocations.settle(_ended(done), None, {hold.id: 4 * CENT})
     assert await check_ledger(resources) == 0
 
     async with resources.storage.connect() as connection:
-        await connection.run(update(budgets.budgets).values(reserved=3))
+        await connection.run(update(budgets.budgets).values(changed))
 
     assert await check_ledger(resources) == 1
 
 
-async def test_holds_go_with_the_records_of_their_calls(resources: Resources, clock: MovableClock) -> None:
+async def test_what_is_spent_is_checked_to_the_last_atto_however_much_it_is(resources: Resources) -> None:
     tenant = await rows.tenant(resources.app)
-    budget_id = await _give(resources, tenant, replace(DAY, period=BudgetPeriod.TOTAL))
-    done, running = (rows.invocation(resources.app, tenant) for _ in range(2))
-    (hold,) = await _admitted(resources, done, _spend(budget_id, 4))
-    await resources.app.invocations.settle(_ended(done), None, {hold.id: 4 * CENT})
-    await _admitted(resources, running, _spend(budget_id, 4))
-
-    clock.advance(seconds=timedelta(days=400).total_seconds())
-    await prune(resources)
+    whole = Ceiling(limit=Decimal(10**12), currency="USD", period=BudgetPeriod.TOTAL)
+    budget_id, costs = await _give(resources, tenant, whole), [1, 999_999_999 * 10**9, 10**18 + 1, 10**30 - 7]
+    for cost in costs:
+        (hold,) = await _admitted(resources, done := rows.invocation(resources.app, tenant), _spend(budget_id, 4))
+        await resources.app.invocations.settle(_ended(done), None, {hold.id: cost})
+    assert await check_ledger(resources) == 0
 
     async with resources.storage.connect() as connection:
-        left = await connection.rows(select(budgets.budget_holds.c.invocation_id))
-    assert [row.invocation_id for row in left] == [running.id]
-    assert await _balance(resources, tenant) == ("0.04", "0.04")
+        await connection.run(update(budgets.budgets).values(used=sum(costs) - 1))
+
+    assert await check_ledger(resources) == 1
+
+
+@pytest.mark.parametrize(("period", "left"), [(BudgetPeriod.TOTAL, 1), (BudgetPeriod.MONTH, 0)])
+async def test_old_holds_go_and_what_their_calls_cost_is_kept_while_the_period_goes_on(
+    resources: Resources, clock: MovableClock, period: BudgetPeriod, left: int
+) -> None:
+    tenant = await rows.tenant(resources.app)
+    budget_id = await _give(resources, tenant, replace(DAY, period=period))
+    running = rows.invocation(resources.app, tenant)
+    await _admitted(resources, running, _spend(budget_id, 1))
+    for cents in (2, 3):
+        (hold,) = await _admitted(resources, done := rows.invocation(resources.app, tenant), _spend(budget_id, 4))
+        await resources.app.invocations.settle(_ended(done), None, {hold.id: cents * CENT})
+    (swept,) = await _admitted(resources, lost := rows.invocation(resources.app, tenant), _spend(budget_id, 4))
+    await resources.log.sweep(_ended(lost, InvocationStatus.FAILED), {}, {swept.id: CENT})
+
+    found = []
+    for days in (89, 2, 400):
+        clock.advance(seconds=timedelta(days=days).total_seconds())
+        await _admitted(resources, rows.invocation(resources.app, tenant), _spend(budget_id, 1))
+        await prune(resources)
+        assert await prune(resources) == 0
+        assert await check_ledger(resources) == 0
+        async with resources.storage.connect() as connection:
+            found.append([row.state for row in await connection.rows(select(budgets.budget_holds.c.state))])
+    late = await resources.app.invocations.settle(_ended(lost), None, {swept.id: 2 * CENT})
+
+    assert [len(states) for states in found] == [5, 3 + left, 4 + left]
+    assert [states.count(budgets.SUMMED) for states in found] == [0, left, left]
+    assert late is False
+    if period is BudgetPeriod.TOTAL:
+        assert await _balance(resources, tenant) == ("0.06", "0.04")

@@ -9,7 +9,7 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from core.entities import BudgetPeriod, EntryKind, Invocation, InvocationStatus, Quota, QuotaType, QuotaUnit
 from core.errors import AlreadyAdmitted, QuotaExceeded
@@ -24,10 +24,12 @@ from core.ports.paging import PageRequest
 from core.ports.quotas import Note
 from core.settings import Settings
 from storage import processes
-from storage.quotas import out_of_balance
+from storage.quotas import out_of_balance, quota_holds
 from storage.resources import Resources, open_resources
 from tests.conftest import MovableClock
 from tests.storage import rows
+from workers.prune import prune
+from workers.roll_up_usage import roll_up_usage
 from workers.sweep_holds import sweep_holds
 
 USED = Usage(input_tokens=3, output_tokens=5)
@@ -228,6 +230,46 @@ async def test_the_check_of_the_ledger_finds_a_changed_balance(resources: Resour
 
     assert await check_ledger(resources) == 1
     assert quota.used == 0
+
+
+async def test_holds_that_have_ended_go_in_time_and_the_ledger_stays(resources: Resources, clock: MovableClock) -> None:
+    tenant = await rows.tenant(resources.app)
+    quota = await _grant(resources, tenant.id, 100, unit=QuotaUnit.TOKENS)
+    running, done, lost = (rows.invocation(resources.app, tenant) for _ in range(3))
+    await _admitted(resources, running, _want(quota, 1))
+    hold = await _admitted(resources, done, _want(quota, 20))
+    await resources.app.invocations.settle(_ended(done), {hold.id: 2})
+    swept = await _admitted(resources, lost, _want(quota, 20))
+    await resources.log.sweep(replace(_ended(lost), status=InvocationStatus.FAILED), {swept.id: 3}, {})
+    kinds = await _kinds(resources, quota)
+
+    clock.advance(seconds=timedelta(days=89).total_seconds())
+    await prune(resources)
+    await resources.app.invocations.settle(_ended(lost), {swept.id: 4})
+    clock.advance(seconds=timedelta(days=2).total_seconds())
+    await prune(resources)
+
+    async with resources.storage.connect() as connection:
+        left = [row.invocation_id for row in await connection.rows(select(quota_holds.c.invocation_id))]
+    assert left == [running.id]
+    assert await _kinds(resources, quota) == [*kinds, "LATE_SETTLE"]
+    assert await _balance(resources, quota) == (100, 6, 1)
+    assert await prune(resources) == 0
+
+
+async def test_holds_outlive_a_short_retention_of_records(settings: Settings, clock: MovableClock) -> None:
+    async with open_resources(replace(settings, retention_days=1), kind="api", clock=clock) as resources:
+        tenant = await rows.tenant(resources.app)
+        quota = await _grant(resources, tenant.id, 100, unit=QuotaUnit.TOKENS)
+        swept = await _admitted(resources, lost := rows.invocation(resources.app, tenant), _want(quota, 20))
+        await resources.log.sweep(replace(_ended(lost), status=InvocationStatus.FAILED), {swept.id: 3}, {})
+
+        clock.advance(seconds=timedelta(days=29).total_seconds())
+        await roll_up_usage(resources)
+        assert await prune(resources) > 0
+        await resources.app.invocations.settle(_ended(lost), {swept.id: 4})
+
+        assert await _balance(resources, quota) == (100, 4, 0)
 
 
 @pytest.mark.parametrize(
