@@ -1,6 +1,5 @@
 """The first start: an operator, a first workspace with its key, and the owner's personal token, all or nothing."""
 
-import asyncio
 import os
 import sys
 from pathlib import Path
@@ -9,11 +8,10 @@ from sqlalchemy import literal, select
 
 from core.access import Role
 from core.entities import Account, Member, Workspace
-from core.errors import ModelyardError
 from core.ids import uuid7
 from core.ports.clock import Clock
 from core.secret import Secret, hash_secret, new_secret
-from core.settings import Settings, SettingsError, load_settings
+from core.settings import Settings
 from core.tokens import personal_token
 from storage.accounts import accounts
 from storage.cipher import Cipher
@@ -88,22 +86,3 @@ def announce(settings: Settings, secret: Secret | None) -> None:
             f"{settings.data / TOKEN_FILE}):\n\n    {secret.reveal()}\n\n"
         )
         sys.stdout.flush()
-
-
-async def run(settings: Settings) -> None:
-    """Bootstrap and show the token."""
-    announce(settings, await bootstrap(settings))
-
-
-def main() -> int:
-    """Bootstrap the installation that the environment describes; return the exit code."""
-    try:
-        asyncio.run(run(load_settings(os.environ)))
-    except (SettingsError, ModelyardError) as error:
-        sys.stderr.write(f"{error}\n")
-        return 2 if isinstance(error, SettingsError) else 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

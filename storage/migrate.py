@@ -1,6 +1,5 @@
 """Brings the schema up to date; started at once by several processes, one does it and the others find it done."""
 
-import asyncio
 import fcntl
 import os
 import sqlite3
@@ -10,8 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from core.errors import ModelyardError
-from core.settings import Settings, SettingsError, load_settings
+from core.settings import Settings
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -162,17 +160,3 @@ async def run(settings: Settings) -> None:
     """Migrate and say what was done."""
     changed = await migrate(settings.database_url)
     sys.stdout.write(f"The database {'is now' if changed else 'was already'} at revision {head()}.\n")
-
-
-def main() -> int:
-    """Migrate the database that the environment names; return the exit code."""
-    try:
-        asyncio.run(run(load_settings(os.environ)))
-    except (SettingsError, ModelyardError) as error:
-        sys.stderr.write(f"{error}\n")
-        return 2 if isinstance(error, SettingsError) else 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

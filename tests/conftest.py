@@ -90,9 +90,7 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
     """Return the address of a migrated, empty database: once of each engine."""
     if request.param == "sqlite":
         template: Path = request.getfixturevalue("sqlite_template")
-        path = tmp_path / "modelyard.db"
-        path.write_bytes(template.read_bytes())
-        yield f"sqlite+aiosqlite:///{path}"
+        yield sqlite_in(tmp_path, template)
         return
     server: str = request.getfixturevalue("postgres_url")
     template_name: str = request.getfixturevalue("postgres_template")
@@ -132,6 +130,13 @@ async def resources(settings: Settings, clock: MovableClock) -> AsyncIterator[Re
 def app(resources: Resources) -> App:
     """Return the app of the open process."""
     return resources.app
+
+
+def sqlite_in(folder: Path, template: Path) -> str:
+    """Return the address of a copy of the migrated SQLite file, made in a folder."""
+    path = folder / "modelyard.db"
+    path.write_bytes(template.read_bytes())
+    return f"sqlite+aiosqlite:///{path}"
 
 
 def settings_for(database_url: str, redis_url: str, data: Path, **more: str) -> Settings:

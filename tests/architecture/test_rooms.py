@@ -25,9 +25,7 @@ MAY_CONNECT = {
 }
 MAY_READ_ENVIRONMENT = {
     "storage/account.py": "starts a process",
-    "storage/bootstrap.py": "starts a process",
     "storage/embedded/__main__.py": "starts a process",
-    "storage/migrate.py": "starts a process",
     "storage/prepare.py": "starts a process",
     "web/__main__.py": "starts a process",
     "web/demo.py": "starts a process",

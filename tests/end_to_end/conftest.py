@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from core.settings import Settings
-from tests.conftest import settings_for
+from tests.conftest import settings_for, sqlite_in
 from tests.fake_provider import FakeProvider
 from tests.product import Product, running
 
@@ -29,10 +29,8 @@ def provider(shared_provider: FakeProvider) -> FakeProvider:
 @pytest.fixture
 def product_settings(sqlite_template: Path, redis_url: str, tmp_path: Path) -> Settings:
     """Return settings with short times, so that what must end ends soon."""
-    path = tmp_path / "modelyard.db"
-    path.write_bytes(sqlite_template.read_bytes())
     return settings_for(
-        f"sqlite+aiosqlite:///{path}",
+        sqlite_in(tmp_path, sqlite_template),
         redis_url,
         tmp_path,
         EGRESS_ALLOW="127.0.0.0/8:*",

@@ -11,7 +11,7 @@ import pytest
 from core.counting import input_upper_bound
 from core.settings import SettingsError
 from tests import make
-from tests.conftest import settings_for
+from tests.conftest import settings_for, sqlite_in
 from tests.end_to_end import hosted
 from tests.end_to_end.hosted import grant, hosting
 from tests.end_to_end.test_completion import settled
@@ -37,9 +37,7 @@ async def product(
     sqlite_template: Path, redis_url: str, tmp_path: Path, provider: FakeProvider
 ) -> AsyncIterator[Product]:
     """Return a running product that hosts the fake provider."""
-    path = tmp_path / "modelyard.db"
-    path.write_bytes(sqlite_template.read_bytes())
-    async with hosting(f"sqlite+aiosqlite:///{path}", redis_url, tmp_path, provider) as started:
+    async with hosting(sqlite_in(tmp_path, sqlite_template), redis_url, tmp_path, provider) as started:
         yield started
 
 
@@ -272,10 +270,8 @@ async def test_tokens_are_corrected_at_the_end_of_a_call(product: Product, provi
 async def test_settings_limit_each_workspace(
     sqlite_template: Path, redis_url: str, tmp_path: Path, provider: FakeProvider
 ) -> None:
-    path = tmp_path / "modelyard.db"
-    path.write_bytes(sqlite_template.read_bytes())
     given = {"WORKSPACE_REQUESTS_PER_MINUTE": "9", "WORKSPACE_BUDGET": "3 USD MONTH"}
-    async with hosting(f"sqlite+aiosqlite:///{path}", redis_url, tmp_path, provider, **given) as product:
+    async with hosting(sqlite_in(tmp_path, sqlite_template), redis_url, tmp_path, provider, **given) as product:
         await grant(product, "TIMES", None)
         unpriced = await code(product, "order")
         await price(product, "order", "RERANK", "REQUEST", MILLION)

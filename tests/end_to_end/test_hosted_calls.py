@@ -13,6 +13,7 @@ from core.counting import input_upper_bound
 from core.plan import CompletionRequest, ModelReference
 from core.secret import hash_secret
 from tests import make
+from tests.conftest import sqlite_in
 from tests.end_to_end import hosted
 from tests.end_to_end.hosted import balance, grant, hosting
 from tests.end_to_end.test_completion import settled, wait_for
@@ -36,9 +37,7 @@ BOUND = input_upper_bound(HI)
 async def product(
     sqlite_template: Path, redis_url: str, tmp_path: Path, provider: FakeProvider
 ) -> AsyncIterator[Product]:
-    path = tmp_path / "modelyard.db"
-    path.write_bytes(sqlite_template.read_bytes())
-    async with hosting(f"sqlite+aiosqlite:///{path}", redis_url, tmp_path, provider) as started:
+    async with hosting(sqlite_in(tmp_path, sqlite_template), redis_url, tmp_path, provider) as started:
         yield started
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.conftest import settings_for
+from tests.conftest import settings_for, sqlite_in
 from tests.end_to_end.apis import Installation, installation
 from tests.end_to_end.hosted import ARCHIVE, balance, grant, hosted_file, late_worker
 from tests.end_to_end.test_completion import wait_for
@@ -25,8 +25,7 @@ async def installed(
     sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory, shared_provider: FakeProvider
 ) -> AsyncIterator[Installation]:
     folder = tmp_path_factory.mktemp("hosted")
-    (folder / "modelyard.db").write_bytes(sqlite_template.read_bytes())
-    settings = settings_for(f"sqlite+aiosqlite:///{folder / 'modelyard.db'}", "unix:///nowhere", folder)
+    settings = settings_for(sqlite_in(folder, sqlite_template), "unix:///nowhere", folder)
     async with installation(settings, HOSTED=hosted_file(folder, shared_provider)) as started:
         yield started
 

@@ -11,6 +11,7 @@ import pytest
 from redis.asyncio import Redis
 
 from storage.redis import absolute
+from tests.conftest import sqlite_in
 from tests.end_to_end.hosted import balance, grant, hosting
 from tests.end_to_end.test_completion import wait_for
 from tests.end_to_end.test_hosted_calls import OTHERS
@@ -36,9 +37,7 @@ def grace_s() -> str:
 async def product(
     sqlite_template: Path, redis_url: str, tmp_path: Path, provider: FakeProvider, grace_s: str
 ) -> AsyncIterator[Product]:
-    path = tmp_path / "modelyard.db"
-    path.write_bytes(sqlite_template.read_bytes())
-    url = f"sqlite+aiosqlite:///{path}"
+    url = sqlite_in(tmp_path, sqlite_template)
     async with hosting(url, redis_url, tmp_path, provider, GRACE_SECONDS=grace_s) as started:
         yield started
 

@@ -11,7 +11,7 @@ import pytest
 
 from core.settings import Settings, SettingsError
 from storage.resources import open_app
-from tests.conftest import settings_for
+from tests.conftest import settings_for, sqlite_in
 from tests.end_to_end.apis import installation
 from tests.fake_provider import FakeProvider
 from tests.product import COMPLETE, NO_TLS, Client, Product, chat, check_sequence, model, running
@@ -33,12 +33,10 @@ async def product(
     sqlite_template: Path, redis_url: str, tmp_path: Path, provider: FakeProvider
 ) -> AsyncIterator[Product]:
     """Return a running product that hosts the fake provider."""
-    path = tmp_path / "modelyard.db"
-    path.write_bytes(sqlite_template.read_bytes())
     hosted = tmp_path / "hosted.toml"
     hosted.write_text(FILE.format(url=provider.url).replace("env:HOSTED_KEY", f"file:{tmp_path / 'key'}"))
     (tmp_path / "key").write_text("sk-hosted-0123456789abcdef\n")
-    url = f"sqlite+aiosqlite:///{path}"
+    url = sqlite_in(tmp_path, sqlite_template)
     async with running(
         settings_for(url, redis_url, tmp_path, EGRESS_ALLOW="127.0.0.0/8:*", HOSTED=str(hosted))
     ) as started:
@@ -100,12 +98,11 @@ async def test_a_workspace_made_later_gets_the_trial_once(product: Product) -> N
 async def test_a_wrong_file_is_told_at_start(
     sqlite_template: Path, redis_url: str, tmp_path: Path, text: str, said: str
 ) -> None:
-    path, hosted = tmp_path / "modelyard.db", tmp_path / "hosted.toml"
-    path.write_bytes(sqlite_template.read_bytes())
+    hosted, url = tmp_path / "hosted.toml", sqlite_in(tmp_path, sqlite_template)
     hosted.write_text(text)
 
     with pytest.raises(SettingsError, match=said):
-        async with open_app(settings_for(f"sqlite+aiosqlite:///{path}", redis_url, tmp_path, HOSTED=str(hosted))):
+        async with open_app(settings_for(url, redis_url, tmp_path, HOSTED=str(hosted))):
             pass
 
 

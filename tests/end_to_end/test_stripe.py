@@ -25,7 +25,7 @@ from storage.payment_events import payment_events
 from storage.quotas import out_of_balance
 from storage.redis import absolute
 from storage.resources import Resources, open_resources
-from tests.conftest import MovableClock, settings_for
+from tests.conftest import MovableClock, settings_for, sqlite_in
 from tests.fake_stripe import KEY, SECRET, FakeStripe
 from tests.graph.test_changes import following
 from tests.graph.test_orders import ARCHIVE, CANCEL, CREATE, LISTED, PAY, PRODUCTS, QUOTAS, REFUND
@@ -129,9 +129,9 @@ async def shop(
     sqlite_template: Path, redis_url: str, tmp_path: Path, clock: MovableClock, fake: FakeStripe
 ) -> AsyncIterator[Shop]:
     """Return a shop on SQLite."""
-    path = tmp_path / "modelyard.db"
-    path.write_bytes(sqlite_template.read_bytes())
-    async with _shop(stripe_settings(f"sqlite+aiosqlite:///{path}", redis_url, tmp_path, fake), fake, clock) as opened:
+    async with _shop(
+        stripe_settings(sqlite_in(tmp_path, sqlite_template), redis_url, tmp_path, fake), fake, clock
+    ) as opened:
         yield opened
 
 
@@ -633,9 +633,7 @@ async def test_a_refund_that_stripe_refuses_books_nothing_and_says_so_again(shop
 async def test_the_webhook_takes_signed_events_of_its_size_from_no_page(
     sqlite_template: Path, redis_url: str, tmp_path: Path, fake: FakeStripe
 ) -> None:
-    path = tmp_path / "modelyard.db"
-    path.write_bytes(sqlite_template.read_bytes())
-    settings = stripe_settings(f"sqlite+aiosqlite:///{path}", redis_url, tmp_path, fake)
+    settings = stripe_settings(sqlite_in(tmp_path, sqlite_template), redis_url, tmp_path, fake)
     async with serving(settings, "") as product, httpx.AsyncClient(base_url=product.url, trust_env=False) as web:
         body = fake.event("customer.created", {})
         signed = fake.signed(body, product.app.clock.now())
@@ -655,9 +653,7 @@ async def test_the_webhook_takes_signed_events_of_its_size_from_no_page(
 
 
 async def test_without_stripe_there_is_no_webhook(sqlite_template: Path, redis_url: str, tmp_path: Path) -> None:
-    path = tmp_path / "modelyard.db"
-    path.write_bytes(sqlite_template.read_bytes())
-    settings = settings_for(f"sqlite+aiosqlite:///{path}", redis_url, tmp_path)
+    settings = settings_for(sqlite_in(tmp_path, sqlite_template), redis_url, tmp_path)
     async with serving(settings, "") as product, httpx.AsyncClient(base_url=product.url, trust_env=False) as web:
         answer = await web.post("/webhooks/stripe", content=b"{}")
 
@@ -684,9 +680,7 @@ def test_a_gateway_that_could_not_be_trusted_is_not_enabled(tmp_path: Path, chan
 async def test_a_key_that_stripe_does_not_accept_lets_orders_wait_and_shows_nowhere(
     sqlite_template: Path, redis_url: str, tmp_path: Path, fake: FakeStripe, caplog: pytest.LogCaptureFixture
 ) -> None:
-    path, wrong = tmp_path / "modelyard.db", "sk_test_9876543210fedcba"
-    path.write_bytes(sqlite_template.read_bytes())
-    url = f"sqlite+aiosqlite:///{path}"
+    url, wrong = sqlite_in(tmp_path, sqlite_template), "sk_test_9876543210fedcba"
     settings = stripe_settings(url, redis_url, tmp_path, fake, STRIPE_SECRET_KEY=wrong)
 
     async with _shop(settings, fake, MovableClock()) as shop:

@@ -18,7 +18,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as open_socket
 
-from tests.conftest import settings_for
+from tests.conftest import settings_for, sqlite_in
 from tests.end_to_end.apis import Api, Installation, installation
 from tests.end_to_end.test_pools import HELLO, calls, members, pooled
 from tests.fake_provider import FakeProvider
@@ -48,8 +48,7 @@ async def installed(
     sqlite_template: Path, redis_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Installation]:
     folder = tmp_path_factory.mktemp("survival")
-    (folder / "modelyard.db").write_bytes(sqlite_template.read_bytes())
-    settings = settings_for(f"sqlite+aiosqlite:///{folder / 'modelyard.db'}", redis_url, folder)
+    settings = settings_for(sqlite_in(folder, sqlite_template), redis_url, folder)
     async with installation(settings, GRACE_SECONDS="20", DRAIN_SECONDS="10") as started:
         yield started
 

@@ -16,7 +16,7 @@ from graph import ids
 from storage.audit import audit_entries
 from storage.resources import open_app, open_resources
 from storage.transaction import SqlStorage
-from tests.conftest import MovableClock, settings_for
+from tests.conftest import MovableClock, settings_for, sqlite_in
 from tests.fake_provider import FakeProvider
 from tests.graph.world import World, make_world
 from workers.main import make_worker
@@ -58,10 +58,8 @@ def provider(upstream: FakeProvider) -> FakeProvider:
 
 @pytest.fixture
 def world_settings(sqlite_template: Path, redis_url: str, tmp_path: Path) -> Settings:
-    path = tmp_path / "modelyard.db"
-    path.write_bytes(sqlite_template.read_bytes())
     return settings_for(
-        f"sqlite+aiosqlite:///{path}", redis_url, tmp_path, EGRESS_ALLOW="127.0.0.0/8:*", FIRST_BYTE_SECONDS="1"
+        sqlite_in(tmp_path, sqlite_template), redis_url, tmp_path, EGRESS_ALLOW="127.0.0.0/8:*", FIRST_BYTE_SECONDS="1"
     )
 
 

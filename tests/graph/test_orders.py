@@ -11,7 +11,7 @@ from graph import ids
 from storage.quotas import out_of_balance
 from storage.resources import open_app
 from storage.transaction import SqlStorage, SqlTransaction
-from tests.conftest import MovableClock, settings_for
+from tests.conftest import MovableClock, settings_for, sqlite_in
 from tests.graph.test_changes import following
 from tests.graph.world import World, make_world
 
@@ -67,17 +67,14 @@ ARCHIVE = "mutation ($input: ArchiveQuotaInput!) { archiveQuota(input: $input) {
 @pytest.fixture
 async def shop(sqlite_template: Path, redis_url: str, tmp_path: Path, clock: MovableClock) -> AsyncIterator[World]:
     """Return a world whose operator sells quota."""
-    path = tmp_path / "modelyard.db"
-    path.write_bytes(sqlite_template.read_bytes())
-    async with _open(path, redis_url, FILE, clock) as app:
+    async with _open(sqlite_in(tmp_path, sqlite_template), redis_url, tmp_path, FILE, clock) as app:
         yield await make_world(app)
 
 
-def _open(path: Path, redis_url: str, text: str, clock: MovableClock | None = None) -> Any:
-    products = path.parent / "products.toml"
+def _open(url: str, redis_url: str, folder: Path, text: str, clock: MovableClock | None = None) -> Any:
+    products = folder / "products.toml"
     products.write_text(text)
-    url = f"sqlite+aiosqlite:///{path}"
-    return open_app(settings_for(url, redis_url, path.parent, PRODUCTS=str(products)), clock=clock)
+    return open_app(settings_for(url, redis_url, folder, PRODUCTS=str(products)), clock=clock)
 
 
 async def _product(shop: World, name: str = "Pack") -> str:
@@ -354,13 +351,12 @@ async def test_a_followed_order_comes_first_and_then_each_change(shop: World) ->
 async def test_a_product_keeps_its_id_when_it_changes_and_stays_known_to_its_orders_when_it_goes(
     sqlite_template: Path, redis_url: str, tmp_path: Path
 ) -> None:
-    path = tmp_path / "modelyard.db"
-    path.write_bytes(sqlite_template.read_bytes())
-    async with _open(path, redis_url, FILE) as app:
+    url = sqlite_in(tmp_path, sqlite_template)
+    async with _open(url, redis_url, tmp_path, FILE) as app:
         shop = await make_world(app)
         product, made = await _product(shop), await _order(shop)
 
-    async with _open(path, redis_url, FILE.replace("999\n", "1099\n")) as app:
+    async with _open(url, redis_url, tmp_path, FILE.replace("999\n", "1099\n")) as app:
         shop.app = app
         changed = next(
             one for one in (await shop.data("owner", PRODUCTS))["workspace"]["products"] if one["name"] == "Pack"
@@ -371,7 +367,7 @@ async def test_a_product_keeps_its_id_when_it_changes_and_stays_known_to_its_ord
     assert (changed["id"], changed["price"]) == (product, 1099)
     assert kept["node"]["totalAmount"] == 999
 
-    async with _open(path, redis_url, "") as app:
+    async with _open(url, redis_url, tmp_path, "") as app:
         shop.app = app
         assert (await shop.data("owner", PRODUCTS))["workspace"]["products"] == []
         known = await shop.data(

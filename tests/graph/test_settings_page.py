@@ -23,7 +23,7 @@ from graph.execution import Engine
 from graph.schema import schema
 from storage.credentials import credentials
 from storage.resources import Resources, open_resources
-from tests.conftest import settings_for
+from tests.conftest import settings_for, sqlite_in
 from tests.graph.world import ENGINE, SECONDS, World, make_world
 
 PROVIDERS = 20
@@ -98,9 +98,9 @@ async def fill(world: World, providers: int = PROVIDERS) -> None:
 
 @pytest.fixture
 async def process(sqlite_template: Path, redis_url: str, tmp_path: Path) -> AsyncIterator[Resources]:
-    path = tmp_path / "modelyard.db"
-    path.write_bytes(sqlite_template.read_bytes())
-    async with open_resources(settings_for(f"sqlite+aiosqlite:///{path}", redis_url, tmp_path), kind="api") as opened:
+    async with open_resources(
+        settings_for(sqlite_in(tmp_path, sqlite_template), redis_url, tmp_path), kind="api"
+    ) as opened:
         yield opened
 
 

@@ -5,14 +5,19 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy import select
+
 from core.access import Role
 from core.app import App
 from core.entities import Account, ApiToken, Credential, CredentialStatus, Invocation, Member, Workspace
 from core.ids import id_of, uuid7
+from core.jobs import Job
 from core.model_types import ModelKey, ModelType
 from core.model_types.llm import ProviderType
 from core.provider import Values
 from core.secret import Secret, hash_secret, new_secret
+from storage.outbox import outbox
+from storage.transaction import SqlTransaction
 
 KEY = ModelKey(provider="openai", name="gpt-4o", type=ModelType.LLM)
 VALUES: Values = {"api_key": Secret("sk-canary-3f9c2a71d04e"), "base_url": "https://api.example.com"}
@@ -142,3 +147,13 @@ def _now() -> datetime:
     from tests.conftest import MovableClock
 
     return MovableClock().now()
+
+
+async def added_job(app: App, job: Job) -> UUID:
+    """Write a job into the outbox; return the id of its row."""
+    async with app.storage.transaction() as tx:
+        await tx.outbox.add(job)
+        assert isinstance(tx, SqlTransaction)
+        row = await tx.connection.row(select(outbox.c.id).where(outbox.c.key == job.key))
+    assert row is not None
+    return UUID(str(row.id))

@@ -12,7 +12,7 @@ from core.secret import hash_secret
 from core.settings import Settings
 from storage.account import Change, all_accounts, change_account, main
 from storage.bootstrap import bootstrap
-from tests.conftest import KEY, settings_for
+from tests.conftest import KEY, settings_for, sqlite_in
 from tests.storage import rows
 
 
@@ -55,10 +55,8 @@ async def test_an_unknown_address_changes_nothing(app: App, settings: Settings) 
 def test_the_command_says_what_it_did_and_what_it_misses(
     sqlite_template: Path, redis_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = tmp_path / "modelyard.db"
-    path.write_bytes(sqlite_template.read_bytes())
     (tmp_path / "encryption.key").write_text(KEY + "\n")
-    asyncio.run(bootstrap(settings_for(f"sqlite+aiosqlite:///{path}", redis_url, tmp_path)))
+    asyncio.run(bootstrap(settings_for(sqlite_in(tmp_path, sqlite_template), redis_url, tmp_path)))
     environ, owner = {"MODELYARD_DATA": str(tmp_path)}, "owner@localhost"
 
     listed, shown = main([], environ), capsys.readouterr().out

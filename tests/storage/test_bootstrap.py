@@ -88,7 +88,7 @@ def killed(*given):
         write(*given)
     os.kill(os.getpid(), signal.SIGKILL)
 bootstrap.write_token = killed
-asyncio.run(bootstrap.run(load_settings(os.environ)))
+asyncio.run(bootstrap.bootstrap(load_settings(os.environ)))
 """
 
 

@@ -18,21 +18,12 @@ from storage.outbox import DONE, FAILED, RUNNING, WAITING, outbox
 from storage.queue import QUEUE
 from storage.redis import absolute
 from storage.resources import Resources, open_resources
-from storage.transaction import SqlTransaction
 from tests.conftest import MovableClock
+from tests.storage import rows
 
 
 def _job() -> ValidateCredential:
     return ValidateCredential(workspace_id=uuid.uuid4(), credential_id=uuid.uuid4(), version=1)
-
-
-async def _add(app: App, job: ValidateCredential) -> UUID:
-    async with app.storage.transaction() as tx:
-        await tx.outbox.add(job)
-        assert isinstance(tx, SqlTransaction)
-        row = await tx.connection.row(select(outbox.c.id).where(outbox.c.key == job.key))
-    assert row is not None
-    return UUID(str(row.id))
 
 
 async def _is_queued(resources: Resources, job_id: UUID) -> bool:
@@ -62,7 +53,7 @@ async def _claim(resources: Resources, job_id: UUID) -> Lease:
 
 
 async def test_a_job_is_in_the_queue_right_after_its_commit(app: App, resources: Resources) -> None:
-    job_id = await _add(app, _job())
+    job_id = await rows.added_job(app, _job())
 
     for _ in range(100):
         if await _queued(resources, job_id):
@@ -87,13 +78,13 @@ async def test_a_job_that_waits_is_not_written_twice_but_one_at_work_gets_a_foll
     app: App, resources: Resources
 ) -> None:
     job = _job()
-    first = await _add(app, job)
-    await _add(app, job)
+    first = await rows.added_job(app, job)
+    await rows.added_job(app, job)
     async with resources.storage.connect() as connection:
         assert len(await connection.rows(select(outbox.c.id).where(outbox.c.key == job.key))) == 1
 
     await _claim(resources, first)
-    await _add(app, job)
+    await rows.added_job(app, job)
 
     async with resources.storage.connect() as connection:
         states = await connection.rows(select(outbox.c.state).where(outbox.c.key == job.key).order_by(outbox.c.id))
@@ -101,7 +92,7 @@ async def test_a_job_that_waits_is_not_written_twice_but_one_at_work_gets_a_foll
 
 
 async def test_a_queue_that_was_flushed_gets_the_job_again(app: App, resources: Resources, clock: MovableClock) -> None:
-    job_id = await _add(app, _job())
+    job_id = await rows.added_job(app, _job())
     await resources.relay.sweep()
     async with Redis.from_url(absolute(app.settings.redis_url)) as redis:
         await redis.flushall()
@@ -115,7 +106,7 @@ async def test_a_queue_that_was_flushed_gets_the_job_again(app: App, resources: 
 
 async def test_of_many_claims_one_succeeds(app: App, resources: Resources) -> None:
     job = _job()
-    job_id = await _add(app, job)
+    job_id = await rows.added_job(app, job)
 
     claims = await asyncio.gather(*(leases.claim(resources.storage, job_id) for _ in range(20)))
 
@@ -127,7 +118,7 @@ async def test_of_many_claims_one_succeeds(app: App, resources: Resources) -> No
 async def test_a_lease_that_ran_out_passes_on_and_its_old_holder_writes_no_more(
     app: App, resources: Resources, clock: MovableClock
 ) -> None:
-    job_id = await _add(app, _job())
+    job_id = await rows.added_job(app, _job())
     old = await _claim(resources, job_id)
     clock.advance(leases.LEASE_S + 1)
     await resources.relay.sweep()
@@ -152,7 +143,7 @@ async def test_a_lease_that_ran_out_passes_on_and_its_old_holder_writes_no_more(
 
 
 async def test_a_heart_that_beats_keeps_the_lease(app: App, resources: Resources, clock: MovableClock) -> None:
-    job_id = await _add(app, _job())
+    job_id = await rows.added_job(app, _job())
     lease = await _claim(resources, job_id)
 
     async with leases.held(resources.storage, lease, every=0.02):
@@ -165,7 +156,7 @@ async def test_a_heart_that_beats_keeps_the_lease(app: App, resources: Resources
 async def test_work_whose_lease_was_taken_over_is_cancelled(
     app: App, resources: Resources, clock: MovableClock
 ) -> None:
-    job_id = await _add(app, _job())
+    job_id = await rows.added_job(app, _job())
     lease = await _claim(resources, job_id)
     clock.advance(leases.LEASE_S + 1)
     await _claim(resources, job_id)
@@ -178,7 +169,7 @@ async def test_work_whose_lease_was_taken_over_is_cancelled(
 async def test_a_failed_run_comes_again_later_and_after_many_never(
     app: App, resources: Resources, clock: MovableClock
 ) -> None:
-    job_id = await _add(app, _job())
+    job_id = await rows.added_job(app, _job())
     for run, pause in enumerate((6, 16, 61, 301, 901, 901, 901), 1):
         lease = await _claim(resources, job_id)
         assert lease.fence == run
@@ -197,7 +188,7 @@ async def test_a_failed_run_comes_again_later_and_after_many_never(
 async def test_a_run_that_was_interrupted_comes_again_at_once(
     app: App, resources: Resources, clock: MovableClock
 ) -> None:
-    job_id = await _add(app, _job())
+    job_id = await rows.added_job(app, _job())
     lease = await _claim(resources, job_id)
 
     await leases.give_back(resources.storage, lease, failed=False)
@@ -215,7 +206,7 @@ async def test_without_redis_the_commit_stands_and_the_job_waits(
 
     away = settings_for(database_url, f"unix://{tmp_path}/nothing.sock", tmp_path)
     async with open_resources(away, kind="api") as resources:
-        job_id = await _add(resources.app, _job())
+        job_id = await rows.added_job(resources.app, _job())
         with pytest.raises(ServerUnavailable):
             await resources.relay.sweep()
     there = settings_for(database_url, redis_url, tmp_path)
@@ -225,7 +216,7 @@ async def test_without_redis_the_commit_stands_and_the_job_waits(
 
 
 async def test_a_row_of_a_later_version_is_left_where_it_is(app: App, resources: Resources) -> None:
-    job_id = await _add(app, _job())
+    job_id = await rows.added_job(app, _job())
     async with resources.storage.connect() as connection:
         await connection.run(update(outbox).where(outbox.c.id == job_id).values(name="not_known_here"))
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from core.changes import Change, ChangeKind, Noun, channel_of, from_message
 from core.settings import Settings
 from storage.resources import open_resources
-from tests.conftest import settings_for
+from tests.conftest import settings_for, sqlite_in
 from tests.storage import rows
 
 
@@ -59,9 +59,7 @@ async def test_changes_of_one_object_in_a_transaction_are_one_and_none_of_them_i
 
 
 async def test_without_redis_commits_are_made_and_the_process_ends(sqlite_template: Path, tmp_path: Path) -> None:
-    path = tmp_path / "modelyard.db"
-    path.write_bytes(sqlite_template.read_bytes())
-    settings = settings_for(f"sqlite+aiosqlite:///{path}", f"unix://{tmp_path}/nothing.sock", tmp_path)
+    settings = settings_for(sqlite_in(tmp_path, sqlite_template), f"unix://{tmp_path}/nothing.sock", tmp_path)
 
     async with asyncio.timeout(20), open_resources(settings, kind="worker") as opened:
         tenant = await rows.tenant(opened.app)

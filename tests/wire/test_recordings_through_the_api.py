@@ -7,13 +7,10 @@ clients read them.
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
-from tests.conftest import settings_for
-from tests.product import Product, chat, model, running
+from tests.product import Product, chat, model
 from tests.wire.dialects import recordings, spoken
 from tests.wire.made import made_recordings
 from tests.wire.recordings import (
@@ -31,26 +28,10 @@ FOLDER = os.environ.get("MODELYARD_RECORDINGS", "")
 RECORDINGS = made_recordings() + recordings(FOLDER)
 
 
-@pytest.fixture(scope="module")
-async def replay() -> AsyncIterator[Replay]:
-    async with Replay.serve(RECORDINGS) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-async def product(
-    sqlite_template: Path, redis_url: str, tmp_path_factory: pytest.TempPathFactory, replay: Replay
-) -> AsyncIterator[Product]:
-    folder = tmp_path_factory.mktemp("recordings")
-    path = folder / "modelyard.db"
-    path.write_bytes(sqlite_template.read_bytes())
-    settings = settings_for(f"sqlite+aiosqlite:///{path}", redis_url, folder, EGRESS_ALLOW="127.0.0.0/8:*")
-    async with running(settings) as started:
-        for recording in RECORDINGS:
-            speaks = spoken(recording)
-            base_url = replay.base_url(recording) + speaks.ending
-            await started.add_model(recording.name, base_url, provider=speaks.provider, **speaks.values)
-        yield started
+async def add(product: Product, base_url: str, recording: Recording) -> None:
+    """Add the model that answers as recorded."""
+    speaks = spoken(recording)
+    await product.add_model(recording.name, base_url + speaks.ending, provider=speaks.provider, **speaks.values)
 
 
 @pytest.mark.parametrize("recording", RECORDINGS, ids=lambda recording: recording.name)

@@ -1,15 +1,13 @@
 """Every recorded embedding and ranking comes through the whole product as the official clients read it."""
 
 import os
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from core.errors import ErrorCode
-from tests.conftest import settings_for
-from tests.product import ADD_MODEL, LLM, Product, running
+from tests.product import ADD_MODEL, LLM, Product
 from tests.wire.recordings import KINDS, Recording, Replay, load
 
 FOLDER = os.environ.get("MODELYARD_RECORDINGS", "")
@@ -17,6 +15,7 @@ DIALECTS = ("openai-embeddings", "voyage", "cohere")
 RECORDINGS = load(Path(FOLDER), DIALECTS, ("embeddings", "rerank")) if FOLDER else []
 TYPES = {"embeddings": "TEXT_EMBEDDING", "rerank": "RERANK"}
 COHERE = "cohere"
+KEY = "key-0123456789abcdef"
 
 EMBED = """mutation ($input: EmbedInput!) { embed(input: $input) {
   embeddings invocation { usage { inputTokens requests } } errors { code message } } }"""
@@ -26,36 +25,16 @@ RERANK = """mutation ($input: RerankInput!) { rerank(input: $input) {
 pytestmark = pytest.mark.skipif(not FOLDER, reason="MODELYARD_RECORDINGS names no folder of recorded answers")
 
 
-@pytest.fixture(scope="module")
-async def replay() -> AsyncIterator[Replay]:
-    async with Replay.serve(RECORDINGS) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-async def product(
-    sqlite_template: Path, redis_url: str, tmp_path_factory: pytest.TempPathFactory, replay: Replay
-) -> AsyncIterator[Product]:
-    folder = tmp_path_factory.mktemp("recordings")
-    path = folder / "modelyard.db"
-    path.write_bytes(sqlite_template.read_bytes())
-    settings = settings_for(f"sqlite+aiosqlite:///{path}", redis_url, folder, EGRESS_ALLOW="127.0.0.0/8:*")
-    async with running(settings) as started:
-        for recording in RECORDINGS:
-            base_url = replay.base_url(recording)
-            base_url = base_url.removesuffix("/v1") if _provider(recording) == COHERE else base_url
-            values = {"base_url": base_url, "api_key": "key-0123456789abcdef"}
-            await started.changed(
-                ADD_MODEL,
-                model={
-                    "provider": _provider(recording),
-                    "name": recording.name,
-                    "type": TYPES[recording.kind],
-                },
-                credential={"new": {"values": [{"field": name, "value": value} for name, value in values.items()]}},
-                verify=False,
-            )
-        yield started
+async def add(product: Product, base_url: str, recording: Recording) -> None:
+    """Add the model that answers as recorded."""
+    provider = _provider(recording)
+    values = {"base_url": base_url.removesuffix("/v1") if provider == COHERE else base_url, "api_key": KEY}
+    await product.changed(
+        ADD_MODEL,
+        model={"provider": provider, "name": recording.name, "type": TYPES[recording.kind]},
+        credential={"new": {"values": [{"field": name, "value": value} for name, value in values.items()]}},
+        verify=False,
+    )
 
 
 @pytest.mark.parametrize("recording", RECORDINGS, ids=lambda recording: recording.name)

@@ -23,7 +23,6 @@ from storage.outbox import DONE, RUNNING, outbox
 from storage.processes import Counts
 from storage.redis import absolute
 from storage.resources import Resources, open_resources
-from storage.transaction import SqlTransaction
 from tests import make
 from tests.conftest import MovableClock
 from tests.storage import rows
@@ -40,15 +39,6 @@ from workers.sweep_invocations import sweep_invocations
 async def _empty_queue(redis_url: str) -> None:
     async with Redis.from_url(absolute(redis_url)) as redis:
         await redis.flushall()
-
-
-async def _add(app: App, job: ValidateCredential) -> UUID:
-    async with app.storage.transaction() as tx:
-        await tx.outbox.add(job)
-        assert isinstance(tx, SqlTransaction)
-        row = await tx.connection.row(select(outbox.c.id).where(outbox.c.key == job.key))
-    assert row is not None
-    return UUID(str(row.id))
 
 
 async def _row(resources: Resources, job_id: UUID) -> Any:
@@ -77,7 +67,7 @@ async def test_an_unverified_credential_is_validated_by_the_worker(app: App, res
     made = await rows.credential(
         app, tenant.id, provider="echo", values={"api_key": Secret("x")}, status=CredentialStatus.UNVERIFIED
     )
-    job_id = await _add(app, ValidateCredential(workspace_id=tenant.id, credential_id=made.id, version=1))
+    job_id = await rows.added_job(app, ValidateCredential(workspace_id=tenant.id, credential_id=made.id, version=1))
 
     await _work(resources)
 
@@ -113,7 +103,7 @@ async def test_a_refused_credential_is_validated_again_as_long_as_nothing_is_dec
 
 
 async def test_a_job_delivered_many_times_runs_once(app: App, resources: Resources) -> None:
-    job_id = await _add(app, ValidateCredential(workspace_id=uuid7(), credential_id=uuid7(), version=1))
+    job_id = await rows.added_job(app, ValidateCredential(workspace_id=uuid7(), credential_id=uuid7(), version=1))
     runs = []
 
     async def work(_: App, job: ValidateCredential) -> None:
@@ -129,7 +119,7 @@ async def test_a_job_delivered_many_times_runs_once(app: App, resources: Resourc
 async def test_a_job_that_fails_is_given_back_and_done_by_a_later_run(
     app: App, resources: Resources, clock: MovableClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    job_id = await _add(app, ValidateCredential(workspace_id=uuid7(), credential_id=uuid7(), version=1))
+    job_id = await rows.added_job(app, ValidateCredential(workspace_id=uuid7(), credential_id=uuid7(), version=1))
     fails = True
 
     async def work(_: App, job: ValidateCredential) -> None:
@@ -150,7 +140,7 @@ async def test_a_job_that_fails_is_given_back_and_done_by_a_later_run(
 async def test_a_worker_that_stops_gives_its_job_back_at_once(
     app: App, resources: Resources, clock: MovableClock
 ) -> None:
-    job_id = await _add(app, ValidateCredential(workspace_id=uuid7(), credential_id=uuid7(), version=1))
+    job_id = await rows.added_job(app, ValidateCredential(workspace_id=uuid7(), credential_id=uuid7(), version=1))
     begun = asyncio.Event()
 
     async def work(_: App, job: ValidateCredential) -> None:
@@ -172,7 +162,7 @@ async def test_a_worker_that_stops_gives_its_job_back_at_once(
 async def test_the_relay_of_the_worker_takes_what_no_process_relayed(
     app: App, resources: Resources, clock: MovableClock
 ) -> None:
-    job_id = await _add(app, ValidateCredential(workspace_id=uuid7(), credential_id=uuid7(), version=1))
+    job_id = await rows.added_job(app, ValidateCredential(workspace_id=uuid7(), credential_id=uuid7(), version=1))
     for _ in range(100):
         if (await _row(resources, job_id)).queued_at is not None:
             break
@@ -281,8 +271,8 @@ async def test_prune_deletes_what_is_past_its_time_and_nothing_that_runs(
                 app, tenant, id=one.id, status=InvocationStatus.SUCCEEDED, ended_at=clock.now(), attempts=()
             )
         )
-    job_id = await _add(app, ValidateCredential(workspace_id=uuid7(), credential_id=uuid7(), version=1))
-    waiting = await _add(app, ValidateCredential(workspace_id=uuid7(), credential_id=uuid7(), version=1))
+    job_id = await rows.added_job(app, ValidateCredential(workspace_id=uuid7(), credential_id=uuid7(), version=1))
+    waiting = await rows.added_job(app, ValidateCredential(workspace_id=uuid7(), credential_id=uuid7(), version=1))
     lease = await leases.claim(resources.storage, job_id)
     assert lease is not None
     await leases.finish(resources.storage, lease)
