@@ -80,11 +80,12 @@ class Dialect(ABC):
             if not _is_stream(answer, question.types):
                 yield _read(await answer.read_all(ANSWER_LIMIT), question.whole)
                 return
-            decoder = question.decoder()
+            decoder, has_spoken = question.decoder(), False
             while not decoder.complete:
-                data = await answer.read()
+                data = await answer.read(may_rest=has_spoken)
                 pieces = decoder.feed(data) if data else decoder.end()
                 if pieces:
+                    has_spoken = True
                     yield pieces
                 if decoder.failure is not None:
                     raise decoder.failure

@@ -25,6 +25,7 @@ from core.errors import (
     UpstreamUnavailable,
 )
 from core.wire.egress import VARIABLE, Egress, target_of, targeting
+from core.wire.pacing import Pace
 
 ERROR_LIMIT = 64 * 1024
 ANSWER_LIMIT = 32 * 1024 * 1024
@@ -62,24 +63,41 @@ class Reply:
 class Answer:
     """A response whose body is still to come. Ends with the block that `Http.stream` opened."""
 
-    __slots__ = ("_response", "headers", "status")
+    __slots__ = ("_pace", "_response", "headers", "status")
 
-    def __init__(self, response: aiohttp.ClientResponse) -> None:
+    def __init__(self, response: aiohttp.ClientResponse, pace: Pace) -> None:
         self._response = response
+        self._pace = pace
         self.status: int = response.status
         self.headers: Mapping[str, str] = response.headers
 
-    async def read(self) -> bytes:
+    async def read(self, *, may_rest: bool = False) -> bytes:
         """Return what has come in since the last call, waiting for at least one byte; b"" at the end.
+
+        One that `may_rest` lets more come together first while the process falls behind: see `pacing`.
 
         Raises:
             UpstreamProtocol: the transfer broke off.
             UpstreamTimeout: nothing came for a long time.
         """
+        if may_rest and self._pace.rest_s > 0:
+            await self._rest(self._pace.rest_s)
         try:
             return await self._response.content.readany()
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise _broken_body(error) from error
+
+    async def _rest(self, seconds: float) -> None:
+        """Leave what comes to the kernel for so long."""
+        connection = self._response.connection
+        protocol = connection.protocol if connection is not None else None
+        if protocol is None:
+            return  # all has come
+        protocol.pause_reading()
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            protocol.resume_reading()
 
     async def iter_chunks(self) -> AsyncIterator[bytes]:
         """Yield what `read` returns until the end."""
@@ -130,6 +148,7 @@ class Http:
     def __init__(self, session: aiohttp.ClientSession, egress: Egress, whole: aiohttp.ClientTimeout) -> None:
         self._session = session
         self._whole = whole
+        self.pace = Pace()
         self.egress = egress
 
     @classmethod
@@ -219,7 +238,8 @@ class Http:
         try:
             if 300 <= response.status < 400:
                 raise UpstreamBadRequest(REDIRECTED.format(status=response.status))
-            yield Answer(response)
+            with self.pace.stream():
+                yield Answer(response, self.pace)
         finally:
             response.close()
 
