@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 from uuid import UUID
 
@@ -133,6 +134,24 @@ async def test_a_settlement_books_once_and_frees_the_rest(resources: Resources) 
     assert done == [True, False]
     assert await _balance(resources, quota) == (100, 8, 0)
     assert await _kinds(resources, quota) == ["GRANT", "RESERVE", "SETTLE"]
+
+
+async def test_the_ledger_is_told_in_its_order_however_many_calls_came_at_once(resources: Resources) -> None:
+    tenant = await rows.tenant(resources.app)
+    quota = await _grant(resources, tenant.id, 1000)
+    calls = [rows.invocation(resources.app, tenant) for _ in range(60)]
+    holds = await asyncio.gather(*(_admitted(resources, call, _want(quota, 3)) for call in calls))
+    await asyncio.gather(
+        *(resources.app.invocations.settle(_ended(call), {hold.id: 2}) for call, hold in zip(calls, holds, strict=True))
+    )
+
+    async with resources.storage.read() as tx:
+        entries = (await tx.quotas.entries(tenant.id, quota.id, PageRequest(limit=200))).items
+
+    assert len(entries) == 121
+    for later, earlier in pairwise(entries):
+        assert earlier.remaining is not None
+        assert later.remaining == earlier.remaining - later.used_change - later.reserved_change
 
 
 async def test_a_hold_takes_what_there_is_and_grows_until_nothing_is_left(resources: Resources) -> None:
