@@ -177,6 +177,16 @@ def require_unlimited(viewer: Viewer, what: str) -> None:
         raise Forbidden(f"Your token has a budget or limits a minute: {what} with one that has none.")
 
 
+def require_all_models(viewer: Viewer, what: str) -> None:
+    """Let a viewer pass whose token may call every model: who gets a token by such a one may call every model, too.
+
+    Raises:
+        Forbidden: it may call some.
+    """
+    if viewer.allowed_models is not None:
+        raise Forbidden(f"Your token is limited to some models: {what} with one that is not.")
+
+
 def workspace_of(viewer: Viewer, workspace_id: UUID | None) -> UUID:
     """Return the workspace that an input means: the one it names, else the token's, else the account's only one.
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from core.access import ROLE_PERMISSIONS, Permission, Role, Viewer, require, require_unlimited
+from core.access import ROLE_PERMISSIONS, Permission, Role, Viewer, require, require_all_models, require_unlimited
 from core.app import App
 from core.audit import changes
 from core.entities import Account, ApiToken, Invitation, Member
@@ -19,6 +19,7 @@ from core.tokens import personal_token
 MAX_NAME = 100
 MAX_EMAIL = 320
 VALID_FOR = timedelta(days=7)
+_INVITE = "invite people, who get tokens,"
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 
 
@@ -48,12 +49,13 @@ async def add_member(app: App, viewer: Viewer, new: NewMember) -> Secret:
 
     Raises:
         NotFound: there is no such workspace of the viewer's.
-        Forbidden: the role is above the viewer's own, or their token is limited in what it may spend.
+        Forbidden: the role is above the viewer's own, or their token is limited in what it may spend or call.
         InvalidInput: the address or name is none.
         AlreadyExists: the person is a member.
     """
     require(viewer, new.workspace_id, Permission.MEMBER_MANAGE)
-    require_unlimited(viewer, "invite people, who get tokens,")
+    require_unlimited(viewer, _INVITE)
+    require_all_models(viewer, _INVITE)
     _check_role(viewer, new.workspace_id, new.role)
     email, now, secret = _checked_email(new.email), app.clock.now(), new_secret(INVITATION_PREFIX)
     invitation = Invitation(

@@ -149,6 +149,18 @@ async def test_a_token_of_a_workspace_accepts_for_nobody(world: World) -> None:
     assert await roles(world) == UNCHANGED
 
 
+async def test_a_token_that_is_limited_to_some_models_invites_nobody(world: World) -> None:
+    """Who accepts gets a token of their own, which may call every model."""
+    models = [{"provider": "echo", "name": "echo", "type": "LLM"}]
+    limited = await world.change("owner", TOKEN, name="narrow", role="OWNER", allowedModels=models)
+    world.know("narrow", limited["secret"])
+
+    error = await world.refused("narrow", INVITE, email="new@test", role="MEMBER")
+
+    assert (error["code"], "limited to some models" in error["message"]) == ("FORBIDDEN", True)
+    assert (await world.data("owner", LISTED))["workspace"]["invitations"]["totalCount"] == 0
+
+
 async def test_a_limited_token_joins_without_growing(world: World) -> None:
     invited = await world.change("owner", INVITE, email="stranger@test", role="ADMIN")
     limited = await world.change("stranger", TOKEN, name="reader", role="MEMBER")
