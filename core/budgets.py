@@ -11,7 +11,7 @@ from core.errors import BudgetExceeded, InvalidInput
 from core.metering import Dearest, dearest, spending
 from core.plan import Step
 from core.ports.invocation_log import Spend
-from core.pricing import plain
+from core.pricing import is_free, plain
 from core.settings import MAX_BUDGET, MAX_BUDGET_DECIMALS, Settings, is_budget
 
 
@@ -52,7 +52,8 @@ def price_of(step: Step, fund: Fund) -> Dearest:
     """
     pricing = step.card.pricing
     expected = step.estimate.twice() if step.may_be_hedged else step.estimate
-    found = dearest(pricing, expected) if pricing is not None and pricing.currency == fund.currency else None
+    is_known = pricing is not None and (pricing.currency == fund.currency or is_free(pricing))
+    found = dearest(pricing, expected) if is_known else None
     if found is None:
         whose = "token" if fund.by_setting is None else "workspace"
         raise BudgetExceeded(

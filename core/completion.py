@@ -144,7 +144,7 @@ async def _begin(
         once=partial(once, workspace_id) if once is not None else None,
     )
     stream = EventStream(invocation.id, workspace_id, invocation.principal, viewer.token_id)
-    is_paid = tries.purse.has_funds or any(step.is_paid_by_output for step in steps)
+    is_paid = any(step.is_paid_by_output(has_budget=tries.purse.has_funds) for step in steps)
     app.recorder.track(stream, is_paid=streaming and is_paid)
     reader = stream.join(viewer.token_id)
     owner = CompletionOwner(app, invocation, stream, tries, streaming=streaming)

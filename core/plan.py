@@ -21,7 +21,8 @@ from core.model_types import ModelFeature, ModelKey, ModelType
 from core.model_types.llm import ChatRequest, ProviderType
 from core.parameters import check_parameters
 from core.ports.invocation_log import Want
-from core.provider import LanguageModels, ModelCard, Provider
+from core.pricing import is_free
+from core.provider import LanguageModels, ModelCard, PricingUnit, Provider
 from core.resolve import Known, Request, card_behind, resolve
 
 log = logging.getLogger(__name__)
@@ -98,10 +99,11 @@ class Step:
             )
         return wants
 
-    @property
-    def is_paid_by_output(self) -> bool:
-        """Tell whether what the model says decides what a quota is charged."""
-        return any(quota.unit is QuotaUnit.TOKENS for quota in self.quotas)
+    def is_paid_by_output(self, *, has_budget: bool) -> bool:
+        """Tell whether what the model says decides what a quota is charged, or what it costs under a budget."""
+        pricing = self.card.pricing
+        is_priced = pricing is not None and pricing.unit is PricingUnit.TOKEN and not is_free(pricing)
+        return any(quota.unit is QuotaUnit.TOKENS for quota in self.quotas) or (has_budget and is_priced)
 
     @property
     def credits(self) -> int:

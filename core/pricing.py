@@ -7,7 +7,7 @@ from decimal import Context, Decimal
 from core.errors import InvalidInput
 from core.model_types import Usage
 from core.model_types.llm import Cost
-from core.provider import Pricing, PricingUnit
+from core.provider import LongInputPrice, Pricing, PricingUnit
 
 MAX_PRICE = 1_000_000_000
 """The highest price of a million units that is taken for one."""
@@ -57,6 +57,12 @@ def cost(usage: Usage, pricing: Pricing | None) -> Cost | None:
         case PricingUnit.REQUEST:
             amount = usage.requests * pricing.input
     return Cost(amount=plain(amount / _MILLION), currency=pricing.currency)
+
+
+def is_free(pricing: Pricing) -> bool:
+    """Tell whether all of its prices are 0, which is the same in every currency."""
+    prices: list[Pricing | LongInputPrice] = [pricing] if pricing.beyond is None else [pricing, pricing.beyond]
+    return not any(price.input or price.output or price.cached_input or price.cache_write for price in prices)
 
 
 def attos(amount: Decimal) -> int:

@@ -10,6 +10,7 @@ import pytest
 
 from core.counting import input_upper_bound
 from core.settings import SettingsError
+from graph import ids
 from tests import make
 from tests.conftest import settings_for, sqlite_in
 from tests.end_to_end import hosted
@@ -18,7 +19,7 @@ from tests.end_to_end.test_completion import settled
 from tests.end_to_end.test_hosted_calls import LONG, OTHERS
 from tests.end_to_end.test_invoke import heard
 from tests.fake_provider import FakeProvider
-from tests.product import COMPLETE, LLM, Client, Product, chat, check_sequence, model, text_of
+from tests.product import COMPLETE, LLM, Client, Product, chat, check_sequence, completion, model, text_of
 from workers.check_ledger import check_ledger
 from workers.sweep_holds import sweep_holds
 
@@ -218,6 +219,28 @@ async def test_a_completion_that_is_cancelled_pays_for_what_it_has_said(
     record = await settled(product, "CANCELLED")
 
     assert await spent(client) == (record["usage"]["inputTokens"] + 2 * record["usage"]["outputTokens"], 0)
+
+
+@pytest.mark.parametrize(("unit", "amount", "waits"), [("TOKEN", 1, True), ("REQUEST", 1, False), ("TOKEN", 0, False)])
+async def test_only_what_tokens_pay_for_waits_for_the_log(
+    product: Product, provider: FakeProvider, unit: str, amount: int, *, waits: bool
+) -> None:
+    """Where nothing depends on how much was delivered, readers need not wait for it to be written down."""
+    await grant(product, "TIMES", None)
+    await price(product, "llm", unit=unit, amount=amount)
+    client = await thrifty(product, "9")
+    provider.answers("endless")
+
+    async with client.socket() as ws:
+        started = await anext(events := completion(ws, chat(model=model("llm"))))
+        invocation_id = ids.key_of(started["invocationId"], "Invocation")
+        assert invocation_id is not None
+        stream = product.app.recorder.find(invocation_id)
+        assert stream is not None
+        held_back = stream.is_held_back
+        await events.aclose()
+
+    assert held_back is waits
 
 
 # ---- limits a minute

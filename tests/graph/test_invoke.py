@@ -66,7 +66,7 @@ async def test_texts_become_vectors_in_their_order(world: World) -> None:
         "requests": 3,
         "estimated": False,
     }
-    assert (record["cost"], record["tags"], record["endUser"]) == (None, {"a": "b"}, "me")
+    assert (record["cost"], record["tags"], record["endUser"]) == ({"amount": "0"}, {"a": "b"}, "me")
     assert record["attempts"] == [{"error": None}]
 
 
@@ -113,6 +113,34 @@ async def test_a_text_is_judged(world: World) -> None:
     assert (good["flagged"], bad["flagged"]) == (False, True)
     assert bad["categories"] == {"said_so": {"flagged": True, "score": 1}}
     assert good["invocation"]["usage"]["inputTokens"] == 2
+
+
+BUDGET = """mutation ($input: CreateApiTokenInput!) { createApiToken(input: $input) { secret errors { code } } }"""
+COMPLETE = f"mutation ($input: CompletionInput!) {{ complete(input: $input) {{ {RECORD} {ERRORS} }} }}"
+
+
+async def test_what_costs_nothing_is_called_under_a_budget_of_any_currency(world: World) -> None:
+    """A newcomer's first calls, where the operator has set a budget: echo is free, and says so."""
+    budget = {"limit": "0.01", "currency": "EUR", "period": "DAY"}
+    made = await world.change("owner", BUDGET, name="thrifty", role="MEMBER", budget=budget)
+    world.know("thrifty", made["secret"])
+    user = {"role": "USER", "content": [{"text": "hi"}]}
+
+    spoken = await heard(world, "thrifty", **echo("speech", text="three words here"))
+    audio = {"base64": base64.b64encode(sound_of(spoken)).decode(), "mimeType": "audio/wav"}
+    payloads = [
+        await world.change("thrifty", COMPLETE, model={"provider": "echo", "name": name}, messages=[user])
+        for name in ("echo", "echo-reasoning")
+    ]
+    payloads += [
+        await world.change("thrifty", EMBED, **echo("embedding", texts=["x"])),
+        await world.change("thrifty", RERANK, **echo("rerank", query="q", documents=["x"])),
+        await world.change("thrifty", TRANSCRIBE, **echo("transcription", audio=audio)),
+        await world.change("thrifty", MODERATE, **echo("moderation", text="good")),
+    ]
+
+    assert spoken[-1]["cost"] == {"amount": "0"}
+    assert [payload["invocation"]["cost"] for payload in payloads] == [{"amount": "0"}] * 6
 
 
 WAV = base64.b64encode(b"RIFF\0\0\0\0WAVEfmt ").decode()

@@ -272,11 +272,11 @@ async def limits(world: World, id_: str, who: str = "owner") -> Any:
     return (await world.data(who, LIMITS, id=id_))["node"]
 
 
-async def price(world: World, amount: str, who: str = "owner", change: Any = None) -> Any:
-    """Price the echo in dollars."""
+async def price(world: World, amount: str, who: str = "owner", change: Any = None, currency: str = "USD") -> Any:
+    """Price the echo."""
     query = '{ workspace { model(key: {provider: "echo", name: "echo", type: LLM}) { id } } }'
     model = (await world.data("owner", query))["workspace"]["model"]["id"]
-    pricing = {"currency": "USD", "input": amount, "output": amount}
+    pricing = {"currency": currency, "input": amount, "output": amount}
     return await (change or world.change)(who, PRICE, id=model, pricing=pricing)
 
 
@@ -362,6 +362,7 @@ async def test_a_token_with_a_budget_changes_neither_its_currency_nor_a_price(wo
 
 async def test_calls_are_under_the_budget_of_their_token_whatever_they_are_made_with(world: World) -> None:
     made = await make(world, "owner", "app", budget=budget("0.001"))
+    await price(world, "1", currency="EUR")
     unpriced = (await world.data("app", COMPLETE, input=CALL))["complete"]["errors"][0]
     await price(world, "1")
 
