@@ -8,12 +8,12 @@ from uuid import UUID
 from core.access import Permission, Viewer, require, workspace_of
 from core.app import App
 from core.audit import changes
+from core.changing import changing
 from core.configuration import Configuration
 from core.entities import Credential, CredentialStatus, ModelRow, ModelSource
 from core.errors import AlreadyExists, Conflict, CredentialUnreadable, InvalidInput, ModelNotFound, NotFound
 from core.ids import uuid7
 from core.jobs import ValidateCredential
-from core.live import tell_differences
 from core.model_types import ModelKey, ModelType
 from core.model_types.llm import ProviderType
 from core.ports.transaction import Transaction
@@ -70,9 +70,8 @@ async def create_credential(app: App, viewer: Viewer, new: NewCredential) -> tup
             path=("model",),
         )
     checked = await check_values(app, provider, key, new.values, verify=new.verify)
-    async with app.storage.transaction() as tx:
-        await tx.workspaces.touch(workspace_id)
-        before = await tx.configuration(workspace_id)
+    async with changing(app, workspace_id) as change:
+        tx, before = change.tx, change.before
         credential = await insert_credential(app, tx, before, provider.manifest.name, key, new.name, checked)
         await _activate_first(app, tx, before, credential, checked.values)
         await tx.audit.add(
@@ -83,9 +82,7 @@ async def create_credential(app: App, viewer: Viewer, new: NewCredential) -> tup
             summary=f"Created the credential {credential.name!r} of {credential.provider}",
             changes=changes(name=(None, credential.name)),
         )
-        after = await tx.configuration(workspace_id)
-        tell_differences(tx, before, after)
-    return after, after.credentials[credential.id]
+    return change.after, change.after.credentials[credential.id]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +100,7 @@ class CredentialUpdate:
 
 
 async def update_credential(
-    app: App, viewer: Viewer, workspace_id: UUID, credential_id: UUID, change: CredentialUpdate
+    app: App, viewer: Viewer, workspace_id: UUID, credential_id: UUID, update: CredentialUpdate
 ) -> tuple[Configuration, Credential]:
     """Change a credential's name and values. New values are verified before anything is stored, unless told otherwise.
 
@@ -116,22 +113,21 @@ async def update_credential(
     """
     async with app.storage.read() as tx:
         old = await _located(tx, viewer, workspace_id, credential_id)
-    if change.expected_version not in {None, old.version}:
+    if update.expected_version not in {None, old.version}:
         raise _changed_meanwhile(old.version, path=("expectedVersion",))
-    if change.is_renamed:
-        check_name(change.name)
-    stored = await _stored(app, old) if change.values else None
+    if update.is_renamed:
+        check_name(update.name)
+    stored = await _stored(app, old) if update.values else None
     checked = None
-    if change.values:
+    if update.values:
         provider = provider_of(app, old.provider)
-        checked = await check_values(app, provider, old.model, change.values, verify=change.verify, stored=stored)
-    async with app.storage.transaction() as tx:
-        await tx.workspaces.touch(workspace_id)
-        before = await tx.configuration(workspace_id)
+        checked = await check_values(app, provider, old.model, update.values, verify=update.verify, stored=stored)
+    async with changing(app, workspace_id) as change:
+        tx, before = change.tx, change.before
         present = _present(before, credential_id)
         if present.version != old.version:
             raise _changed_meanwhile(present.version, path=("id",))
-        name = _name(change.name, _taken(before, present)) if change.is_renamed else present.name
+        name = _name(update.name, _taken(before, present)) if update.is_renamed else present.name
         new = await _updated(app, tx, present, name, checked)
         if not await _put(tx, new, old.version):
             raise _changed_meanwhile(present.version, path=("id",))
@@ -145,11 +141,9 @@ async def update_credential(
             summary=f"Changed the credential {new.name!r} of {new.provider}",
             changes=_diff(present, new, stored or {}, checked),
         )
-        after = await tx.configuration(workspace_id)
-        tell_differences(tx, before, after)
     if checked is not None and checked.status is CredentialStatus.VALID:
         await let_try(app, workspace_id, credential_id, is_new=True)
-    return after, after.credentials[credential_id]
+    return change.after, change.after.credentials[credential_id]
 
 
 async def activate_credential(
@@ -164,9 +158,8 @@ async def activate_credential(
     async with app.storage.read() as tx:
         credential = await _located(tx, viewer, workspace_id, credential_id)
     await _stored(app, credential)  # its key is at hand then, and the transaction needs no second connection for it
-    async with app.storage.transaction() as tx:
-        await tx.workspaces.touch(workspace_id)
-        before = await tx.configuration(workspace_id)
+    async with changing(app, workspace_id) as change:
+        tx, before = change.tx, change.before
         credential = _present(before, credential_id)
         if credential.model is None:
             await tx.providers.set_active(workspace_id, credential.provider, credential.id)
@@ -180,9 +173,7 @@ async def activate_credential(
             summary=f"Made the credential {credential.name!r} of {credential.provider} the active one",
             changes=changes(activeCredential=(_active_name(before, credential), credential.name)),
         )
-        after = await tx.configuration(workspace_id)
-        tell_differences(tx, before, after)
-    return after, after.credentials[credential_id]
+    return change.after, change.after.credentials[credential_id]
 
 
 async def validate_credential(
@@ -226,10 +217,10 @@ async def delete_credential(app: App, viewer: Viewer, workspace_id: UUID, creden
     Raises:
         NotFound: there is no such credential of the viewer's.
     """
-    async with app.storage.transaction() as tx:
+    async with app.storage.read() as tx:
         await _located(tx, viewer, workspace_id, credential_id)
-        await tx.workspaces.touch(workspace_id)
-        before = await tx.configuration(workspace_id)
+    async with changing(app, workspace_id) as change:
+        tx, before = change.tx, change.before
         credential = _present(before, credential_id)
         await tx.credentials.delete(workspace_id, credential_id)
         removed = None
@@ -243,14 +234,12 @@ async def delete_credential(app: App, viewer: Viewer, workspace_id: UUID, creden
             summary=f"Deleted the credential {credential.name!r} of {credential.provider}",
             changes=changes(name=(credential.name, None)),
         )
-        after = await tx.configuration(workspace_id)
-        tell_differences(tx, before, after)
     stood_in = tuple(
         key
         for key, pool in before.pools.items()
         if any(member.credential_id == credential_id for member in pool.members)
     )
-    return Deleted(configuration=after, credential=credential, removed_model=removed, pools=stood_in)
+    return Deleted(configuration=change.after, credential=credential, removed_model=removed, pools=stood_in)
 
 
 async def set_preferred_type(
@@ -265,9 +254,8 @@ async def set_preferred_type(
     workspace_id = workspace_of(viewer, workspace_id)
     require(viewer, workspace_id, Permission.PROVIDER_MANAGE)
     manifest = provider_of(app, provider).manifest
-    async with app.storage.transaction() as tx:
-        await tx.workspaces.touch(workspace_id)
-        before = await tx.configuration(workspace_id)
+    async with changing(app, workspace_id) as change:
+        tx, before = change.tx, change.before
         if preferred is ProviderType.SYSTEM and manifest.name not in before.hosted:
             raise InvalidInput(
                 f"This installation does not host {manifest.name}: choose CUSTOM, or null for no choice.",
@@ -284,9 +272,7 @@ async def set_preferred_type(
             else f"Cleared the choice for {manifest.name}",
             changes={"preferredType": {"from": before.provider(manifest.name).preferred_type, "to": preferred}},
         )
-        after = await tx.configuration(workspace_id)
-        tell_differences(tx, before, after)
-    return after, manifest
+    return change.after, manifest
 
 
 # ---- shared with models

@@ -7,9 +7,9 @@ from uuid import UUID
 from core.access import Permission, Viewer, require, workspace_of
 from core.app import App
 from core.audit import changes
+from core.changing import changing
 from core.configuration import Configuration
 from core.errors import InvalidInput
-from core.live import tell_differences
 from core.model_types import ModelKey, ModelType
 from core.plan import ModelReference
 from core.resolve import Request, resolve
@@ -36,9 +36,8 @@ async def set_default_models(
     require(viewer, workspace_id, Permission.DEFAULT_MANAGE)
     if len({default.type for default in defaults}) < len(defaults):
         raise InvalidInput("A model type is named twice.", path=("defaults",))
-    async with app.storage.transaction() as tx:
-        await tx.workspaces.touch(workspace_id)
-        before = await tx.configuration(workspace_id)
+    async with changing(app, workspace_id) as change:
+        tx, before = change.tx, change.before
         for number, default in enumerate(defaults):
             key = _usable(app, before, default, number)
             await tx.models.put_default(workspace_id, default.type, key)
@@ -52,9 +51,7 @@ async def set_default_models(
                 else f"Cleared the default {default.type}",
                 changes=changes(**{default.type.value: (_told(before.defaults.get(default.type)), _told(key))}),
             )
-        after = await tx.configuration(workspace_id)
-        tell_differences(tx, before, after)
-    return after
+    return change.after
 
 
 def _told(key: ModelKey | None) -> str | None:

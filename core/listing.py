@@ -8,10 +8,10 @@ from uuid import UUID
 from core.access import Permission, Viewer, require, workspace_of
 from core.app import App
 from core.audit import changes
+from core.changing import changing
 from core.configuration import Configuration
 from core.entities import Credential, ModelRow, ModelSource
 from core.errors import Conflict, CredentialMissing, InvalidInput, UpstreamAuthentication, UpstreamTimeout
-from core.live import tell_differences
 from core.model_types import ModelKey
 from core.provider import Manifest, ModelLists, Provider, RemoteModel
 from core.providers_state import active_credential_of, provider_problem
@@ -49,9 +49,8 @@ async def refresh(app: App, workspace_id: UUID, provider: Provider, viewer: View
         raise InvalidInput(f"The provider {manifest.name} has no list of models to read.", path=("provider",))
     credential = _credential(await app.configurations.get(workspace_id), manifest)
     models = _kept(manifest, await _ask(app, listing, credential))
-    async with app.storage.transaction() as tx:
-        await tx.workspaces.touch(workspace_id)
-        before = await tx.configuration(workspace_id)
+    async with changing(app, workspace_id) as change:
+        tx, before = change.tx, change.before
         now = active_credential_of(before, manifest)
         if now is None or (now.id, now.version) != (credential.id, credential.version):
             raise Conflict(f"The credential of {manifest.name} was changed meanwhile; ask again.", path=("provider",))
@@ -68,9 +67,7 @@ async def refresh(app: App, workspace_id: UUID, provider: Provider, viewer: View
                 summary=f"Read the list of models of {manifest.name}: {len(models)}, of which {len(rows)} have changed",
                 changes=changes(models=(None, [row.key.name for row in rows])),
             )
-        after = await tx.configuration(workspace_id)
-        tell_differences(tx, before, after)
-    return after
+    return change.after
 
 
 def _credential(configuration: Configuration, manifest: Manifest) -> Credential:

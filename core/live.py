@@ -9,11 +9,9 @@ from uuid import UUID
 
 from core.access import Permission, Viewer, require
 from core.app import App
-from core.changes import Change, ChangeKind, Noun, channel_of, differences, from_message
-from core.configuration import Configuration
+from core.changes import Change, ChangeKind, Noun, channel_of, from_message
 from core.errors import Forbidden, ServerUnavailable, Unauthenticated
 from core.followers import Follower
-from core.ports.transaction import Transaction
 
 log = logging.getLogger(__name__)
 
@@ -74,12 +72,6 @@ async def tell_of_pools(app: App, workspace_id: UUID, credential_id: UUID) -> No
                 await tell(app, Change(workspace_id=workspace_id, noun=Noun.POOL, key=str(pool.id)))
     except ServerUnavailable as error:
         log.info("nobody is told how the pools stand: %s", error)
-
-
-def tell_differences(tx: Transaction, before: Configuration, after: Configuration) -> None:
-    """Tell, once the transaction is committed, what it changed in a workspace's configuration."""
-    for change in differences(before, after):
-        tx.news.add(change)
 
 
 def check_follower(viewer: Viewer | None, follower: Follower) -> None:

@@ -10,6 +10,7 @@ from core.access import Permission, Viewer, require, workspace_of
 from core.app import App
 from core.audit import changes
 from core.catalog import Catalog
+from core.changing import changing
 from core.configuration import Configuration
 from core.credentials import check_name, described_by, insert_credential
 from core.entities import Credential, ModelRow, ModelSource
@@ -23,7 +24,6 @@ from core.errors import (
     NotFound,
     QuotaExceeded,
 )
-from core.live import tell_differences
 from core.model_types import ModelFeature, ModelKey, ModelType
 from core.ports.transaction import Transaction
 from core.pricing import check_pricing, plain
@@ -140,9 +140,8 @@ async def add_model(app: App, viewer: Viewer, new: NewModel) -> tuple[Configurat
     key, label = _custom_key(provider.manifest, new.key), _label(new.label)
     check_name(new.credential_name)
     checked = await check_values(app, provider, key, new.values, verify=new.verify) if new.values is not None else None
-    async with app.storage.transaction() as tx:
-        await tx.workspaces.touch(workspace_id)
-        before = await tx.configuration(workspace_id)
+    async with changing(app, workspace_id) as change:
+        tx, before = change.tx, change.before
         row = _row(app, before, key)
         if label is not None:
             row = replace(row, label=_own_label(row, label))
@@ -163,9 +162,7 @@ async def add_model(app: App, viewer: Viewer, new: NewModel) -> tuple[Configurat
             summary=f"Added the model {key.name!r} of {key.provider} with the credential {credential.name!r}",
             changes=changes(name=(None, key.name), label=(None, row.label)),
         )
-        after = await tx.configuration(workspace_id)
-        tell_differences(tx, before, after)
-    return after, _known(app, after, key)
+    return change.after, _known(app, change.after, key)
 
 
 async def manageable_model(app: App, viewer: Viewer, workspace_id: UUID, key: ModelKey) -> tuple[Configuration, Known]:
@@ -206,9 +203,8 @@ async def remove_model(app: App, viewer: Viewer, workspace_id: UUID, key: ModelK
         InvalidInput: it is no custom model.
     """
     require(viewer, workspace_id, Permission.MODEL_MANAGE)
-    async with app.storage.transaction() as tx:
-        await tx.workspaces.touch(workspace_id)
-        before = await tx.configuration(workspace_id)
+    async with changing(app, workspace_id) as change:
+        tx, before = change.tx, change.before
         known = _known(app, before, key)
         if known.source is not ModelSource.CUSTOM:
             raise InvalidInput(
@@ -223,9 +219,7 @@ async def remove_model(app: App, viewer: Viewer, workspace_id: UUID, key: ModelK
             summary=f"Removed the model {key.name!r} of {key.provider}; its credentials are kept",
             changes=changes(name=(key.name, None)),
         )
-        after = await tx.configuration(workspace_id)
-        tell_differences(tx, before, after)
-    return after, known.manifest
+    return change.after, known.manifest
 
 
 async def set_model_enabled(
@@ -316,14 +310,13 @@ async def _changed(
     viewer: Viewer,
     workspace_id: UUID,
     key: ModelKey,
-    change: Callable[[Transaction, Known, Configuration], Awaitable[Note]],
+    work: Callable[[Transaction, Known, Configuration], Awaitable[Note]],
 ) -> tuple[Configuration, Known]:
     """Change one known model in a transaction, and return it as it is then."""
     require(viewer, workspace_id, Permission.MODEL_MANAGE)
-    async with app.storage.transaction() as tx:
-        await tx.workspaces.touch(workspace_id)
-        before = await tx.configuration(workspace_id)
-        note = await change(tx, _known(app, before, key), before)
+    async with changing(app, workspace_id) as change:
+        tx, before = change.tx, change.before
+        note = await work(tx, _known(app, before, key), before)
         await tx.audit.add(
             workspace_id=workspace_id,
             viewer=viewer,
@@ -332,9 +325,7 @@ async def _changed(
             summary=note.summary,
             changes=note.changes,
         )
-        after = await tx.configuration(workspace_id)
-        tell_differences(tx, before, after)
-    return after, _known(app, after, key)
+    return change.after, _known(app, change.after, key)
 
 
 def _subject(key: ModelKey) -> str:

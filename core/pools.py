@@ -9,11 +9,11 @@ from core.access import Permission, Viewer, require, workspace_of
 from core.app import App
 from core.audit import changes
 from core.changes import Change, Noun
+from core.changing import changing
 from core.configuration import Configuration
 from core.entities import Pool, PoolMember, PoolStrategy
 from core.errors import Conflict, InvalidInput, ModelNotFound, NotFound
 from core.ids import uuid7
-from core.live import tell_differences
 from core.model_types import ModelKey
 from core.resolve import Known, find_model, pool_candidates, serves
 
@@ -68,9 +68,8 @@ async def save_pool(app: App, viewer: Viewer, new: NewPool) -> tuple[Configurati
     workspace_id = workspace_of(viewer, new.workspace_id)
     require(viewer, workspace_id, Permission.POOL_MANAGE)
     _check_form(new)
-    async with app.storage.transaction() as tx:
-        await tx.workspaces.touch(workspace_id)
-        before = await tx.configuration(workspace_id)
+    async with changing(app, workspace_id) as change:
+        tx, before = change.tx, change.before
         known = _known(app, before, new.key)
         current = before.pools.get(known.key)
         if new.expected_version is not None and new.expected_version != (current.version if current else 0):
@@ -85,9 +84,7 @@ async def save_pool(app: App, viewer: Viewer, new: NewPool) -> tuple[Configurati
             summary=f"Saved the pool of the model {known.key.name!r} of {known.key.provider}",
             changes=changes(pool=(_told(current), _told(pool))),
         )
-        after = await tx.configuration(workspace_id)
-        tell_differences(tx, before, after)
-    return after, after.pools[known.key]
+    return change.after, change.after.pools[known.key]
 
 
 async def set_pool_enabled(
@@ -102,9 +99,8 @@ async def set_pool_enabled(
     if not viewer.sees(workspace_id):
         raise _no_pool()
     require(viewer, workspace_id, Permission.POOL_MANAGE)
-    async with app.storage.transaction() as tx:
-        await tx.workspaces.touch(workspace_id)
-        before = await tx.configuration(workspace_id)
+    async with changing(app, workspace_id) as change:
+        tx, before = change.tx, change.before
         current = find_pool(before, pool_id)
         if enabled:
             _check_enabled([member.enabled for member in current.members])
@@ -119,9 +115,7 @@ async def set_pool_enabled(
                 f"{'on' if enabled else 'off'}",
                 changes=changes(enabled=(current.enabled, enabled)),
             )
-        after = await tx.configuration(workspace_id)
-        tell_differences(tx, before, after)
-    return after, after.pools[current.key]
+    return change.after, change.after.pools[current.key]
 
 
 async def end_cooldown(app: App, viewer: Viewer, workspace_id: UUID, member_id: UUID) -> tuple[Configuration, Pool]:
