@@ -19,7 +19,7 @@ from core.model_types import ModelType
 from core.model_types.llm import CompletionFailed, CompletionFinished, InterruptReason
 from core.once import Once, begin_once, no_longer_kept, once_of
 from core.plan import CompletionRequest, CompletionStep, plan
-from core.recorder import taken_over
+from core.recorder import KEPT_S, taken_over
 from core.stream import EventStream, Reader
 from core.tailer import DEAD_AFTER_S
 
@@ -28,6 +28,8 @@ CANCEL_AGAIN_S = 0.25
 CANCEL_WAIT_S = 3.0
 LOG_AGAIN_S = 0.1
 LOG_WAIT_S = 15.0
+BACK_WAIT_S = 3.0
+"""How long after the return of Redis a log is waited for whose call has ended: its owner looks every second."""
 
 
 async def rejoin(app: App, viewer: Viewer, invocation_id: UUID, after: int) -> Reader:
@@ -50,6 +52,8 @@ async def rejoin(app: App, viewer: Viewer, invocation_id: UUID, after: int) -> R
     while (stream := await _stream(app, viewer, invocation_id)) is None:
         record = await _own_record(app, viewer, invocation_id)
         if record.status is not InvocationStatus.RUNNING:
+            if await waiting.may_come_back(record):
+                continue
             raise NotFound(
                 "The events of this call are no longer there: they are kept for 10 minutes after its end.",
                 path=("invocationId",),
@@ -205,6 +209,20 @@ class _Patience:
         self._loop = asyncio.get_running_loop()
         self._until = self._loop.time() + LOG_WAIT_S
         self._missed_since: float | None = None
+        self._lost_since: float | None = None
+
+    async def may_come_back(self, record: Invocation) -> bool:
+        """Wait a little; tell whether the log of a call that has ended may still come back.
+
+        A Redis that was started anew may have lost it, and its owner has it until it is written again.
+        """
+        app, now = self._app, self._loop.time()
+        since = app.clock.now() - (record.ended_at or record.started_at)
+        self._lost_since = self._lost_since or now
+        if since.total_seconds() > KEPT_S or now - self._lost_since > BACK_WAIT_S:
+            return False
+        await asyncio.sleep(LOG_AGAIN_S)
+        return True
 
     async def is_over(self, owner: UUID) -> bool:
         """Wait a little; tell whether the owner is dead, so that no log will come.

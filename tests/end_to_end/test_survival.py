@@ -144,6 +144,23 @@ async def test_the_same_while_valkey_is_killed_and_started_again(
     assert len(provider.calls) == CLIENTS
 
 
+async def test_an_end_that_valkey_has_lost_is_read_in_another_process_all_the_same(
+    installed: Installation, provider: FakeProvider
+) -> None:
+    apis = await installed.pair()
+    await apis[0].add_model("lost", provider.url)
+
+    events = await apis[0].stream(model=model("lost"))
+    installed.kill_valkey()
+    for lost in (installed.settings.data / "appendonlydir").iterdir():
+        lost.unlink()
+    await asyncio.to_thread(installed.start_valkey)
+    again = await apis[1].rejoin(events[0]["invocationId"])
+
+    check_whole(events, HELLO)
+    assert again == events
+
+
 async def test_a_rolling_restart_loses_no_event(installed: Installation, provider: FakeProvider) -> None:
     apis = await installed.pair()
     text = told(provider, "rolled", 0.08)
