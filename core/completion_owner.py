@@ -13,7 +13,7 @@ from core.deadline import Idle, timeout_text
 from core.entities import Invocation
 from core.errors import ModelyardError, Problem, UpstreamProtocol, UpstreamTimeout
 from core.metering import known_ceiling
-from core.model_types import Usage
+from core.model_types import ModelFeature, Usage
 from core.model_types.llm import (
     Attempt,
     ChatRequest,
@@ -103,11 +103,11 @@ class CompletionOwner(Owner[CompletionStep]):
         paid = _output_count(step, chat) if self._purse.pays_for_output else None
         settings, loop = self._app.settings, asyncio.get_running_loop()
         end = loop.time() + settings.call_seconds
-        first = settings.call_seconds
-        if self._streaming:
-            first = min(settings.first_byte_seconds, self._tries.left_s() or settings.first_byte_seconds)
-        deadline = asyncio.timeout_at(min(end, loop.time() + first))
-        idle = Idle(deadline, end, settings.idle_seconds)
+        # An answer that comes whole shows no sign of life before: it has the time of a whole call.
+        first_s = one.first_s if self._streaming else settings.call_seconds
+        deadline = asyncio.timeout_at(min(end, loop.time() + first_s))
+        thinks = ModelFeature.REASONING in step.card.features
+        idle = Idle(deadline, end, settings.idle_seconds, waits=thinks or not one.gives_way)
         try:
             async with deadline:
                 if not self._streaming:
@@ -117,12 +117,14 @@ class CompletionOwner(Owner[CompletionStep]):
                         async for batch in batches:
                             idle.heard()
                             self._take(batch, one, answer)
+                            if not idle.has_begun and self._decided is one:
+                                idle.begun()
                             if paid is not None:
                                 paid.add(batch)
                                 await self._purse.pay(self._invocation.id, paid)
         except TimeoutError:
             raise UpstreamTimeout(
-                timeout_text(step.key.provider, spoke=idle.ever_spoke, total=loop.time() >= end)
+                timeout_text(step.key.provider, spoke=idle.has_begun, total=loop.time() >= end, seconds=first_s)
             ) from None
         finally:
             idle.close()

@@ -16,15 +16,23 @@ from core.purse import Purse
 
 S = TypeVar("S", bound=Step)
 
+_LAST_S = 1.0
+"""How long the last attempt may take to begin at the least, however late it comes."""
+
 
 @dataclass(eq=False, slots=True)
 class Try(Generic[S]):
-    """One attempt: what it tries, through which member, and since when, by the clock and in seconds that only grow."""
+    """One attempt: what it tries, through which member, and since when, by the clock and in seconds that only grow.
+
+    `first_s` is how long it may take to begin its answer. `gives_way` tells that another one waits to take its place.
+    """
 
     step: S
     lease: Lease | None
     started_at: float
     began: float
+    first_s: float
+    gives_way: bool
 
     @property
     def late_s(self) -> float | None:
@@ -87,12 +95,6 @@ class Tries(Generic[S]):
             return None
         return self.current
 
-    def left_s(self) -> float | None:
-        """Return how many seconds are left for the current attempt to speak; None for the first, which has its own."""
-        if self._count <= 1:
-            return None
-        return max(self._began + self._app.settings.failover_seconds - self._app.clock.monotonic(), 1.0)
-
     def spoke(self, one: Try[S]) -> None:
         """Report that an attempt delivers."""
         if one.lease is not None:
@@ -146,8 +148,34 @@ class Tries(Generic[S]):
         self._open.add(self.current)
 
     def _try(self, step: S, lease: Lease | None) -> Try[S]:
-        clock = self._app.clock
-        return Try(step=step, lease=lease, started_at=clock.now().timestamp(), began=clock.monotonic())
+        clock, gives_way = self._app.clock, self._may_be_followed(step, lease)
+        now = clock.monotonic()
+        return Try(
+            step=step,
+            lease=lease,
+            started_at=clock.now().timestamp(),
+            began=now,
+            first_s=self._first_s(now, gives_way=gives_way),
+            gives_way=gives_way,
+        )
+
+    def _may_be_followed(self, step: S, lease: Lease | None) -> bool:
+        """Tell whether another attempt waits for the end of this one: at a member that does not rest, or elsewhere."""
+        if self._count >= self._app.settings.max_attempts:
+            return False
+        is_one_of_many = lease is not None and lease.others > 0
+        return is_one_of_many or any(one.pool is None or one.pool is not step.pool for one in self._left)
+
+    def _first_s(self, now: float, *, gives_way: bool) -> float:
+        """Return how long an attempt may take to begin: half of what is left for all, the last one all of it.
+
+        A silent one would use it all up otherwise. The only one is bound by nothing but the time that each has.
+        """
+        settings = self._app.settings
+        left = self._began + settings.failover_seconds - now
+        if gives_way:
+            return min(settings.first_byte_seconds, left / 2)
+        return min(settings.first_byte_seconds, max(left, _LAST_S)) if self._count > 1 else settings.first_byte_seconds
 
     def _close(self, one: Try[S]) -> Lease | None:
         """Return the lease of an attempt that is under way, which it is no longer."""

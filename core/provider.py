@@ -243,7 +243,10 @@ class LanguageModels(Protocol):
     """
 
     def stream(self, call: Call, request: ChatRequest) -> AsyncGenerator[Sequence[Piece], None]:
-        """Yield the pieces of each network read as they come; closing it closes the upstream connection."""
+        """Yield the pieces of each network read as they come, none of one that brings but a sign of life.
+
+        Closing it closes the upstream connection.
+        """
         ...
 
     async def complete(self, call: Call, request: ChatRequest) -> Sequence[Piece]:

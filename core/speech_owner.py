@@ -129,12 +129,12 @@ class SpeechOwner(Owner[Step]):
         call = Call(model=step.model, card=step.card, values=await self._values(step))
         loop, provider = asyncio.get_running_loop(), step.key.provider
         end = loop.time() + settings.call_seconds
-        wait, spoke = min(settings.first_byte_seconds, self._tries.left_s() or settings.first_byte_seconds), False
+        wait, spoke = one.first_s, False
         mime_type = tts.mime_type_of(self._request.format or "")
         async with aclosing(self._speak(call, self._request)) as sound:
             while True:
                 due = min(end, loop.time() + wait)
-                data = await _in_time(anext(sound, None), provider, due, spoke=spoke, total=due >= end)
+                data = await _in_time(anext(sound, None), provider, due, spoke=spoke, total=due >= end, seconds=wait)
                 if data is None:
                     return
                 if isinstance(data, Usage):
@@ -186,14 +186,16 @@ def _chunks(audio: bytes) -> Iterator[bytes]:
     return (audio[start : start + CHUNK_BYTES] for start in range(0, len(audio), CHUNK_BYTES))
 
 
-async def _in_time(work: Awaitable[A], provider: str, due: float, *, spoke: bool, total: bool) -> A:
+async def _in_time(
+    work: Awaitable[A], provider: str, due: float, *, spoke: bool, total: bool, seconds: float = 0.0
+) -> A:
     """Return what comes of some work before it is due, by the loop's time.
 
     Raises:
-        UpstreamTimeout: it came to nothing until then; `spoke` and `total` say how far the call had got.
+        UpstreamTimeout: it came to nothing until then; `spoke` and `total` say how far the call had got after `seconds`.
     """
     try:
         async with asyncio.timeout_at(due):
             return await work
     except TimeoutError:
-        raise UpstreamTimeout(timeout_text(provider, spoke=spoke, total=total)) from None
+        raise UpstreamTimeout(timeout_text(provider, spoke=spoke, total=total, seconds=seconds)) from None

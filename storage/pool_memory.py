@@ -69,6 +69,7 @@ class MemoryPoolState:
                 is_trial=bool(trials),
                 late_s=late_after(self._recent[pool.id, whole], hedge) if hedge else None,
                 whole=whole,
+                others=len(contenders) - 1,
             )
         )
 

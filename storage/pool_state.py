@@ -78,7 +78,7 @@ for member, credential, place, weight in string.gmatch(ARGV[9], '(%x+) (%x+) (%d
     contenders[#contenders + 1] = one
   end
 end
-if #contenders == 0 then return {'', earliest and tostring(earliest) or '', 0, ''} end
+if #contenders == 0 then return {'', earliest and tostring(earliest) or '', 0, '', 0} end
 local last = tonumber(map.last or '-1')
 local function round_robin(among)
   for _, one in ipairs(among) do if one.place > last then return one end end
@@ -127,7 +127,7 @@ redis.call('HINCRBY', KEYS[1], 'b:' .. chosen.member .. ':' .. me, 1)
 for _, place in ipairs(chosen.trials) do
   redis.call('HSET', KEYS[place], 'p:' .. chosen.credential, me .. ' ' .. ARGV[1])
 end
-return {chosen.member, '', #chosen.trials, ARGV[8] ~= '0' and map['recent' .. kind] or ''}
+return {chosen.member, '', #chosen.trials, ARGV[8] ~= '0' and map['recent' .. kind] or '', #contenders - 1}
 """
 
 _SPOKE = """
@@ -211,7 +211,8 @@ class RedisPoolState:
             " ".join(f"{one.member_id.hex} {one.credential_id.hex} {one.number} {one.weight}" for one in places)
         )
         arguments.append(_kind(whole=whole))
-        chosen, earliest, trial, recent = await self._commands.script(_PICK, _keys(workspace_id, pool.id), arguments)
+        keys = _keys(workspace_id, pool.id)
+        chosen, earliest, trial, recent, others = await self._commands.script(_PICK, keys, arguments)
         if not chosen:
             return Picked(retry_after=max(float(earliest) - now, 0.0) if earliest else None)
         found = next(place for place in places if place.member_id.hex == chosen.decode())
@@ -223,6 +224,7 @@ class RedisPoolState:
                 is_trial=bool(trial),
                 late_s=late_after([float(one) for one in recent.split()], hedge) if hedge else None,
                 whole=whole,
+                others=others,
             )
         )
 

@@ -205,6 +205,7 @@ class _Connection(asyncio.StreamReaderProtocol):
         elif scenario.refuses_stream_options and "stream_options" in (request.json or {}):
             await self._send(writer, 400, {}, b'{"error": "Unknown field: stream_options"}', "application/json")
         elif scenario.body is not None:
+            await self._pause(scenario.first_delay_s)
             body = scenario.body.replace(b"KEY", request.key.encode())
             await self._send(
                 writer, scenario.status, scenario.headers, body, scenario.content_type or "application/json"

@@ -26,7 +26,8 @@ class Lease:
     """A call that goes through a member of a pool. `is_local`: only this process knows of it.
 
     `is_trial`: the member's one call after a rest. `late_s`: when another member is to be asked too, None for never.
-    `whole`: its first token comes with its last, so its time is kept apart.
+    `whole`: its first token comes with its last, so its time is kept apart. `others` tells how many more could have
+    been chosen.
     """
 
     workspace_id: UUID
@@ -36,6 +37,7 @@ class Lease:
     is_trial: bool = False
     late_s: float | None = None
     whole: bool = False
+    others: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -84,9 +84,8 @@ class Dialect(ABC):
             while not decoder.complete:
                 data = await answer.read(may_rest=has_spoken)
                 pieces = decoder.feed(data) if data else decoder.end()
-                if pieces:
-                    has_spoken = True
-                    yield pieces
+                has_spoken = has_spoken or bool(pieces)
+                yield pieces  # none too: it is a sign of life
                 if decoder.failure is not None:
                     raise decoder.failure
             await answer.drain()

@@ -12,7 +12,8 @@ from core.changes import Change, Noun, channel_of, from_message
 from core.settings import Settings
 from graph import ids
 from storage.resources import open_resources
-from tests.fake_provider import FakeProvider
+from tests.end_to_end.test_invoke import heard
+from tests.fake_provider import FakeProvider, Scenario
 from tests.product import (
     COMPLETE,
     LLM,
@@ -55,6 +56,8 @@ PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgG
 MODEL = "query ($key: ModelKeyInput!) { workspace { model(key: $key) { id } } }"
 REMOVE = "mutation ($input: RemoveModelInput!) { removeModel(input: $input) { deletedId errors { code } } }"
 KEY = {"provider": LLM, "name": "pooled", "type": "LLM"}
+MUTE = Scenario(text="", ending="stall")
+"""Says that it is there, and no more."""
 
 
 async def pooled(
@@ -472,23 +475,92 @@ async def test_no_more_than_eight_attempts_are_made(product: Product, provider: 
 async def test_the_settings_bound_how_many_attempts_are_made_and_for_how_long(
     provider: FakeProvider, product_settings: Settings
 ) -> None:
-    bounds = replace(product_settings, max_attempts=3, failover_seconds=0.5, first_byte_seconds=0.4)
+    bounds = replace(product_settings, max_attempts=3, failover_seconds=2.0)
     async with running(bounds) as product:
         await pooled(product, provider, *["server_error"] * 5)
         few = await product.stream(model=model("pooled"))
         await product.add_model("slow", provider.url, key="sk-slow")
-        provider.answers("silent", key="sk-slow")
-        provider.requests.clear()
-        slow = await product.stream(model=model("slow"), fallbacks=[model("slow")] * 5)
+        provider.answers("server_error", key="sk-slow", first_delay_s=1.2)
+        slow = await product.data(COMPLETE, input=chat(model=model("slow"), fallbacks=[model("slow")] * 5))
 
     check_sequence(few)
     assert [event["__typename"] for event in few] == [
         "CompletionStarted", "CompletionRerouted", "CompletionRerouted", "CompletionFailed",
     ]  # fmt: skip
-    check_sequence(slow)
-    assert [event["__typename"] for event in slow] == ["CompletionStarted", "CompletionRerouted", "CompletionFailed"]
-    assert slow[-1]["error"]["code"] == "UPSTREAM_TIMEOUT"
-    assert len(provider.calls) == 2
+    assert len(slow["complete"]["invocation"]["attempts"]) == 2
+    assert slow["complete"]["errors"][0]["code"] == "UPSTREAM_UNAVAILABLE"
+
+
+@pytest.mark.parametrize("scenario", ["silent", "mute"])
+async def test_a_member_that_says_nothing_leaves_time_for_the_next(
+    provider: FakeProvider, product_settings: Settings, scenario: str
+) -> None:
+    async with running(replace(product_settings, failover_seconds=1.0)) as product:
+        pool = await pooled(product, provider, "text", "text")
+        provider.answers(MUTE if scenario == "mute" else scenario, key="sk-0:text")
+        events = await product.stream(model=model("pooled"))
+        standing = await members(product, pool)
+        record = await product.last_invocation()
+
+    check_sequence(events)
+    assert [event["__typename"] for event in events[:2]] == ["CompletionStarted", "CompletionRerouted"]
+    assert text_of(events) == HELLO
+    assert [attempt["error"] and attempt["error"]["code"] for attempt in record["attempts"]] == [
+        "UPSTREAM_TIMEOUT",
+        None,
+    ]
+    assert [one["health"] for one in standing] == ["COOLING_DOWN", "HEALTHY"]
+    assert "within 0.5 seconds" in standing[0]["cooldown"]["message"]
+
+
+async def test_a_late_member_is_waited_for_while_the_others_rest(
+    provider: FakeProvider, product_settings: Settings
+) -> None:
+    async with running(replace(product_settings, failover_seconds=0.6)) as product:
+        pool = await pooled(product, provider, "rate_limited", "text")
+        await product.stream(model=model("pooled"))
+        provider.answers("text", key="sk-1:text", first_delay_s=0.5)
+        events = await product.stream(model=model("pooled"))
+        standing = await members(product, pool)
+
+    assert [event["__typename"] for event in events].count("CompletionRerouted") == 0
+    assert text_of(events) == HELLO
+    assert [one["health"] for one in standing] == ["COOLING_DOWN", "HEALTHY"]
+
+
+async def test_a_silent_model_leaves_time_for_a_fallback(provider: FakeProvider, product_settings: Settings) -> None:
+    async with running(replace(product_settings, failover_seconds=1.0)) as product:
+        await product.add_model("first", provider.url, key="sk-first")
+        await product.add_model("spare", provider.url)
+        provider.answers("silent", key="sk-first")
+        events = await product.stream(model=model("first"), fallbacks=[model("spare")])
+
+    assert [event["__typename"] for event in events[:2]] == ["CompletionStarted", "CompletionRerouted"]
+    assert text_of(events) == HELLO
+
+
+async def test_a_reasoning_model_that_is_there_may_think(provider: FakeProvider, product_settings: Settings) -> None:
+    async with running(replace(product_settings, failover_seconds=0.6)) as product:
+        await product.add_model("first", provider.url, key="sk-first", supports_reasoning="true")
+        await product.add_model("spare", provider.url)
+        provider.answers("text", key="sk-first", pieces=1, delay_s=0.4)
+        events = await product.stream(model=model("first"), fallbacks=[model("spare")])
+
+    assert [event["__typename"] for event in events].count("CompletionRerouted") == 0
+    assert text_of(events) == HELLO
+
+
+async def test_silent_speech_leaves_time_for_the_next(provider: FakeProvider, product_settings: Settings) -> None:
+    async with running(replace(product_settings, failover_seconds=1.0)) as product:
+        await pooled(product, provider, "silent", "text", kind="TTS")
+        events = [event async for event in heard(product, model=model("pooled"), text="abc", voice="v")]
+        record = await product.last_invocation()
+
+    assert events[-1]["__typename"] == "SpeechFinished"
+    assert [attempt["error"] and attempt["error"]["code"] for attempt in record["attempts"]] == [
+        "UPSTREAM_TIMEOUT",
+        None,
+    ]
 
 
 async def test_a_call_goes_over_from_pool_to_pool_and_to_another_provider_by_its_own_rules(
