@@ -192,7 +192,7 @@ async def _in_time(
     """Return what comes of some work before it is due, by the loop's time.
 
     Raises:
-        UpstreamTimeout: it came to nothing until then; `spoke` and `total` say how far the call had got after `seconds`.
+        UpstreamTimeout: it came to nothing until then; `spoke`, `total` and `seconds` say how far it had got.
     """
     try:
         async with asyncio.timeout_at(due):
