@@ -1,8 +1,12 @@
 """The examples of docs/providers.md: found as an operator would add them, and put to the conformance kit."""
 
 import importlib
+import os
 import re
+import shutil
+import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +20,16 @@ from core.providers import openai_compatible
 from core.secret import Secret
 from core.wire.http import Http
 from tests.conformance import KEY, Conformance
-from tests.fake_provider import FakeProvider, Scenario
 
-DOCS = Path(__file__).parent.parent.parent / "docs"
+ROOT = Path(__file__).parent.parent.parent
+DOCS = ROOT / "docs"
 EXAMPLES = DOCS / "examples"
 SHOUT = EXAMPLES / "shout"
 NOBODY: Http = None  # type: ignore[assignment]
 
 sys.path.insert(0, str(SHOUT))
 shout: Any = importlib.import_module("shout")
+test_shout: Any = importlib.import_module("test_shout")
 
 
 class TestVoyage(Conformance):
@@ -39,21 +44,28 @@ class TestVoyage(Conformance):
         return {"base_url": f"{url}/v1", "api_key": Secret(KEY)}
 
 
-class TestShout(Conformance):
-    """A package with an adapter of its own."""
+TestShout = test_shout.TestShout
 
-    manifest = read_manifest(SHOUT / "shout" / "manifests" / "shout.toml")
-    healthy = {ModelType.LLM: Scenario(body=b'{"text": "HELLO", "read": 1, "written": 1}')}
 
-    def build(self, http: Http) -> Provider:
-        made: Provider = shout.Shout(self.manifest, http)
-        return made
+def test_the_kit_runs_where_a_package_is_written(tmp_path: Path) -> None:
+    shutil.copytree(SHOUT, tmp_path / "mine", ignore=shutil.ignore_patterns("__pycache__"))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTEST_ADDOPTS": "", "PYTHONDONTWRITEBYTECODE": "1"}
 
-    def values(self, url: str) -> Values:
-        return {"base_url": url, "api_key": Secret(KEY)}
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path / "mine" / "test_shout.py")],
+        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
 
-    def _validates_well(self, server: FakeProvider) -> None:
-        server.answers_at("/state", Scenario(body=b'{"ok": true}'))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert " passed" in done.stdout
+
+
+def test_the_package_brings_its_manifests_along() -> None:
+    project = tomllib.loads((SHOUT / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]
+
+    assert project["packages"] == ["shout"]
+    packed = {path for glob in project["package-data"]["shout"] for path in (SHOUT / "shout").glob(glob)}
+    assert packed == set(shout.PLUGIN.manifests.glob("*.toml")) != set()
 
 
 @pytest.fixture
