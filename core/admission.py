@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import TypeVar
 from uuid import UUID
 
@@ -47,7 +46,7 @@ async def current(app: App, configuration: Configuration) -> Configuration:
         return configuration
     async with app.storage.read() as tx:
         quotas = await tx.quotas.of_workspace(configuration.workspace_id)
-    return replace(configuration, quotas=tuple(quotas))
+    return configuration.with_quotas(quotas)
 
 
 async def admit(

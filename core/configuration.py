@@ -1,7 +1,8 @@
 """The frozen snapshot of all that can influence one call of a workspace."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 from uuid import UUID
 
 from core.entities import (
@@ -70,7 +71,10 @@ class HostedProvider:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Configuration:
-    """What a workspace has configured, as of `version`."""
+    """What a workspace has configured, as of `version`.
+
+    `known` is where `core/resolve` keeps what it has made of models; it goes with the snapshot.
+    """
 
     workspace_id: UUID
     version: int
@@ -82,6 +86,7 @@ class Configuration:
     pools: Mapping[ModelKey, Pool] = field(default_factory=dict)
     quotas: tuple[Quota, ...] = ()
     hosted: Mapping[str, HostedProvider] = field(default_factory=dict)
+    known: dict[ModelKey, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
     _of_models: Mapping[ModelKey, list[Credential]] = field(init=False, repr=False, compare=False)
     _of_providers: Mapping[str, list[Credential]] = field(init=False, repr=False, compare=False)
     _with_own: frozenset[str] = field(init=False, repr=False, compare=False)
@@ -99,6 +104,14 @@ class Configuration:
         object.__setattr__(self, "_of_models", of_models)
         object.__setattr__(self, "_of_providers", of_providers)
         object.__setattr__(self, "_with_own", frozenset(with_own))
+
+    def with_quotas(self, quotas: Iterable[Quota]) -> "Configuration":
+        """Return it with these quotas, sharing what was made of all the rest."""
+        other = object.__new__(Configuration)
+        for name in self.__slots__:
+            object.__setattr__(other, name, getattr(self, name))
+        object.__setattr__(other, "quotas", tuple(quotas))
+        return other
 
     def provider(self, name: str) -> ProviderRow:
         """Return the row of a provider, an empty one where nothing is stored."""
@@ -125,4 +138,4 @@ def unspent(configuration: Configuration) -> Configuration:
     """Return the configuration as if nothing of its quotas were used: what may be kept, as balances may not."""
     if not configuration.quotas:
         return configuration
-    return replace(configuration, quotas=tuple(replace(quota, used=0, reserved=0) for quota in configuration.quotas))
+    return configuration.with_quotas(replace(quota, used=0, reserved=0) for quota in configuration.quotas)

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, partial
 from typing import TypeVar
 from uuid import UUID
 
@@ -193,7 +192,7 @@ def steps_of(
     assert provider is not None, "a known model has a provider"
     pool = configuration.pools[route.model.key] if route.from_pool else None
     behind = [(candidate, card_behind(configuration, route.model, candidate.credential)) for candidate in route.usable]
-    expects = {id(card): cache(partial(estimate, card)) for _, card in behind}
+    expects = {id(card): _Once(estimate, card) for _, card in behind}
     return [
         Step(
             key=route.model.key,
@@ -210,6 +209,22 @@ def steps_of(
         )
         for candidate, card in behind
     ]
+
+
+class _Once:
+    """An estimate that is made when somebody asks, and once."""
+
+    __slots__ = ("_card", "_estimate", "_made")
+
+    def __init__(self, estimate: Callable[[ModelCard], Estimate], card: ModelCard) -> None:
+        self._estimate = estimate
+        self._card = card
+        self._made: Estimate | None = None
+
+    def __call__(self) -> Estimate:
+        if self._made is None:
+            self._made = self._estimate(self._card)
+        return self._made
 
 
 def fitting(steps: Sequence[Step], check: Callable[[ModelCard], T]) -> list[tuple[Step, T]]:

@@ -135,6 +135,16 @@ def find_model(configuration: Configuration, catalog: Catalog, key: ModelKey) ->
     manifest = catalog.manifest(key.provider)
     if manifest is None:
         return None
+    kept: Known | None = configuration.known.get(key)
+    if kept is not None and kept.manifest is manifest:
+        return kept
+    found = _found(configuration, manifest, key)
+    if found is not None:
+        configuration.known[key] = found
+    return found
+
+
+def _found(configuration: Configuration, manifest: Manifest, key: ModelKey) -> Known | None:
     row = configuration.models.get(key)
     card = manifest.model(key.name, key.type)
     if card is not None:

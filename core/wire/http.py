@@ -305,11 +305,11 @@ def check_header(name: str, value: str) -> None:
 
 
 @cache
-def _tls() -> ssl.SSLContext:
-    """Trust what the system trusts; on a machine without certificates, the list that comes with the packages."""
+def _tls() -> ssl.SSLContext | bool:
+    """Trust what the system trusts, which aiohttp does; where it has no certificates, the list in the packages."""
     paths = ssl.get_default_verify_paths()
     has_own = paths.cafile is not None or (paths.capath is not None and any(os.scandir(paths.capath)))
-    return ssl.create_default_context(cafile=None if has_own else certifi.where())
+    return has_own or ssl.create_default_context(cafile=certifi.where())
 
 
 def _guarded(egress: Egress, write_seconds: float) -> Any:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -14,7 +15,8 @@ from core.errors import ErrorCode
 from core.model_types import ModelType
 from core.model_types.llm import ProviderType
 from core.models import ModelStatus, status_of
-from core.resolve import Request, Route, preferred_type, resolve
+from core.provider import Pricing
+from core.resolve import Request, Route, find_model, preferred_type, resolve
 from tests import make
 from tests.catalogs import CATALOG
 
@@ -237,3 +239,18 @@ def test_a_route_is_either_usable_or_says_why(
         assert route.quota.is_valid
     for candidate in route.usable:
         assert candidate.credential is None or candidate.credential.status is CredentialStatus.VALID
+
+
+def test_a_model_is_made_once_for_a_snapshot_and_anew_for_the_next() -> None:
+    configuration = make.configuration(PLAIN, active=[PLAIN])
+    price = Pricing(currency="EUR", input=Decimal(3))
+
+    first = find_model(configuration, CATALOG, MODEL)
+
+    assert first is not None
+    assert find_model(configuration, CATALOG, MODEL) is first
+    assert find_model(configuration.with_quotas([TRIAL]), CATALOG, MODEL) is first
+    later = replace(configuration, settings={MODEL: ModelSetting(key=MODEL, pricing=price)})
+    found = find_model(later, CATALOG, MODEL)
+    assert found is not None
+    assert found.card.pricing == price
