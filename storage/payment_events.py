@@ -103,8 +103,9 @@ class SqlPaymentEvents:
 
 
 async def prune(connection: Connection, before: datetime, *, limit: int) -> int:
-    """Delete events that ended before a time; return how many, at most `limit`."""
-    old = select(payment_events.c.id).where(payment_events.c.ended_at < before).limit(limit)
+    """Delete events that ended before a time, or wait since then for what never came; return how many."""
+    is_late = _IS_OPEN & (payment_events.c.created_at < before)
+    old = select(payment_events.c.id).where((payment_events.c.ended_at < before) | is_late).limit(limit)
     return await connection.run(delete(payment_events).where(payment_events.c.id.in_(old)))
 
 

@@ -132,15 +132,22 @@ class SqlQuotas:
         return True
 
     async def change(self, quota_id: UUID, change: Change, note: Note, *, ended_too: bool = False) -> Quota | None:
-        """Change the limit, or what is used, by an entry; None where there is no such live quota, or none at all."""
-        found = await self.locked(quota_id)
-        if found is None or (found.archived_at is not None and not ended_too):
+        """Change the limit, or what is used, by an entry; None where there is no such live quota, or none at all.
+
+        It counts in the current period, which is opened if nobody has done so.
+        """
+        row = await self._locked(quota_id)
+        if row is None or (row.archived_at is not None and not ended_too):
             return None
-        now, changed = self._connection.now(), _balance(found).after(change)
-        values = {"limit": changed.limit, "used": changed.used, "reserved": changed.reserved, "updated_at": now}
-        row = {"id": found.id, "workspace_id": found.workspace_id}
-        await self._connection.run(update(quotas).where(quotas.c.id == quota_id).values(values))
-        await self._connection.run(insert(quota_entries).values(entry_row(row, changed, change, now, note=note)))
+        place: Mapping[str, Any] = {"id": row.id, "workspace_id": row.workspace_id}
+        now, balance, entries = self._connection.now(), _stored(row), []
+        current, resets = opened(balance, period_start(_every(row), now))
+        for one, noted in (*((reset, None) for reset in resets), (change, note)):
+            balance = balance.after(one)
+            entries.append(entry_row(place, balance, one, now, note=noted))
+        values = {"limit": balance.limit, "used": balance.used, "reserved": balance.reserved, "period": current.period}
+        await self._connection.run(update(quotas).where(quotas.c.id == quota_id).values(**values, updated_at=now))
+        await self._connection.run(insert(quota_entries), entries)
         return (await self.get_many([quota_id]))[quota_id]
 
     async def archive(self, quota_id: UUID, at: datetime) -> bool:
@@ -150,7 +157,7 @@ class SqlQuotas:
 
     async def locked(self, quota_id: UUID) -> Quota | None:
         """Return a quota that nobody else changes before the transaction ends."""
-        row = await self._connection.row(select(quotas).where(quotas.c.id == quota_id).with_for_update())
+        row = await self._locked(quota_id)
         return None if row is None else to_quota(row, self._connection.now())
 
     async def get_many(self, quota_ids: Sequence[UUID]) -> Mapping[UUID, Quota]:
@@ -193,6 +200,9 @@ class SqlQuotas:
         """Return those that exist, by id."""
         rows = await self._connection.rows(select(quota_entries).where(quota_entries.c.id.in_(entry_ids)))
         return {row.id: to_entry(row) for row in rows}
+
+    async def _locked(self, quota_id: UUID) -> Row[Any] | None:
+        return await self._connection.row(select(quotas).where(quotas.c.id == quota_id).with_for_update())
 
 
 async def out_of_balance(connection: Connection) -> Sequence[UUID]:
@@ -269,9 +279,8 @@ def entry_row(
 
 def to_quota(row: Row[Any], now: datetime) -> Quota:
     """Return the quota of a row as it is at a time: in a new period nothing is used yet."""
-    every = BudgetPeriod(row.resets_every) if row.resets_every is not None else None
-    stored = Balance(limit=row.limit, used=row.used, reserved=row.reserved, period=row.period)
-    balance, _ = opened(stored, period_start(every, now))
+    every = _every(row)
+    balance, _ = opened(_stored(row), period_start(every, now))
     return Quota(
         id=row.id,
         workspace_id=row.workspace_id,
@@ -308,5 +317,9 @@ def to_entry(row: Row[Any]) -> QuotaEntry:
     )
 
 
-def _balance(quota: Quota) -> Balance:
-    return Balance(limit=quota.limit, used=quota.used, reserved=quota.reserved, period=quota.period)
+def _every(row: Row[Any]) -> BudgetPeriod | None:
+    return BudgetPeriod(row.resets_every) if row.resets_every is not None else None
+
+
+def _stored(row: Row[Any]) -> Balance:
+    return Balance(limit=row.limit, used=row.used, reserved=row.reserved, period=row.period)

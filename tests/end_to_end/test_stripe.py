@@ -33,6 +33,7 @@ from tests.graph.world import World, make_world
 from tests.product import serving
 from workers.expire_orders import expire_orders
 from workers.main import make_worker
+from workers.prune import KEEP_PAYMENT_EVENTS, prune
 
 FILE = """
 [products.pack]
@@ -712,6 +713,11 @@ async def test_an_event_that_nobody_waits_for_is_not_tried_for_ever(shop: Shop) 
     assert await retry_events(shop.world.app) == 1
     shop.clock.advance(WAITS.total_seconds())
     assert await retry_events(shop.world.app) == 0
+    await prune(shop.resources)
+    assert len(await shop.inbox()) == 2
+    shop.clock.advance(KEEP_PAYMENT_EVENTS.total_seconds())
+    await prune(shop.resources)
+    assert await shop.inbox() == []
 
 
 async def test_orders_are_mended_only_while_they_wait(shop: Shop) -> None:

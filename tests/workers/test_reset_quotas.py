@@ -9,7 +9,9 @@ from uuid import UUID
 from sqlalchemy import select
 
 from core.changes import channel_of, from_message
-from core.entities import BudgetPeriod, Quota, QuotaType, QuotaUnit
+from core.entities import BudgetPeriod, EntryKind, Quota, QuotaType, QuotaUnit
+from core.ledger import Change
+from core.ports.quotas import Note
 from storage.quotas import quotas
 from storage.resources import Resources
 from tests.conftest import MovableClock
@@ -111,3 +113,27 @@ async def test_followers_are_told(resources: Resources, clock: MovableClock) -> 
 
     assert told is not None
     assert (told.noun.value, told.key) == ("QUOTA", str(quota.id))
+
+
+async def test_a_limit_that_is_changed_in_a_new_period_leaves_the_old_one_to_its_calls(
+    resources: Resources, clock: MovableClock
+) -> None:
+    tenant = await rows.tenant(resources.app)
+    quota = await _grant(resources, tenant.id, 10, resets_every=BudgetPeriod.DAY, unit=QuotaUnit.TOKENS)
+    await _used(resources, tenant, quota, 3)
+    yesterday = rows.invocation(resources.app, tenant)
+    hold = await _admitted(resources, yesterday, _want(quota, 5))
+    clock.advance(24 * 60 * 60)
+
+    async with resources.storage.transaction() as tx:
+        changed = await tx.quotas.change(quota.id, Change(kind=EntryKind.ADJUST, limit=-4), Note())
+    balance = await _balance(resources, quota)
+    await resources.app.invocations.settle(_ended(yesterday), {hold.id: 5})
+
+    assert changed is not None
+    assert (changed.limit, changed.used, changed.reserved) == balance == (6, 0, 0)
+    assert await _balance(resources, quota) == (6, 0, 0)
+    assert await reset_quotas(resources) == 0
+    assert await _kinds(resources, quota) == [
+        "GRANT", "RESERVE", "SETTLE", "RESERVE", "RESET", "ADJUST", "SETTLE", "RESET",
+    ]  # fmt: skip
