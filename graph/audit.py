@@ -66,7 +66,7 @@ class AuditEntry(Node):
 
     @resolved
     def changes(self) -> JSON | None:
-        """What differs: by field, the value before (`from`) and after (`to`). Never a secret."""
+        """What differs: by field, the value before (`from`) and after (`to`); null where there is nothing to tell. Never a secret."""
         return self.entry.changes
 
 

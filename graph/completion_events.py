@@ -57,10 +57,10 @@ class AssistantMessage:
     """A whole answer, as it can be sent back in `messages`."""
 
     text: str = attribute("What was said.")
-    reasoning: str | None = attribute("The reasoning that the model showed.")
+    reasoning: str | None = attribute("The reasoning that the model showed; null where it showed none.")
     tool_calls: list[ToolCall] = attribute("The tools that the model asks to have called.")
     continuation: str | None = attribute(
-        "Opaque: what the provider needs back with this message to go on from it (signed reasoning and the like)."
+        "Opaque: what the provider needs back with this message to go on from it (signed reasoning and the like); null: nothing."
     )
 
     @classmethod
@@ -162,8 +162,8 @@ class ToolCallDelta(CompletionEvent):
     """More of a tool call that the model asks for."""
 
     index: int = attribute("Which call it belongs to, counted from 0.")
-    id: str | None = attribute("The call's id; comes once, with the first delta of the call.")
-    name: str | None = attribute("The tool's name; comes once, with the first delta of the call.")
+    id: str | None = attribute("The call's id, with the first delta of the call; null with those after it.")
+    name: str | None = attribute("The tool's name, with the first delta of the call; null with those after it.")
     arguments: str = attribute("What to append to the arguments' JSON text.")
 
 
@@ -200,8 +200,10 @@ class CompletionInterrupted(CompletionEvent):
     """The end of this reader, not of the completion. It takes no number: `sequence` is that of the last event delivered, -1 if none."""
 
     reason: InterruptReason = attribute("Why the reader was sent away.")
-    resume_after: int | None = attribute("The number of the last event that was delivered.")
-    retry_after: float | None = attribute("How many seconds to wait before coming back.")
+    resume_after: int | None = attribute("The number of the last event that was delivered; null: none was.")
+    retry_after: float | None = attribute(
+        "How many seconds to wait before coming back; null: none, or there is no coming back."
+    )
 
 
 EVENT_TYPES = (

@@ -130,7 +130,7 @@ class Credential(Node):
 
     @resolved
     def problem(self, info: Info) -> UserError | None:
-        """Why it does not work, or what the last validation met."""
+        """Why it does not work, or what the last validation met; null: nothing is wrong."""
         return _once_opened(info.context, self.credential, lambda opened: _problem(self.credential, opened))
 
     @resolved
@@ -140,12 +140,12 @@ class Credential(Node):
 
     @resolved
     def validated_at(self) -> datetime | None:
-        """When the provider last accepted or refused it."""
+        """When the provider last accepted or refused it; null: never."""
         return self.credential.validated_at
 
     @resolved
     async def last_used_at(self, info: Info) -> datetime | None:
-        """When a call was last made with it, up to a minute late."""
+        """When a call was last made with it, up to a minute late; null: never."""
         return await info.context.load.credential_last_used(self.credential.id)
 
     @resolved
@@ -347,7 +347,7 @@ class CredentialPayload:
     """What came of a change of a credential."""
 
     credential: Credential | None = attribute("The credential as it is now; null when it failed.", default=None)
-    provider: ProviderLink | None = attribute("Its provider as it is now.", default=None)
+    provider: ProviderLink | None = attribute("Its provider as it is now; null when it failed.", default=None)
     model: ModelLink | None = attribute(
         "The model that it is for, as it is now; null for one of a provider.", default=None
     )
@@ -358,15 +358,18 @@ class CredentialPayload:
 class DeleteCredentialPayload:
     """What came of deleting a credential."""
 
-    deleted_id: strawberry.ID | None = attribute("The credential that is gone.", default=None)
+    deleted_id: strawberry.ID | None = attribute("The credential that is gone; null when it failed.", default=None)
     deleted_model_id: strawberry.ID | None = attribute(
-        "The custom model that is gone with its last credential.", default=None
+        "The custom model that is gone with its last credential; null: none.", default=None
     )
-    provider: ProviderLink | None = attribute("Its provider as it is now.", default=None)
+    provider: ProviderLink | None = attribute("Its provider as it is now; null when it failed.", default=None)
     model: ModelLink | None = attribute(
-        "The model that it was for, as it is now, where that is still there.", default=None
+        "The model that it was for, as it is now; null for one of a provider, and where the model is gone.",
+        default=None,
     )
-    pools: list[PoolLink] | None = attribute("The pools in which it stood, as they are now.", default=None)
+    pools: list[PoolLink] | None = attribute(
+        "The pools in which it stood, as they are now; null when it failed.", default=None
+    )
     errors: list[UserError] = attribute(ERRORS)
 
 
@@ -483,7 +486,9 @@ class CredentialSubscriptions:
         info: Info,
         workspace_id: Annotated[
             strawberry.ID | None,
-            argument("The workspace; left out, the credential's, else the token's or the only one of your account."),
+            argument(
+                "The workspace; left out, the credential's, else the token's, or the only one that your account belongs to."
+            ),
         ] = None,
         credential_id: Annotated[
             strawberry.ID | None, argument("Only this credential: it comes first, as CURRENT.")

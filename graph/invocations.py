@@ -95,7 +95,7 @@ class Invocation(Node):
 
     @resolved
     def pricing(self) -> Pricing | None:
-        """The price in force when it was admitted."""
+        """The price in force when it was admitted; null where none was known."""
         return Pricing.of(self.invocation.pricing)
 
     @resolved
@@ -120,7 +120,7 @@ class Invocation(Node):
 
     @resolved
     def time_to_first_token(self) -> float | None:
-        """Seconds from its admission to the first delta."""
+        """Seconds from its admission to the first delta, or to the first sound of speech; null where there was none."""
         return self.invocation.time_to_first_token
 
     @resolved
@@ -141,7 +141,7 @@ class Invocation(Node):
 
     @resolved
     def end_user(self) -> str | None:
-        """The end user that the call named."""
+        """The end user that the call named; null: none."""
         return self.invocation.end_user
 
     @resolved
@@ -151,7 +151,7 @@ class Invocation(Node):
 
     @resolved
     def error(self) -> UserError | None:
-        """Why it failed."""
+        """Why it failed; null where it did not."""
         return UserError.optional(self.invocation.error)
 
 

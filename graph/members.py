@@ -100,7 +100,7 @@ class Invitation(Node):
 
     @resolved
     def name(self) -> str | None:
-        """What the person is called, where the invitation says it."""
+        """What the person is called, where the invitation says it; null elsewhere."""
         return self.invitation.name
 
     @resolved
@@ -139,7 +139,7 @@ class AddMemberInput:
     """Whom to invite."""
 
     workspace_id: strawberry.ID | None = attribute(
-        "The workspace to join; left out, the token's, or your only one.", default=None
+        "The workspace to join; left out, the token's, or the only one that your account belongs to.", default=None
     )
     email: str = attribute("The person's e-mail address.")
     name: str | None = attribute("What the person is called until they say otherwise.", default=None)

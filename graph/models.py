@@ -92,7 +92,7 @@ class ParameterRule:
 
     @resolved
     def help(self) -> str | None:
-        """An explanation."""
+        """An explanation; null: none."""
         return self.rule.help
 
     @resolved
@@ -107,17 +107,17 @@ class ParameterRule:
 
     @resolved
     def min(self) -> float | None:
-        """The lowest value."""
+        """The lowest value; null: any."""
         return self.rule.min
 
     @resolved
     def max(self) -> float | None:
-        """The highest value."""
+        """The highest value; null: any."""
         return self.rule.max
 
     @resolved
     def precision(self) -> int | None:
-        """The most decimals."""
+        """The most decimals; null: any number of them."""
         return self.rule.precision
 
     @resolved
@@ -196,12 +196,12 @@ class Model(Node):
 
     @resolved
     def context_window(self) -> int | None:
-        """The most tokens of input and output together."""
+        """The most tokens of input and output together; null where that is not known."""
         return self.known.card.context_window
 
     @resolved
     def max_output_tokens(self) -> int | None:
-        """The most tokens of output."""
+        """The most tokens of output; null where that is not known."""
         return self.known.card.max_output_tokens
 
     @resolved
@@ -250,7 +250,7 @@ class Model(Node):
 
     @resolved
     def problem(self, info: Info) -> UserError | None:
-        """What a call made now would meet."""
+        """What a call made now would meet; null: nothing."""
         return UserError.optional(self.state(info.context)[1])
 
     @resolved
@@ -260,7 +260,7 @@ class Model(Node):
 
     @resolved
     def effective_type(self, info: Info) -> ProviderType | None:
-        """Whose credentials a call made now would use."""
+        """Whose credentials a call made now would use; null: nobody's."""
         return effective_type(self.configuration, info.context.app.catalog, self.known)
 
     @resolved
@@ -294,7 +294,7 @@ class Model(Node):
 
     @resolved
     def pool(self, info: Info) -> PoolLink | None:
-        """The pool among whose members its calls are spread."""
+        """The pool among whose members its calls are spread; null: it has none."""
         return links.pool(info.context, self.configuration, self.configuration.pools.get(self.known.key))
 
 
@@ -403,8 +403,8 @@ class SetModelPricingInput:
 class RemoveModelPayload:
     """What came of removing a model."""
 
-    deleted_id: strawberry.ID | None = attribute("The model that is gone.", default=None)
-    provider: ProviderLink | None = attribute("Its provider as it is now.", default=None)
+    deleted_id: strawberry.ID | None = attribute("The model that is gone; null when it failed.", default=None)
+    provider: ProviderLink | None = attribute("Its provider as it is now; null when it failed.", default=None)
     errors: list[UserError] = attribute(ERRORS)
 
 

@@ -144,22 +144,22 @@ class Order(Node):
 
     @resolved
     def paid_at(self) -> datetime | None:
-        """When it was paid."""
+        """When it was paid; null: it was not."""
         return self.order.paid_at
 
     @resolved
     def failed_at(self) -> datetime | None:
-        """When its payment failed."""
+        """When its payment failed; null: it did not."""
         return self.order.failed_at
 
     @resolved
     def refunded_at(self) -> datetime | None:
-        """When money last went back."""
+        """When money last went back; null: never."""
         return self.order.refunded_at
 
     @resolved
     def cancelled_at(self) -> datetime | None:
-        """When it was cancelled, or expired."""
+        """When it was cancelled, or expired; null: it was not."""
         return self.order.cancelled_at
 
 
@@ -181,7 +181,7 @@ class CreateOrderInput:
     """What to order."""
 
     workspace_id: strawberry.ID | None = attribute(
-        "The workspace that buys; left out, the token's or the only one of your account.", default=None
+        "The workspace that buys; left out, the token's, or the only one that your account belongs to.", default=None
     )
     product_id: strawberry.ID = attribute("The product, of the workspace's `products`.")
     quantity: int = attribute("How many, 1 to 10,000.", default=1)
@@ -297,7 +297,9 @@ class OrderSubscriptions:
         info: Info,
         workspace_id: Annotated[
             strawberry.ID | None,
-            argument("The workspace; left out, the order's, else the token's or the only one of your account."),
+            argument(
+                "The workspace; left out, the order's, else the token's, or the only one that your account belongs to."
+            ),
         ] = None,
         order_id: Annotated[strawberry.ID | None, argument("Only this order: it comes first, as CURRENT.")] = None,
     ) -> AsyncGenerator[OrderChange, None]:

@@ -13,6 +13,7 @@ from uuid import UUID
 from graphql import (
     GraphQLField,
     GraphQLInterfaceType,
+    GraphQLNonNull,
     GraphQLObjectType,
     GraphQLResolveInfo,
     GraphQLSchema,
@@ -36,7 +37,6 @@ class Own:
 
     otherwise: Permission
     sees: Callable[[Viewer, Any], bool]
-    said: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,22 +66,18 @@ TYPE_PERMISSIONS: Mapping[str, Permission | Own] = {
     "Member": Own(
         otherwise=P.MEMBER_READ,
         sees=lambda viewer, one: may_see_member(viewer, one.member),
-        said="Of others, needs MEMBER_READ.",
     ),
     "Account": Own(
         otherwise=P.MEMBER_READ,
         sees=lambda viewer, one: viewer.account_id == one.account.id,
-        said="Of others, needs MEMBER_READ.",
     ),
     "ApiToken": Own(
         otherwise=P.TOKEN_MANAGE,
         sees=lambda viewer, one: may_see_token(viewer, one.token),
-        said="Of others, needs TOKEN_MANAGE.",
     ),
     "Invocation": Own(
         otherwise=P.USAGE_READ,
         sees=lambda viewer, one: may_see_invocation(viewer, one.invocation),
-        said="Of others, needs USAGE_READ.",
     ),
 }
 """What it takes to be given an object of a type, in the workspace that it belongs to."""
@@ -325,16 +321,21 @@ def _refusal(permission: Permission) -> Forbidden:
 
 
 def _describe(field: GraphQLField, rule: Permission | Own) -> None:
-    said = rule.said if isinstance(rule, Own) else f"Needs {rule}."
+    said = _said(rule)
     if said not in (field.description or ""):
-        field.description = f"{field.description} {said}" if field.description else said
+        if not isinstance(field.type, GraphQLNonNull):
+            said += ", else null"
+        field.description = f"{field.description} {said}." if field.description else f"{said}."
 
 
 def _describe_types(schema: GraphQLSchema) -> None:
     for name, rule in TYPE_PERMISSIONS.items():
         object_type = schema.type_map[name]
-        said = rule.said if isinstance(rule, Own) else f"Needs {rule}."
-        object_type.description = f"{object_type.description} {said}"
+        object_type.description = f"{object_type.description} {_said(rule)}."
+
+
+def _said(rule: Permission | Own) -> str:
+    return f"Of others, needs {rule.otherwise}" if isinstance(rule, Own) else f"Needs {rule}"
 
 
 # ---- deny by default

@@ -126,7 +126,7 @@ class PoolMember(Node):
 
     @resolved
     def credential(self) -> CredentialLink | None:
-        """Its credential; for the Default Config the one active now."""
+        """Its credential; for the Default Config the one active now, null where none is."""
         return links.optional_credential(self.configuration, self.candidate.credential)
 
     @resolved
@@ -141,13 +141,13 @@ class PoolMember(Node):
 
     @resolved
     async def cooldown(self, info: Info) -> Cooldown | None:
-        """Its rest, or what it is on trial after."""
+        """Its rest, or what it is on trial after; null: neither."""
         found = (await self._standing(info.context)).cooldown
         return Cooldown.of(found, info.context.app.clock.now()) if found is not None else None
 
     @resolved
     def problem(self) -> UserError | None:
-        """What is wrong with its credential."""
+        """What is wrong with its credential; null: nothing."""
         credential = self.candidate.credential
         return UserError.optional(credential_problem(credential)) if credential is not None else None
 
@@ -168,7 +168,7 @@ class PoolMember(Node):
 
     @resolved
     async def last_used_at(self, info: Info) -> datetime | None:
-        """When its credential was last used, up to a minute late."""
+        """When its credential was last used, up to a minute late; null: never."""
         credential = self.candidate.credential
         return await info.context.load.credential_last_used(credential.id) if credential is not None else None
 
@@ -431,7 +431,9 @@ class PoolSubscriptions:
         info: Info,
         workspace_id: Annotated[
             strawberry.ID | None,
-            argument("The workspace; left out, the pool's, else the token's or the only one of your account."),
+            argument(
+                "The workspace; left out, the pool's, else the token's, or the only one that your account belongs to."
+            ),
         ] = None,
         pool_id: Annotated[
             strawberry.ID | None,

@@ -25,7 +25,7 @@ described(
     CAPABILITY_UNSUPPORTED="The model lacks a feature that the input needs.",
     POOL_EXHAUSTED="Every member of the pool rests.",
     QUOTA_EXCEEDED="No quota can hold the amount.",
-    BUDGET_EXCEEDED="The token's budget cannot hold the cost.",
+    BUDGET_EXCEEDED="A budget of the token or the workspace cannot hold the cost.",
     RATE_LIMITED="Too many requests of this token or workspace.",
     CONTEXT_LENGTH_EXCEEDED="The input is longer than the model takes.",
     CONTENT_FILTERED="The provider's filter refused the input.",
@@ -53,7 +53,7 @@ class UserError:
     code: ErrorCode = attribute("What kind of failure it is.")
     message: str = attribute("What is wrong and what mends it; never holds a secret.")
     retryable: bool = attribute("Whether the same request may succeed later.")
-    retry_after: float | None = attribute("How many seconds to wait before trying again, where that is known.")
+    retry_after: float | None = attribute("How many seconds to wait before trying again; null where that is not known.")
     path: list[str] = attribute("The place in the input, an empty list where no one field is at fault.")
 
     @classmethod

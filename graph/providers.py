@@ -132,12 +132,12 @@ class Provider(Node):
 
     @resolved
     def icon_url(self) -> str | None:
-        """A picture of it."""
+        """A picture of it; null: none."""
         return self.manifest.icon_url
 
     @resolved
     def help_url(self) -> str | None:
-        """Where to get a key."""
+        """Where to get a key; null where no page tells."""
         return self.manifest.help_url
 
     @resolved
@@ -180,7 +180,7 @@ class Provider(Node):
 
     @resolved
     def problem(self) -> UserError | None:
-        """What keeps its predefined models from being called now."""
+        """What keeps its predefined models from being called now; null: nothing."""
         return UserError.optional(provider_problem(self.configuration, self.manifest))
 
     @resolved
@@ -195,7 +195,7 @@ class Provider(Node):
 
     @resolved
     def active_credential(self) -> CredentialLink | None:
-        """The credential that serves its predefined and remote models outside a pool."""
+        """The credential that serves its predefined and remote models outside a pool; null: none."""
         return links.optional_credential(self.configuration, active_credential_of(self.configuration, self.manifest))
 
     @resolved

@@ -115,7 +115,7 @@ class QuotaEntry(Node):
 
     @resolved
     def note(self) -> str | None:
-        """Why, in words."""
+        """Why, in words; null where nobody said."""
         return self.entry.note
 
 
@@ -342,7 +342,9 @@ class QuotaSubscriptions:
         info: Info,
         workspace_id: Annotated[
             strawberry.ID | None,
-            argument("The workspace; left out, the quota's, else the token's or the only one of your account."),
+            argument(
+                "The workspace; left out, the quota's, else the token's, or the only one that your account belongs to."
+            ),
         ] = None,
         quota_id: Annotated[strawberry.ID | None, argument("Only this quota: it comes first, as CURRENT.")] = None,
     ) -> AsyncGenerator[QuotaChange, None]:

@@ -79,7 +79,7 @@ class Route:
 
     @resolved
     def provider_type(self) -> ProviderType | None:
-        """Whose credentials would serve it."""
+        """Whose credentials would serve it; null: nobody's."""
         return self.routes[0].provider_type
 
     @resolved
@@ -100,7 +100,7 @@ class Route:
 
     @resolved
     def problem(self) -> UserError | None:
-        """Why the call would fail."""
+        """Why the call would fail; null: it would not."""
         return UserError.optional(self.routes[0].problem)
 
 

@@ -39,7 +39,7 @@ SNAPSHOT = Path(__file__).parent.parent / "schema.graphql"
 
 @object_type
 class Query(ViewerQuery, WorkspaceQuery, NodeQuery, CompletionQuery, ServerQuery):
-    """What can be read. Every field needs a token."""
+    """What can be read. Every field needs a token. One whose permission you lack is null, with an error FORBIDDEN."""
 
 
 @object_type

@@ -16,9 +16,9 @@ class ComponentHealth:
     """Whether a part of the installation answers."""
 
     ok: bool = attribute("Whether it answers.")
-    latency: float | None = attribute("How long it took to answer, in seconds.")
+    latency: float | None = attribute("How long it took to answer, in seconds; null where it does not.")
     engine: str = attribute("What it is.")
-    problem: str | None = attribute("Why it does not answer.")
+    problem: str | None = attribute("Why it does not answer; null where it does.")
 
     @classmethod
     def of(cls, told: reported.ComponentHealth) -> "ComponentHealth":

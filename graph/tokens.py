@@ -104,17 +104,17 @@ class ApiToken(Node):
 
     @resolved
     def expires_at(self) -> datetime | None:
-        """When it ends by itself."""
+        """When it ends by itself; null: never."""
         return self.token.expires_at
 
     @resolved
     def last_used_at(self) -> datetime | None:
-        """When a call was last made with it, up to a minute late."""
+        """When a call was last made with it, up to a minute late; null: never."""
         return self.token.last_used_at
 
     @resolved
     def revoked_at(self) -> datetime | None:
-        """When it was revoked."""
+        """When it was revoked; null: it was not."""
         return self.token.revoked_at
 
     @resolved
@@ -179,7 +179,7 @@ class CreateApiTokenInput:
     budget: BudgetInput | None = attribute("The most that its calls may cost.", default=None)
     requests_per_minute: int | None = attribute("How many calls it may make in any minute.", default=None)
     tokens_per_minute: int | None = attribute("How many tokens its calls may use in any minute.", default=None)
-    expires_at: datetime | None = attribute("When it ends by itself.", default=None)
+    expires_at: datetime | None = attribute("When it ends by itself; left out: never.", default=None)
 
     def entered(self) -> NewToken:
         """Return what core takes.
@@ -284,7 +284,7 @@ class CreateApiTokenPayload:
     """What came of making a token."""
 
     api_token: ApiToken | None = attribute("The new token; null when it failed.", default=None)
-    secret: str | None = attribute("The bearer secret, shown this once.", default=None)
+    secret: str | None = attribute("The bearer secret, shown this once; null when it failed.", default=None)
     errors: list[UserError] = attribute(ERRORS)
 
 

@@ -160,7 +160,7 @@ class Pricing:
 
     currency: str = attribute("The currency's ISO 4217 code.")
     input: Decimal = attribute("Of a million units of input.")
-    output: Decimal | None = attribute("Of a million tokens of output.")
+    output: Decimal | None = attribute("Of a million tokens of output; null: none is known.")
     cached_input: Decimal | None = attribute("Of a million cached tokens of input; null: as other input.")
     cache_write: Decimal | None = attribute("Of a million tokens written into the cache; null: as other input.")
     unit: PricingUnit = attribute("What is counted.")
@@ -180,7 +180,7 @@ class Attempt:
     credential_name: str | None = attribute(
         "The credential that was used; null without CREDENTIAL_READ, and where none was needed."
     )
-    duration: float | None = attribute("How long it took, in seconds.")
+    duration: float | None = attribute("How long it took, in seconds; null where that is not known.")
     error: UserError | None = attribute("How it failed; null for one that served.")
 
     @resolved
