@@ -7,10 +7,10 @@ import strawberry
 from core.asking import Asked
 from core.errors import InvalidInput
 from graph import ids, links
+from graph.completion_input import MAX_END_USER, optional_object
 from graph.context import Info
 from graph.invocations import tags_of
 from graph.links import InvocationLink
-from graph.llm import MAX_END_USER, optional_object
 from graph.mutations import ERRORS
 from graph.problems import UserError
 from graph.scalars import JSON

@@ -10,8 +10,8 @@ from core.invoke import transcribe
 from core.model_types.llm import MediaKind
 from core.model_types.speech2text import Audio, TranscriptionRequest
 from graph.calls import CallInput, CallPayload
+from graph.completion_input import MediaInput
 from graph.context import Info
-from graph.llm import MediaInput
 from graph.mutations import INPUT, mutation
 from graph.problems import UserError
 from graph.types import attribute, input_type, object_type

@@ -9,7 +9,7 @@ from core.continuation import Layout
 from core.errors import InvalidInput
 from core.model_types import llm
 from core.model_types.llm import MediaKind, Role, ToolChoiceMode
-from graph.llm import (
+from graph.completion_input import (
     MAX_MEDIA_BYTES,
     CompletionInput,
     ContentPartInput,
