@@ -8,12 +8,13 @@ from uuid import UUID
 
 from core.app import App
 from core.changes import Change, Noun
+from core.checkouts import UNFINISHED
 from core.entities import EventState, Order, PaymentEvent, PaymentKind, Refund, RefundState
 from core.errors import AlreadyExists, Conflict, InvalidInput, NotFound
 from core.gateway import Gateway
 from core.jobs import ProcessPaymentEvent
+from core.order_booking import book
 from core.order_states import PAID_ONCE, Step, after, after_refunds
-from core.orders import UNFINISHED, book
 from core.ports.quotas import Note
 from core.ports.transaction import Transaction
 

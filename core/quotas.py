@@ -91,7 +91,7 @@ async def grant_quota(app: App, viewer: Viewer, new: NewQuota) -> Quota:
             summary=f"Granted {_amount(new.limit)} {new.unit} ({new.type}) for {provider or 'all hosted providers'}",
             changes=changes(limit=(None, new.limit)),
         )
-        tx.news.add(_news(quota, ChangeKind.CREATED))
+        tx.news.add(quota_news(quota, ChangeKind.CREATED))
     return quota
 
 
@@ -132,7 +132,7 @@ async def adjust_quota(
             summary=f"Changed the limit of a quota by {amount:+}",
             changes=changes(limit=(before.limit, after.limit)),
         )
-        tx.news.add(_news(after, ChangeKind.UPDATED))
+        tx.news.add(quota_news(after, ChangeKind.UPDATED))
     return after
 
 
@@ -157,7 +157,7 @@ async def archive_quota(app: App, viewer: Viewer, quota_id: UUID, *, note: str |
                 summary=f"Ended a quota{f': {note}' if note else ''}",
                 changes=changes(archivedAt=(None, at.isoformat())),
             )
-            tx.news.add(_news(found, ChangeKind.UPDATED))
+            tx.news.add(quota_news(found, ChangeKind.UPDATED))
         return (await tx.quotas.get_many([quota_id]))[quota_id]
 
 
@@ -202,7 +202,7 @@ async def give_configured(
                 created_at=now,
             )
             if await tx.quotas.insert(quota, EntryKind.GRANT, Note(text="Given by the operator's configuration")):
-                tx.news.add(_news(quota, ChangeKind.CREATED))
+                tx.news.add(quota_news(quota, ChangeKind.CREATED))
                 given += 1
     return given
 
@@ -245,7 +245,8 @@ def _unknown() -> NotFound:
     return NotFound("There is no such quota, or it is not one of yours.", path=("id",))
 
 
-def _news(quota: Quota, kind: ChangeKind) -> Change:
+def quota_news(quota: Quota, kind: ChangeKind) -> Change:
+    """Return what is told of a quota that has changed."""
     assert quota.workspace_id is not None
     return Change(workspace_id=quota.workspace_id, noun=Noun.QUOTA, key=str(quota.id), kind=kind)
 

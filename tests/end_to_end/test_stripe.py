@@ -14,7 +14,7 @@ import stripe
 from redis.asyncio import Redis
 from sqlalchemy import select
 
-from core import orders
+from core import checkouts
 from core.entities import EventState
 from core.errors import Forbidden, InvalidInput
 from core.payment_events import WAITS, process, receive, retry_events
@@ -725,8 +725,8 @@ async def test_orders_are_mended_only_while_they_wait(shop: Shop) -> None:
     made = await shop.order()
     shop.clock.advance(24 * 3600 + 1)
 
-    assert await orders.expire_orders(shop.world.app) == 1
-    assert await orders.mend_orders(shop.world.app) == 0
+    assert await checkouts.expire_orders(shop.world.app) == 1
+    assert await checkouts.mend_orders(shop.world.app) == 0
 
     assert (await shop.now(made))["status"] == "CANCELLED"
     assert shop.fake.sessions == {}

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from core import orders
+from core import checkouts
 from graph import ids
 from storage.quotas import out_of_balance
 from storage.resources import open_app
@@ -309,10 +309,10 @@ async def test_an_order_that_is_not_paid_in_time_is_cancelled_and_credits_if_it_
 ) -> None:
     made = await _order(shop)
     clock.advance(24 * 3600 - 1)
-    assert await orders.expire_orders(shop.app) == 0
+    assert await checkouts.expire_orders(shop.app) == 0
     clock.advance(2)
 
-    assert [await orders.expire_orders(shop.app) for _ in range(2)] == [1, 0]
+    assert [await checkouts.expire_orders(shop.app) for _ in range(2)] == [1, 0]
 
     listed = (await shop.data("owner", LISTED, status=["CANCELLED"]))["workspace"]["orders"]
     assert listed["nodes"] == [{"id": made["id"], "status": "CANCELLED"}]
