@@ -5,12 +5,12 @@ from typing import Annotated, Any
 
 import msgspec
 
+from core.cards import custom_card
 from core.catalog import Catalog
 from core.configuration import Grant, HostedModel, HostedProvider
 from core.entities import BudgetPeriod, QuotaType, QuotaUnit
 from core.errors import InvalidInput
 from core.forms import check_form
-from core.manifest_files import custom_card
 from core.model_types import ModelKey, ModelType
 from core.operator_files import OperatorFile, entries_of
 from core.provider import Manifest

@@ -1,7 +1,7 @@
 """Manifests as TOML files: read strictly, so that a wrong one says where and what."""
 
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import fields, replace
 from decimal import Decimal
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from core.cards import bounded
 from core.errors import InvalidInput
 from core.forms import check_form
 from core.model_types import ModelFeature, ModelType
@@ -27,7 +28,6 @@ from core.provider import (
     ParameterType,
     Pricing,
     PricingUnit,
-    RemoteModel,
 )
 
 FOLDER = Path(__file__).parent / "manifests"
@@ -141,7 +141,7 @@ class _Model(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
             context_window=self.context_window,
             max_output_tokens=self.max_output_tokens,
             properties=self.properties,
-            parameter_rules=tuple(_bounded(rule, self.max_output_tokens) for rule in rules),
+            parameter_rules=tuple(bounded(rule, self.max_output_tokens) for rule in rules),
             pricing=self.price.pricing() if self.price is not None else None,
             deprecated=self.deprecated,
             position=position,
@@ -255,48 +255,6 @@ def read_manifest(path: Path) -> Manifest:
         return _manifest(file)
     except (OSError, ValueError, ManifestError) as error:
         raise ManifestError(f"{path.name}: {error}") from error
-
-
-def custom_card(manifest: Manifest, name: str, model_type: ModelType, values: Mapping[str, str]) -> ModelCard:
-    """Return what is known of a custom model: the manifest's defaults of its type, over them its form values."""
-    custom = manifest.custom_model
-    base = _base(manifest, model_type, values.get(custom.base or ""))
-    features = set(base.features)
-    for feature, field in custom.features.items():
-        if field in values:
-            (features.add if values[field] == "true" else features.discard)(feature)
-    properties = {
-        name: _property(manifest, field, values[field])
-        for name, field in custom.properties.items()
-        if values.get(field)
-    }
-    limit = _whole(values.get(custom.max_output_tokens or "")) or base.max_output_tokens
-    return replace(
-        base,
-        name=name,
-        label=name,
-        features=frozenset(features),
-        context_window=_whole(values.get(custom.context_window or "")) or base.context_window,
-        max_output_tokens=limit,
-        properties={**base.properties, **properties},
-        parameter_rules=tuple(_bounded(rule, limit) for rule in base.parameter_rules),
-    )
-
-
-def remote_card(manifest: Manifest, remote: RemoteModel) -> ModelCard:
-    """Return what is known of a model that the provider's list names: the defaults of its type, over them the list."""
-    base = manifest.defaults.get(remote.type) or ModelCard(name="", label="", type=remote.type)
-    limit = remote.max_output_tokens or base.max_output_tokens
-    return replace(
-        base,
-        name=remote.name,
-        label=remote.label or remote.name,
-        features=base.features if remote.features is None else remote.features,
-        context_window=remote.context_window or base.context_window,
-        max_output_tokens=limit,
-        parameter_rules=tuple(_bounded(rule, limit) for rule in base.parameter_rules),
-        deprecated=remote.gone,
-    )
 
 
 def _manifest(file: _File) -> Manifest:
@@ -420,29 +378,6 @@ _CHOICES = frozenset({FormFieldType.SELECT, FormFieldType.RADIO})
 
 def _conditions(given: tuple[_Condition, ...]) -> tuple[FormCondition, ...]:
     return tuple(condition.condition() for condition in given)
-
-
-def _bounded(rule: ParameterRule, max_output_tokens: int | None) -> ParameterRule:
-    if rule.name != "max_tokens" or max_output_tokens is None:
-        return rule
-    return replace(rule, max=max_output_tokens)
-
-
-def _base(manifest: Manifest, model_type: ModelType, name: str | None) -> ModelCard:
-    """Return what a custom model is before its form values: the base model that it names, or the type's defaults."""
-    named = (card for card in manifest.base_models if card.name == name and card.type is model_type)
-    default = manifest.defaults.get(model_type) or ModelCard(name="", label="", type=model_type)
-    return next(named, default)
-
-
-def _property(manifest: Manifest, field: str, text: str) -> str | int:
-    """Return a form value as a property: a NUMBER as a number."""
-    types = {one.name: one.type for one in manifest.model_credential_form}
-    return int(text) if types.get(field) is FormFieldType.NUMBER else text
-
-
-def _whole(text: str | None) -> int | None:
-    return int(text) if text else None
 
 
 def _decimal(text: str | None) -> Decimal | None:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from uuid import UUID
 
+from core.cards import custom_card, remote_card
 from core.catalog import Catalog
 from core.configuration import Configuration, HostedProvider
 from core.entities import Credential, CredentialStatus, ModelSource, Pool, PoolMember, Quota, QuotaType, QuotaUnit
@@ -22,7 +23,6 @@ from core.errors import (
     NotFound,
     QuotaExceeded,
 )
-from core.manifest_files import custom_card, remote_card
 from core.metering import is_counted_in_tokens
 from core.model_types import ModelKey, ModelType
 from core.model_types.llm import ProviderType

@@ -8,6 +8,7 @@ from datetime import datetime
 from uuid import UUID
 
 from core.app import App
+from core.cards import custom_card
 from core.changes import Change, Noun
 from core.entities import Credential, CredentialStatus
 from core.errors import (
@@ -25,7 +26,6 @@ from core.errors import (
 from core.forms import check_form
 from core.jobs import ValidateCredential
 from core.live import tell_of_pools
-from core.manifest_files import custom_card
 from core.model_types import ModelKey
 from core.provider import FormFieldType, Manifest, ModelCard, Provider, Values
 from core.wire.egress import normalise_base_url

@@ -23,6 +23,7 @@ from typing import Any, ClassVar
 import pytest
 import pytest_asyncio
 
+from core.cards import custom_card
 from core.errors import (
     ErrorCode,
     ModelyardError,
@@ -31,7 +32,6 @@ from core.errors import (
     UpstreamRateLimited,
     UpstreamUnavailable,
 )
-from core.manifest_files import custom_card
 from core.model_types import ModelKey, ModelType
 from core.model_types.llm import ChatRequest, FinishPiece, Message, Role, Text
 from core.model_types.moderation import ModerationRequest

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
+from core.cards import custom_card
 from core.catalog import discover
 from core.errors import ModelyardError
-from core.manifest_files import custom_card
 from core.model_types import ModelType
 from core.model_types.llm import ChatRequest, Message, Piece, Role, Text
 from core.provider import Call, Provider, Value

@@ -2,8 +2,8 @@
 
 import pytest
 
+from core.cards import custom_card
 from core.catalog import catalog_of
-from core.manifest_files import custom_card
 from core.model_types import ModelType
 from core.provider import Call, Manifest, Provider, Values
 from core.secret import Secret

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from core.cards import custom_card
 from core.forms import check_form
-from core.manifest_files import ManifestError, custom_card, read_manifest, read_manifests
+from core.manifest_files import ManifestError, read_manifest, read_manifests
 from core.model_types import ModelFeature, ModelType
 from core.parameters import check_parameters
 from core.provider import ConfigurationMethod, Manifest, ParameterRule

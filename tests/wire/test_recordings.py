@@ -6,9 +6,9 @@ from contextlib import aclosing
 
 import pytest
 
+from core.cards import custom_card
 from core.catalog import discover
 from core.errors import ModelyardError
-from core.manifest_files import custom_card
 from core.model_types import ModelType
 from core.model_types.llm import ChatRequest, Message, Piece, Role, Text
 from core.provider import Call

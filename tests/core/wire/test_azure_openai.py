@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from core.cards import custom_card
 from core.errors import InvalidInput, UpstreamAuthentication, UpstreamBadRequest, UpstreamPermission
-from core.manifest_files import custom_card
 from core.model_types import ModelFeature, ModelKey, ModelType
 from core.model_types.text_embedding import EmbeddingRequest
 from core.provider import Call, Manifest, Provider, Value
