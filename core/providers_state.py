@@ -6,11 +6,11 @@ from enum import StrEnum
 from core.catalog import Catalog
 from core.configuration import Configuration
 from core.entities import Credential, ModelSource, Quota
-from core.errors import CredentialMissing, CredentialRemoved, ModelyardError, QuotaExceeded
+from core.errors import CredentialMissing, CredentialRemoved, ModelyardError
 from core.model_types import ModelType
 from core.model_types.llm import ProviderType
 from core.provider import ConfigurationMethod, Manifest
-from core.resolve import credential_problem, preferred_type
+from core.resolve import credential_problem, preferred_type, used_up
 
 
 class SystemStatus(StrEnum):
@@ -96,10 +96,7 @@ def provider_problem(configuration: Configuration, manifest: Manifest) -> Modely
     if kind is ProviderType.SYSTEM:
         if system_status(configuration, manifest) is SystemStatus.ACTIVE:
             return None
-        return QuotaExceeded(
-            f"The hosted quota for {manifest.name} is used up: order more, or add your own credential with "
-            "`createCredential`."
-        )
+        return used_up(manifest.name)
     credential = active_credential_of(configuration, manifest)
     if credential is not None:
         return credential_problem(credential)

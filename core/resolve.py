@@ -236,6 +236,21 @@ def default_problem(configuration: Configuration, catalog: Catalog, model_type: 
     return resolve(configuration, catalog, Request(type=model_type)).problem
 
 
+def used_up(provider: str) -> QuotaExceeded:
+    """Return the refusal where no quota has anything left."""
+    return QuotaExceeded(
+        f"The hosted quota for {provider} is used up: order more, or add your own credential with `createCredential`."
+    )
+
+
+def too_little_left(provider: str) -> QuotaExceeded:
+    """Return the refusal where a quota has something left, and less than a call may use."""
+    return QuotaExceeded(
+        f"The hosted quota for {provider} has not enough left for this call: order more, ask for less, or add your own "
+        "credential with `createCredential`."
+    )
+
+
 # ---- steps, in the order of the specification
 
 
@@ -304,11 +319,8 @@ def _hosted(configuration: Configuration, model: Known, amount: Amount | None) -
         )
     quota = next((quota for quota in allowing if _holds(quota, amount(quota, model) if amount else 1)), None)
     if quota is None:
-        problem = QuotaExceeded(
-            f"The hosted quota for {model.key.provider} is used up: order more, or add your own credential with "
-            "`createCredential`."
-        )
-        return Route(model=model, provider_type=ProviderType.SYSTEM, problem=problem)
+        problem = too_little_left if any(_holds(quota, 1) for quota in allowing) else used_up
+        return Route(model=model, provider_type=ProviderType.SYSTEM, problem=problem(model.key.provider))
     hosted = configuration.hosted[model.key.provider]
     return Route(
         model=model,

@@ -16,6 +16,7 @@ from core.errors import AlreadyAdmitted, ModelyardError, QuotaExceeded, ServerUn
 from core.ports.clock import Clock
 from core.ports.invocation_log import Hold, Holds, Spend, Want
 from core.ports.once import OnceKey
+from core.resolve import too_little_left
 from storage import once
 from storage.batch import Batch
 from storage.book import BUDGETS, QUOTAS, Book, Grant, Kind
@@ -381,7 +382,7 @@ def _held(books: _Books, asking: _Paying) -> Holds | ModelyardError:
         has = {one.budget_id: one for one in books.budget_holds.get(invocation.id, ()) if one.state == HELD}
     quota = books.quotas.first(asking.wants)
     if asking.wants and quota is None:
-        return _used_up(invocation)
+        return too_little_left(invocation.model.provider)
     grants: list[tuple[Row[Any] | None, Grant | int]] = []
     for spend in asking.spends:
         held = has.get(spend.budget_id)
@@ -404,13 +405,6 @@ def _taken(budgets: Book, invocation: Invocation, held: Row[Any] | None, granted
         return budgets.hold(granted, invocation.id, invocation.owner)
     assert held is not None, "only a hold that is there is raised"
     return budgets.add(held, granted)
-
-
-def _used_up(invocation: Invocation) -> QuotaExceeded:
-    return QuotaExceeded(
-        f"The hosted quota for {invocation.model.provider} has not enough left for this call: order more, ask for less "
-        "output, or add your own credential with `createCredential`."
-    )
 
 
 def _end(connection: Connection, ends: Sequence[_End], running: set[UUID] | None = None) -> _Told:

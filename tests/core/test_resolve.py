@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.configuration import Configuration, HostedProvider
-from core.entities import CredentialStatus, ModelSetting, ModelSource, ProviderRow, QuotaType
+from core.entities import CredentialStatus, ModelSetting, ModelSource, ProviderRow, Quota, QuotaType
 from core.errors import ErrorCode
 from core.model_types import ModelType
 from core.model_types.llm import ProviderType
@@ -118,6 +118,21 @@ def test_the_decision_table(case: Case) -> None:
     if case.problem is None:
         assert [one.credential.name if one.credential else "" for one in route.usable] == list(case.by)
         assert route.quota == case.quota
+
+
+@pytest.mark.parametrize(
+    ("quotas", "said"),
+    [((SPENT,), "is used up"), ((SPENT, FREE), "not enough left for this call"), ((PAID, FREE), "not enough left")],
+)
+def test_a_quota_that_has_something_left_and_too_little_is_told_from_one_that_is_used_up(
+    quotas: tuple[Quota, ...], said: str
+) -> None:
+    request = Request(type=ModelType.LLM, provider="openai", name="gpt-4o")
+
+    route = resolve(with_choice(SYSTEM, hosted=HOSTED, quotas=quotas), CATALOG, request, lambda *_: 11)
+
+    assert route.problem is not None
+    assert (route.problem.code, said in route.problem.message) == (ErrorCode.QUOTA_EXCEEDED, True)
 
 
 def test_without_a_default_the_problem_says_how_to_set_one() -> None:
