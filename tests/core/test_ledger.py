@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from core.entities import BudgetPeriod, EntryKind, Order
 from core.ledger import Balance, Change, Held, opened, period_end, period_start, reserved, settled, settled_late
-from core.order_states import Step, after, credited, returned
+from core.order_states import PAID_ONCE, Step, after, credited, returned
 from tests.core.test_order_states import order as an_order
 
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -89,8 +89,8 @@ class Ledger(RuleBasedStateMachine):
         self.orders[place] = moved
         change = credited(moved) - credited(before)
         if change:
-            kind = EntryKind.PURCHASE if change > 0 else EntryKind.REFUND
-            self._book([Change(kind=kind, limit=change)])
+            gain = EntryKind.ADJUST if before.status in PAID_ONCE else EntryKind.PURCHASE
+            self._book([Change(kind=gain if change > 0 else EntryKind.REFUND, limit=change)])
 
     @rule(hours=st.integers(min_value=1, max_value=30))
     def pass_time(self, hours: int) -> None:
@@ -109,7 +109,7 @@ class Ledger(RuleBasedStateMachine):
     @invariant()
     def what_went_back_is_in_proportion_and_never_more_than_came(self) -> None:
         bought = sum(one.limit for one in self.entries if one.kind is EntryKind.PURCHASE)
-        back = -sum(one.limit for one in self.entries if one.kind is EntryKind.REFUND)
+        back = -sum(one.limit for one in self.entries if one.kind in {EntryKind.REFUND, EntryKind.ADJUST})
         assert 0 <= back <= bought
         for order in self.orders:
             is_whole = returned(order) == order.total_amount
