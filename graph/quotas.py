@@ -45,7 +45,7 @@ described(
     EXPIRE="The hold of a dead process was freed.",
     PURCHASE="It was bought.",
     REFUND="A purchase was taken back.",
-    ADJUST="An operator changed the limit.",
+    ADJUST="An operator changed the limit, or a refund failed and what it took was given back.",
     RESET="A new period began, or a call was booked in the period that it was admitted in.",
 )
 
