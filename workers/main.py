@@ -163,8 +163,8 @@ async def work_until(worker: Worker, stop: asyncio.Event) -> None:
         stopping.cancel()
         for task in (working, *([worker.main_task] if worker.main_task else ()), *worker.tasks.values()):
             task.cancel()
-        left = [working, stopping, *worker.tasks.values()]
-        await asyncio.wait(left)
+        # gathered, not waited for: what a job met that was cut short would else be logged as taken by nobody
+        await asyncio.gather(working, stopping, *worker.tasks.values(), return_exceptions=True)
     if not stop.is_set():
         with redis_errors():
             await working

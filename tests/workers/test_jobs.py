@@ -11,7 +11,7 @@ from sqlalchemy import event, func, select, update
 from core.access import Role
 from core.app import App
 from core.entities import CredentialStatus, InvocationStatus
-from core.errors import ErrorCode, UpstreamAuthentication
+from core.errors import ErrorCode, UpstreamAuthentication, UpstreamUnavailable
 from core.ids import uuid7
 from core.jobs import JOBS, ValidateCredential
 from core.members import NewMember, add_member
@@ -26,6 +26,7 @@ from storage.resources import Resources, open_resources
 from tests import make
 from tests.conftest import MovableClock
 from tests.storage import rows
+from tests.waiting import LIMIT_S
 from workers.expire_cooldown import expire_cooldown
 from workers.main import WorkerSettings, make_worker
 from workers.perform import perform
@@ -33,12 +34,6 @@ from workers.prune import prune
 from workers.relay_outbox import relay_outbox
 from workers.roll_up_usage import roll_up_usage
 from workers.sweep_invocations import sweep_invocations
-
-
-@pytest.fixture(autouse=True)
-async def _empty_queue(redis_url: str) -> None:
-    async with Redis.from_url(absolute(redis_url)) as redis:
-        await redis.flushall()
 
 
 async def _row(resources: Resources, job_id: UUID) -> Any:
@@ -49,7 +44,7 @@ async def _row(resources: Resources, job_id: UUID) -> Any:
 async def _work(resources: Resources) -> None:
     """Let a worker do all that waits."""
     await resources.relay.sweep()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(LIMIT_S):
         await make_worker(resources, burst=True).async_run()
 
 
@@ -100,6 +95,27 @@ async def test_a_refused_credential_is_validated_again_as_long_as_nothing_is_dec
     assert (early, late, again, after) == (0, 1, 1, [])
     assert configuration.credentials[made.id].status is CredentialStatus.VALID
     assert await app.pools.validated(tenant.id, made.id, is_new=True) is False, "it is on trial already"
+
+
+async def test_a_rest_of_a_workspace_that_is_gone_stops_no_other(
+    app: App, resources: Resources, clock: MovableClock
+) -> None:
+    tenant = await rows.tenant(app)
+    made = await rows.credential(
+        app, tenant.id, provider="echo", values={"api_key": Secret("x")}, status=CredentialStatus.UNVERIFIED
+    )
+    for workspace_id, credential_id, error in (
+        (uuid7(), uuid7(), UpstreamUnavailable("gone")), (tenant.id, made.id, UpstreamAuthentication("who are you?"))
+    ):  # fmt: skip
+        place = Place(member_id=uuid7(), credential_id=credential_id, number=0, weight=1)
+        await app.pools.failed(Lease(workspace_id=workspace_id, pool_id=uuid7(), place=place), error)
+    clock.advance(61)
+
+    assert await expire_cooldown(resources) == 2
+    await _work(resources)
+
+    configuration = await app.configurations.get(tenant.id)
+    assert configuration.credentials[made.id].status is CredentialStatus.VALID
 
 
 async def test_a_job_delivered_many_times_runs_once(app: App, resources: Resources) -> None:
@@ -163,10 +179,9 @@ async def test_the_relay_of_the_worker_takes_what_no_process_relayed(
     app: App, resources: Resources, clock: MovableClock
 ) -> None:
     job_id = await rows.added_job(app, ValidateCredential(workspace_id=uuid7(), credential_id=uuid7(), version=1))
-    for _ in range(100):
-        if (await _row(resources, job_id)).queued_at is not None:
-            break
-        await asyncio.sleep(0.02)
+    async with asyncio.timeout(LIMIT_S):
+        while (await _row(resources, job_id)).queued_at is None:
+            await asyncio.sleep(0.02)
     async with Redis.from_url(absolute(app.settings.redis_url)) as redis:
         await redis.flushall()
     clock.advance(31)

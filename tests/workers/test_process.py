@@ -16,6 +16,7 @@ from storage.embedded.valkey import start_valkey
 from storage.resources import open_resources
 from tests.conftest import KEY, settings_for
 from tests.engines import scratch
+from tests.waiting import LIMIT_S
 
 
 @asynccontextmanager
@@ -44,7 +45,7 @@ async def _workers(settings: Settings) -> int:
 
 
 async def _until_working(settings: Settings) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(LIMIT_S):
         while not await _workers(settings):
             await asyncio.sleep(0.1)
 
@@ -69,7 +70,7 @@ async def test_a_signal_stops_it_cleanly(settings: Settings, number: signal.Sign
         await _until_working(settings)
 
         process.send_signal(number)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(LIMIT_S):
             _, errors = await process.communicate()
 
     assert process.returncode == 0
@@ -86,7 +87,7 @@ async def test_it_ends_with_a_sentence_when_redis_goes_away(database_url: str, t
         await _until_working(settings)
 
         valkey.kill()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(LIMIT_S):
             _, errors = await process.communicate()
 
     assert process.returncode == 1

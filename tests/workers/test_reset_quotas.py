@@ -17,6 +17,7 @@ from storage.resources import Resources
 from tests.conftest import MovableClock
 from tests.storage import rows
 from tests.storage.test_quotas import _admitted, _balance, _ended, _grant, _kinds, _want
+from tests.waiting import LIMIT_S
 from workers.reset_quotas import reset_quotas
 
 
@@ -107,7 +108,7 @@ async def test_followers_are_told(resources: Resources, clock: MovableClock) -> 
     quota = await _grant(resources, tenant.id, 10, resets_every=BudgetPeriod.DAY)
     await _used(resources, tenant, quota, 1)
     clock.advance(24 * 60 * 60)
-    async with resources.app.changes.listen(channel_of(tenant.id)) as messages, asyncio.timeout(10):
+    async with resources.app.changes.listen(channel_of(tenant.id)) as messages, asyncio.timeout(LIMIT_S):
         await reset_quotas(resources)
         told = from_message(await anext(messages))
 
