@@ -1,12 +1,14 @@
 """UUID version 7: sortable by time of making, the key of every row; and how the outside world names what has one."""
 
 import base64
+import os
 import random
 import time
 import uuid
 from datetime import UTC, datetime, timedelta
 
 _chance = random.Random()  # seeded by the system; an id is to be unique, it guards nothing
+os.register_at_fork(after_in_child=_chance.seed)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TICKS = 4096
 """Into how many parts an id divides its millisecond (RFC 9562, section 6.2, method 3)."""

@@ -2,8 +2,6 @@
 
 import asyncio
 import random
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -12,8 +10,9 @@ from pathlib import Path
 
 from storage.migrate import migrate
 from tests.conftest import settings_for
-from tests.end_to_end.apis import ROOT, Api, Installation, ended, installation
+from tests.end_to_end.apis import Api, Installation, ended, installation
 from tests.engines import Postgres
+from tests.nursery import Forked, nursery
 
 APIS = 2
 MODEL = """{ workspace { model(key: { provider: "openai_compatible", name: "counted", type: LLM }) { id } } }"""
@@ -34,7 +33,7 @@ class Fleet:
     installed: Installation
     database: Postgres | None
     apis: list[Api] = field(default_factory=list)
-    worker: "subprocess.Popen[bytes] | None" = None
+    worker: Forked | None = None
     killed: Counter[str] = field(default_factory=Counter)
     away: list[tuple[float, float]] = field(default_factory=list)
     died: list[float] = field(default_factory=list)
@@ -106,10 +105,7 @@ class Fleet:
         await asyncio.to_thread(self.database.start)
 
     def _start_worker(self) -> None:
-        with self.installed.log.open("ab") as log:
-            self.worker = subprocess.Popen(
-                [sys.executable, "-m", "workers"], cwd=ROOT, env=self.installed.environment, stdout=log, stderr=log
-            )
+        self.worker = nursery().start("workers", self.installed.environment, self.installed.log)
         self.installed.stack.callback(ended, self.worker)
 
 

@@ -3,9 +3,6 @@
 import asyncio
 import os
 import signal
-import socket
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -18,21 +15,21 @@ from storage.bootstrap import bootstrap
 from storage.embedded.valkey import start_valkey
 from storage.embedded.watched import Watched
 from tests.conftest import KEY
+from tests.nursery import Forked, nursery
 from tests.product import NO_TLS, Client
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.waiting import LIMIT_S, reserved_port
 
 
 @dataclass(slots=True, kw_only=True)
 class Api(Client):
     """One process that serves the API."""
 
-    process: "subprocess.Popen[bytes]" = field(repr=False)
+    process: Forked = field(repr=False)
 
     async def stop(self) -> int:
         """Ask it to stop, and return its exit code once it has."""
         self.process.send_signal(signal.SIGTERM)
-        return await asyncio.to_thread(self.process.wait, 30)
+        return await asyncio.to_thread(self.process.wait, LIMIT_S)
 
     def kill(self) -> None:
         """End it as a crash does."""
@@ -61,17 +58,12 @@ class Installation:
 
     async def start(self, **more: str) -> Api:
         """Start an API process; `more` gives further variables without their prefix."""
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = self.stack.enter_context(reserved_port())
         given = {f"MODELYARD_{name}": value for name, value in more.items()} | {"MODELYARD_PORT": str(port)}
-        with self.log.open("ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "web"], cwd=ROOT, env=self.environment | given, stdout=log, stderr=log
-            )
+        process = await asyncio.to_thread(nursery().start, "web", self.environment | given, self.log)
         self.stack.callback(ended, process)
         api = Api(url=f"http://127.0.0.1:{port}", token=self.token, process=process)
-        async with httpx.AsyncClient(trust_env=False, verify=NO_TLS) as client, asyncio.timeout(30):
+        async with httpx.AsyncClient(trust_env=False, verify=NO_TLS) as client, asyncio.timeout(LIMIT_S):
             while True:
                 assert process.poll() is None, self.log.read_text()
                 with suppress(httpx.HTTPError):
@@ -119,7 +111,7 @@ async def installation(settings: Settings, **more: str) -> AsyncIterator[Install
         yield started
 
 
-def ended(process: "subprocess.Popen[bytes]") -> None:
+def ended(process: Forked) -> None:
     """End a process as a crash does, and take note of it."""
     process.kill()
     process.wait()
