@@ -4,10 +4,12 @@ import asyncio
 import base64
 import itertools
 import os
+import sys
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import EntryPoints, entry_points
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from hypothesis import settings as hypothesis_settings
 from sqlalchemy import make_url, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
+import core.plugins
 from core.app import App
 from core.settings import Settings, load_settings
 from storage.migrate import migrate
@@ -28,6 +31,15 @@ _numbers = itertools.count(1)
 # How long an example takes says more about what else the machine does than about the code.
 hypothesis_settings.register_profile("modelyard", deadline=None)
 hypothesis_settings.load_profile("modelyard")
+
+
+# What takes longest goes first, so that the processes which share the tests end together.
+_FIRST = ("tests/end_to_end", "tests/wire", "tests/workers", "tests/bench")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Sort the files; the tests of each keep their order."""
+    items.sort(key=lambda item: not item.nodeid.startswith(_FIRST))
 
 
 class MovableClock:
@@ -46,6 +58,19 @@ class MovableClock:
     def advance(self, seconds: float) -> None:
         self._now += timedelta(seconds=seconds)
         self._monotonic += seconds
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _installed_packages() -> Iterator[None]:
+    """Look for plugins in the installed packages once: to do so for each app costs as much as the rest of its start."""
+    usual, found = tuple(sys.path), entry_points(group=core.plugins.GROUP)
+
+    def known(*, group: str) -> EntryPoints:
+        return found if tuple(sys.path) == usual else entry_points(group=group)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(core.plugins, "entry_points", known)
+        yield
 
 
 @pytest.fixture
