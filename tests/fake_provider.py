@@ -15,7 +15,6 @@ import argparse
 import asyncio
 import json
 import threading
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from types import TracebackType
@@ -25,6 +24,7 @@ from tests import fake_tasks
 from tests.fake_dialects import dialect_of, is_call
 from tests.fake_dialects.base import Request, Scenario
 from tests.fake_dialects.openai_chat import SCENARIOS
+from tests.waiting import wait_until
 
 __all__ = ["SCENARIOS", "FakeProvider", "Request", "Scenario"]
 
@@ -40,6 +40,7 @@ class FakeProvider:
         self._set: dict[tuple[str | None, str | None], tuple[str | Scenario, dict[str, Any]]] = {}
         self._at: dict[str, Scenario] = {}
         self._after: tuple[int, str] | None = None
+        self._going_on = asyncio.Event()
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, name="fake-provider", daemon=True)
@@ -89,17 +90,19 @@ class FakeProvider:
         self._set.clear()
         self._after = None
         self._at.clear()
+        self._going_on = asyncio.Event()
 
-    def wait_until_quiet(self, seconds: float = 5.0) -> None:
+    def go_on(self) -> None:
+        """Give the rest of the answers that have halted; from now on until `reset` none halts."""
+        self._loop.call_soon_threadsafe(self._going_on.set)
+
+    def wait_until_quiet(self) -> None:
         """Wait until no answer is being given.
 
         Raises:
-            AssertionError: one still is after `seconds`.
+            AssertionError: one still is after LIMIT_S.
         """
-        deadline = time.monotonic() + seconds
-        while self.answering:
-            assert time.monotonic() < deadline, f"{self.answering} answers are still being given"
-            time.sleep(0.005)
+        wait_until(lambda: self.answering == 0)
 
     def scenario_of(self, request: Request) -> Scenario:
         """Return how a request is answered."""
@@ -216,6 +219,7 @@ class _Connection(asyncio.StreamReaderProtocol):
             await self._stream(writer, request, scenario)
         else:
             await self._pause(scenario.first_delay_s)
+            await self._halt(scenario, scenario.halts_after)
             task = fake_tasks.answer(request, usage=scenario.usage != "never")
             body, kind = task or (dialect.completion(request, scenario), "application/json")
             if task is not None and scenario.ending in {"eof", "cut", "stall"}:
@@ -238,6 +242,7 @@ class _Connection(asyncio.StreamReaderProtocol):
         for number, event in enumerate(dialect.content(request, scenario)):
             if number:
                 await self._pause(scenario.delay_s)
+            await self._halt(scenario, number)
             await self._write(writer, event)
         if scenario.ending == "stall":
             await self._gone.wait()
@@ -275,6 +280,19 @@ class _Connection(asyncio.StreamReaderProtocol):
             raise _GoneError
         writer.write(b"%x\r\n%b\r\n" % (len(data), data))
         await writer.drain()
+
+    async def _halt(self, scenario: Scenario, place: int | None) -> None:
+        """Wait to be told to go on, where the scenario halts at this place."""
+        if place is None or place != scenario.halts_after:
+            return
+        waiting = [asyncio.ensure_future(event.wait()) for event in (self._provider._going_on, self._gone)]
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for one in waiting:
+                one.cancel()
+        if self._gone.is_set():
+            raise _GoneError
 
     async def _pause(self, seconds: float) -> None:
         if seconds <= 0:

@@ -17,6 +17,7 @@ from websockets.typing import Subprotocol
 from core.app import App
 from core.settings import Settings
 from storage.bootstrap import bootstrap
+from tests.waiting import LIMIT_S
 from web.app import create_app
 from web.protocol import SocketProtocol
 from web.sockets import MAX_MESSAGE, PROTOCOL
@@ -71,7 +72,7 @@ class Client:
 
     async def post(self, body: Any, *, token: str | None = None, **headers: str) -> httpx.Response:
         """Send a body as it is and return the whole answer."""
-        async with httpx.AsyncClient(timeout=30, trust_env=False, verify=NO_TLS) as client:
+        async with httpx.AsyncClient(timeout=LIMIT_S, trust_env=False, verify=NO_TLS) as client:
             answer = await client.post(
                 f"{self.url}/graphql",
                 content=body if isinstance(body, bytes) else json.dumps(body).encode(),
@@ -134,7 +135,7 @@ class Client:
         body = {"query": COMPLETION, "variables": {"input": chat(text, **more)}}
         headers = {**self.headers(), "accept": accept}
         async with (
-            httpx.AsyncClient(timeout=30, trust_env=False, verify=NO_TLS) as client,
+            httpx.AsyncClient(timeout=LIMIT_S, trust_env=False, verify=NO_TLS) as client,
             client.stream("POST", f"{self.url}/graphql", json=body, headers=headers) as answer,
         ):
             content = (await answer.aread()).decode()

@@ -23,7 +23,7 @@ const TOKEN = need("EXPLORER_TOKEN");
 const ORIGIN = new URL(URL_).origin;
 const [PROVIDER, MODEL] = (process.env.EXPLORER_MODEL ?? "echo/echo").split(/\/(.*)/s);
 const SCREENSHOTS = process.env.EXPLORER_SCREENSHOTS;
-const LIMIT_MS = 10_000;
+const LIMIT_MS = 60_000;
 
 async function run(page, seen) {
   await step("the page opens without a token and asks for one", async () => {
@@ -76,6 +76,7 @@ async function run(page, seen) {
       await recordTexts(page);
       await execute(page);
       await page.waitForSelector('.my-completion[data-status="finished"]');
+      await until(() => noticed(seen, transport), `the operation over ${transport} was seen`);
 
       const text = await page.$eval(".my-text", (element) => element.textContent);
       const texts = await page.evaluate(() => window.recordedTexts);
@@ -99,11 +100,11 @@ async function run(page, seen) {
   });
 
   await step("a stream can be stopped", async () => {
-    await setVariables(page, completionInput("word ".repeat(400).trim()));
+    await setVariables(page, completionInput("word ".repeat(4000).trim())); // longer than any wait of these tests
     await execute(page);
     await page.waitForFunction(() => document.querySelector(".my-text")?.textContent.length > 20);
     await page.click(".graphiql-execute-button");
-    await page.waitForFunction(() => /stopped|finished/.test(document.querySelector(".my-completion").dataset.status));
+    await page.waitForSelector('.my-completion[data-status="stopped"]');
     await page.waitForFunction(() => document.querySelector('.graphiql-execute-button[aria-label*="Execute"]'));
   });
 
@@ -117,7 +118,7 @@ async function run(page, seen) {
   });
 
   await step("the headers editor adds headers to a query and to connection_init", async () => {
-    await page.click('.graphiql-editor-tools button[data-name="headers"]');
+    await openTool(page, "headers");
     await setVisibleTool(page, JSON.stringify({ "X-Note": "kept" }));
     await setQuery(page, "query Header { __typename }");
     seen.clear();
@@ -130,13 +131,13 @@ async function run(page, seen) {
     await until(() => seen.frames.some(({ type, payload }) => type === "connection_init" && payload["x-note"] === "kept"), "the payload was sent");
     await page.waitForSelector('.my-completion[data-status="finished"]');
     await setVisibleTool(page, "");
-    await page.click('.graphiql-editor-tools button[data-name="variables"]');
+    await openTool(page, "variables");
   });
 
   await step("Escape leaves the editor, so that the keyboard is not caught", async () => {
     await page.focus(".graphiql-query-editor textarea");
     await page.keyboard.press("Escape");
-    assert.equal(await page.evaluate(() => document.activeElement.className), "graphiql-execute-button");
+    await page.waitForFunction(() => document.activeElement.className === "graphiql-execute-button");
   });
 
   await step("light and dark can be chosen", async () => {
@@ -147,13 +148,17 @@ async function run(page, seen) {
   });
 
   await step("a reload keeps the token and the query of this tab", async () => {
+    await page.waitForFunction(() => Object.values(sessionStorage).some((kept) => kept.includes("subscription Short")));
     await page.reload({ waitUntil: "networkidle0" });
     await page.waitForSelector('.my-server[data-state="known"]');
-    assert.match(await page.$eval(".graphiql-query-editor .CodeMirror", (element) => element.CodeMirror.getValue()), /completion\(/);
+    await page.waitForFunction(() =>
+      document.querySelector(".graphiql-query-editor .CodeMirror")?.CodeMirror.getValue().includes("completion("),
+    );
   });
 
   await step("a side panel that was closed stays closed", async () => {
     await page.click('button[aria-label="Hide First steps"]');
+    await page.waitForFunction(() => localStorage.getItem("modelyard.panel") === "closed");
     await page.reload({ waitUntil: "networkidle0" });
     await page.waitForSelector('button[aria-label="Show First steps"]');
     assert.equal(await page.$("[data-step]"), null);
@@ -164,13 +169,17 @@ async function run(page, seen) {
   await step("the dialogs of the settings and of the short keys open and close", async () => {
     for (const name of ["Open settings dialog", "Open short keys dialog"]) {
       await page.click(`.graphiql-sidebar button[aria-label="${name}"]`);
-      await page.waitForSelector(".graphiql-dialog");
+      await page.waitForFunction(() => document.querySelector(".graphiql-dialog")?.contains(document.activeElement));
       await page.keyboard.press("Escape");
       await page.waitForFunction(() => !document.querySelector(".graphiql-dialog"));
     }
   });
 
   await step("the editor completes field names from the schema", async () => {
+    await page.waitForSelector('.my-server[data-state="known"]');
+    await page.waitForFunction(
+      () => document.querySelector(".graphiql-query-editor .CodeMirror")?.CodeMirror.options.hintOptions.schema,
+    );
     await setQuery(page, "query { ");
     await page.$eval(".graphiql-query-editor .CodeMirror", ({ CodeMirror }) => CodeMirror.setCursor(0, 8));
     await chord(page, "Control", "Space");
@@ -222,6 +231,9 @@ async function observe(page) {
   return seen;
 }
 
+const overEvents = ({ headers }) => headers.accept === "text/event-stream";
+const noticed = (seen, transport) => (transport === "websocket" ? seen.frames.length > 0 : seen.requests.some(overEvents));
+
 function checkTransport(seen, transport) {
   if (transport === "websocket") {
     const [init] = seen.frames;
@@ -229,7 +241,7 @@ function checkTransport(seen, transport) {
     assert.deepEqual(init.payload, { authorization: `Bearer ${TOKEN}` });
     return;
   }
-  const [request] = seen.requests.filter(({ headers }) => headers.accept === "text/event-stream");
+  const [request] = seen.requests.filter(overEvents);
   assert.equal(request.headers.authorization, `Bearer ${TOKEN}`);
   assert.deepEqual(seen.frames, []);
 }
@@ -254,6 +266,11 @@ async function openStep(page, step, operation) {
     operation,
   );
   await page.focus(".graphiql-query-editor textarea");
+}
+
+async function openTool(page, name) {
+  await page.click(`.graphiql-editor-tools button[data-name="${name}"]`);
+  await page.waitForSelector(`.graphiql-editor-tools button[data-name="${name}"].active`);
 }
 
 async function setQuery(page, query) {
@@ -307,9 +324,14 @@ const stored = (page) =>
 
 const choose = (page, name, value) => page.$eval(`input[name="${name}"][value="${value}"]`, (element) => element.click());
 
-/** Run the operation by its short key. While another runs, the same key would stop that one: so wait until none does. */
+/**
+ * Run the operation by its short key. While another runs, the same key would stop that one: so wait until none does; and
+ * put away the completion before, so that what is seen from now on is of this one.
+ */
 async function execute(page) {
   await page.waitForSelector('.graphiql-execute-button[aria-label*="Execute"]');
+  await page.$$eval('button[aria-label="Close the completion"]', (buttons) => buttons.forEach((button) => button.click()));
+  await page.waitForFunction(() => !document.querySelector(".my-completion"));
   await chord(page, "Control", "Enter");
 }
 
@@ -361,6 +383,7 @@ function need(name) {
 if (SCREENSHOTS) mkdirSync(SCREENSHOTS, { recursive: true });
 const profile = mkdtempSync(join(tmpdir(), "explorer-browser-"));
 const browser = await puppeteer.launch({
+  timeout: LIMIT_MS,
   executablePath: process.env.BROWSER ?? "/usr/bin/chromium",
   headless: true,
   userDataDir: profile,

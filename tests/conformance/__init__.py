@@ -43,10 +43,10 @@ from core.provider import Call, Manifest, ModelCard, Provider, Values
 from core.wire.egress import Egress
 from core.wire.http import Http
 from tests.fake_provider import FakeProvider, Scenario
+from tests.waiting import LIMIT_S
 
 KEY = "sk-conformance-0123456789abcdef"
 WAV = b"RIFF\x24\0\0\0WAVEfmt \x10\0\0\0\1\0\1\0\x40\x1f\0\0\x80\x3e\0\0\2\0\x10\0data\0\0\0\0"
-SECONDS = 10
 _on_a_loop = pytest.mark.asyncio(loop_scope="function")  # said here, as a run elsewhere has settings of its own
 
 CAPABILITIES: Mapping[ModelType, str] = {
@@ -282,7 +282,7 @@ class Conformance:
 
 async def ask(adapter: Provider, kind: ModelType, call: Call, *, streaming: bool = True, voice: str = "voice") -> Any:
     """Ask a model of a type for something small and return all that it gave."""
-    async with asyncio.timeout(SECONDS):
+    async with asyncio.timeout(LIMIT_S):
         if kind is ModelType.LLM:
             return await _chat(adapter, call, streaming)
         if kind is ModelType.TTS:

@@ -27,16 +27,36 @@ def provider(shared_provider: FakeProvider) -> FakeProvider:
 
 
 @pytest.fixture
-def product_settings(sqlite_template: Path, redis_url: str, tmp_path: Path) -> Settings:
-    """Return settings with short times, so that what must end ends soon."""
+def grace_s() -> str:
+    """Return how long a call goes on that nobody reads: a moment, where a test does not come back to it."""
+    return "0.3"
+
+
+@pytest.fixture
+def first_byte_s() -> str:
+    """Return how long a provider may take to answer: longer than any test, where none waits for the end of it."""
+    return "60"
+
+
+@pytest.fixture
+def idle_s() -> str:
+    """Return how long a provider may pause: longer than any test, where none waits for the end of it."""
+    return "60"
+
+
+@pytest.fixture
+def product_settings(
+    sqlite_template: Path, redis_url: str, tmp_path: Path, grace_s: str, first_byte_s: str, idle_s: str
+) -> Settings:
+    """Return settings with times that a test may set."""
     return settings_for(
         sqlite_in(tmp_path, sqlite_template),
         redis_url,
         tmp_path,
         EGRESS_ALLOW="127.0.0.0/8:*",
-        GRACE_SECONDS="0.3",
-        FIRST_BYTE_SECONDS="1",
-        IDLE_SECONDS="1",
+        GRACE_SECONDS=grace_s,
+        FIRST_BYTE_SECONDS=first_byte_s,
+        IDLE_SECONDS=idle_s,
     )
 
 

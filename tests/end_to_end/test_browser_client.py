@@ -4,12 +4,15 @@ import asyncio
 import os
 import subprocess
 
+import pytest
+
 from core.settings import Settings
 from tests.end_to_end.test_explorer import FOLDER, browser
 from tests.fake_provider import FakeProvider
 from tests.product import Product, serving
 
 
+@pytest.mark.parametrize("grace_s", ["60"])
 async def test_it_goes_on_by_itself_over_fetch_and_over_a_socket(
     product: Product, product_settings: Settings, provider: FakeProvider
 ) -> None:
@@ -33,7 +36,7 @@ async def test_it_goes_on_by_itself_over_fetch_and_over_a_socket(
             env=env,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
             check=False,
         )
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from tests.end_to_end.test_hosted_calls import LONG, OTHERS
 from tests.end_to_end.test_invoke import heard
 from tests.fake_provider import FakeProvider
 from tests.product import COMPLETE, LLM, Client, Product, chat, check_sequence, completion, model, text_of
+from tests.waiting import LIMIT_S
 from workers.check_ledger import check_ledger
 from workers.sweep_holds import sweep_holds
 
@@ -106,7 +108,7 @@ async def test_the_output_is_lowered_to_what_is_left_and_a_stream_ends_where_tha
     await grant(product, "TIMES", None)
     await price(product, "llm")
     client = await thrifty(product, millionths(BOUND + 2 * 40))
-    provider.answers(text=LONG, pieces=200)
+    provider.answers(text=LONG, pieces=200, halts_after=100)
 
     events = await client.stream(model=model("llm"))
 
@@ -185,16 +187,25 @@ async def test_what_a_dead_process_held_is_booked_by_what_it_had_said(product: P
     await grant(product, "TIMES", None)
     await price(product, "llm")
     client = await thrifty(product, "1")
-    provider.answers(text=LONG, pieces=20, delay_s=0.05)
+    provider.answers(text=LONG, pieces=20, halts_after=10)
+    begun = asyncio.Event()
 
-    streaming = asyncio.create_task(client.stream(model=model("llm")))
-    while not (await spent(client))[1]:
-        await asyncio.sleep(0.02)
-    await asyncio.sleep(0.3)  # for the log to have some of it
+    async def streamed() -> list[Any]:
+        events = []
+        async with client.socket() as ws:
+            async for event in completion(ws, chat(model=model("llm"))):
+                events.append(event)
+                if text_of(events):  # what is paid for is read once it is in the log
+                    begun.set()
+        return events
+
+    streaming = asyncio.create_task(streamed())
+    await asyncio.wait_for(begun.wait(), LIMIT_S)
     async with hosted.late_worker(product.app.settings) as worker:
         assert await sweep_holds(worker) == 1
         assert await check_ledger(worker) == 0
     swept = await spent(client)
+    provider.go_on()
     events = await streaming
 
     assert swept[0] > 0
@@ -210,11 +221,9 @@ async def test_a_completion_that_is_cancelled_pays_for_what_it_has_said(
     await price(product, "llm")
     client = await thrifty(product, "1")
     provider.answers("endless")
-    reading = asyncio.create_task(client.stream(model=model("llm")))
-    while not (await spent(client))[1]:
-        await asyncio.sleep(0.02)
-    await asyncio.sleep(0.2)
-    reading.cancel()
+    async with client.socket() as ws, aclosing(completion(ws, chat(model=model("llm")))) as events:
+        for _ in range(5):
+            await anext(events)
 
     record = await settled(product, "CANCELLED")
 

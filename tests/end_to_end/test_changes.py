@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from tests.product import NO_TLS, Product
+from tests.waiting import LIMIT_S
 
 FOLLOW = (
     'subscription { providerChanged(provider: "echo") { kind provider { customStatus credentials { totalCount } } } }'
@@ -24,7 +25,7 @@ def shown(payload: Any) -> tuple[str, int]:
 
 
 async def test_changes_are_followed_over_a_socket_beside_other_operations(product: Product) -> None:
-    async with product.socket() as ws, asyncio.timeout(10):
+    async with product.socket() as ws, asyncio.timeout(LIMIT_S):
         await ws.send(json.dumps({"id": "follow", "type": "subscribe", "payload": {"query": FOLLOW}}))
         first = json.loads(await ws.recv())
         create = {"query": CREATE, "variables": {"input": NEW}}
@@ -40,7 +41,7 @@ async def test_changes_are_followed_over_a_socket_beside_other_operations(produc
 
 async def test_changes_are_followed_by_events_sent_from_the_server(product: Product) -> None:
     async with (
-        httpx.AsyncClient(timeout=10, trust_env=False, verify=NO_TLS) as client,
+        httpx.AsyncClient(timeout=LIMIT_S, trust_env=False, verify=NO_TLS) as client,
         client.stream(
             "POST",
             f"{product.url}/graphql",

@@ -20,6 +20,7 @@ from tests.product import (
     model,
     text_of,
 )
+from tests.waiting import LIMIT_S, wait_for
 
 HELLO = "Hello from the fake provider."
 ECHO = {"provider": "echo", "name": "echo"}
@@ -31,19 +32,12 @@ async def names(product: Product, provider: FakeProvider, *scenarios: str, **mor
         await product.add_model(scenario, provider.url, **more)
 
 
-async def wait_for(condition: Any, seconds: float = 5) -> None:
-    deadline = asyncio.get_running_loop().time() + seconds
-    while not condition():
-        assert asyncio.get_running_loop().time() < deadline, "it did not come"
-        await asyncio.sleep(0.02)
-
-
-async def settled(product: Product, status: str, seconds: float = 5) -> Any:
+async def settled(product: Product, status: str) -> Any:
     """Return the newest record once it has this status."""
-    deadline = asyncio.get_running_loop().time() + seconds
+    deadline = asyncio.get_running_loop().time() + LIMIT_S
     while (record := await product.last_invocation())["status"] != status:
         assert asyncio.get_running_loop().time() < deadline, record
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.02)
     return record
 
 
@@ -133,16 +127,33 @@ async def test_usage_is_asked_for_and_counted_here_where_there_is_none(
         ("redirect", "UPSTREAM_BAD_REQUEST", False),
         ("huge_line", "UPSTREAM_PROTOCOL", True),
         ("malformed", "UPSTREAM_PROTOCOL", True),
-        ("silent", "UPSTREAM_TIMEOUT", False),
         ("hangs_up", "UPSTREAM_UNAVAILABLE", False),
         ("truncated", "UPSTREAM_PROTOCOL", True),
         ("cut", "UPSTREAM_PROTOCOL", True),
-        ("stall", "UPSTREAM_TIMEOUT", True),
     ],
 )
 async def test_a_provider_that_fails_ends_the_stream_once(
     product: Product, provider: FakeProvider, scenario: str, code: str, deltas: bool
 ) -> None:
+    await check_failure(product, provider, scenario, code, deltas=deltas)
+
+
+@pytest.mark.parametrize("first_byte_s", ["1"])
+async def test_a_provider_that_does_not_begin_in_time_ends_the_stream_once(
+    product: Product, provider: FakeProvider
+) -> None:
+    await check_failure(product, provider, "silent", "UPSTREAM_TIMEOUT", deltas=False)
+
+
+@pytest.mark.parametrize("idle_s", ["1"])
+async def test_a_provider_that_does_not_go_on_in_time_ends_the_stream_once(
+    product: Product, provider: FakeProvider
+) -> None:
+    await check_failure(product, provider, "stall", "UPSTREAM_TIMEOUT", deltas=True)
+
+
+async def check_failure(product: Product, provider: FakeProvider, scenario: str, code: str, *, deltas: bool) -> None:
+    """Check that a stream of this scenario ends once by this code, and that its record says so."""
     await names(product, provider, scenario)
 
     events = await product.stream(model=model(scenario))
@@ -304,7 +315,7 @@ async def test_a_thousand_abandoned_streams_leave_nothing(product: Product, prov
         body = {"query": COMPLETION, "variables": {"input": chat(model=model("endless"))}}
         headers = {**product.headers(), "accept": "text/event-stream"}
         async with (
-            httpx.AsyncClient(timeout=30, trust_env=False, verify=NO_TLS) as client,
+            httpx.AsyncClient(timeout=LIMIT_S, trust_env=False, verify=NO_TLS) as client,
             client.stream("POST", f"{product.url}/graphql", json=body, headers=headers) as answer,
         ):
             async for line in answer.aiter_lines():
@@ -314,7 +325,7 @@ async def test_a_thousand_abandoned_streams_leave_nothing(product: Product, prov
     for start in range(0, 1000, 50):
         await asyncio.gather(*(abandon(start + number) for number in range(50)))
 
-    await wait_for(lambda: provider.answering == 0 and not product.app.running.all(), 10)
+    await wait_for(lambda: provider.answering == 0 and not product.app.running.all())
     counts = await product.data("{workspace{invocations(first:1){totalCount nodes{status}}}}")
     assert counts["workspace"]["invocations"]["totalCount"] == 1000
     assert counts["workspace"]["invocations"]["nodes"][0]["status"] == "CANCELLED"

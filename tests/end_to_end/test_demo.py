@@ -5,24 +5,24 @@ MODELYARD_TEST_LOCAL_MODEL=1 runs the latter; it installs the optional extra whe
 
 import os
 import re
-import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.waiting import reserved_port
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
-def env(tmp_path: Path) -> dict[str, str]:
+def env(tmp_path: Path) -> Iterator[dict[str, str]]:
     """Return the environment of a demo on a folder and a port of its own."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     others = {name: value for name, value in os.environ.items() if not name.startswith("MODELYARD_")}
-    return {**others, "MODELYARD_DATA": str(tmp_path / "data"), "MODELYARD_PORT": str(port)}
+    with reserved_port() as port:
+        yield {**others, "MODELYARD_DATA": str(tmp_path / "data"), "MODELYARD_PORT": str(port)}
 
 
 def demo(env: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:

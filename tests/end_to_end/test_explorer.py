@@ -1,6 +1,7 @@
 """The explorer in a real browser, on the real product."""
 
 import asyncio
+import fcntl
 import os
 import shutil
 import subprocess
@@ -21,9 +22,11 @@ def browser() -> str:
         pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is installed and BROWSER is not set")
     if shutil.which("npm") is None:
         pytest.skip("a browser, but no Node.js with npm, which drives it")
-    if not (FOLDER / "node_modules").is_dir():
-        command = ["npm", "ci", "--silent", "--ignore-scripts", "--no-audit", "--no-fund"]
-        subprocess.run(command, cwd=FOLDER, check=True, timeout=120)
+    with (FOLDER / "package-lock.json").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # tests of another process may want the same
+        if not (FOLDER / "node_modules").is_dir():
+            command = ["npm", "ci", "--silent", "--ignore-scripts", "--no-audit", "--no-fund"]
+            subprocess.run(command, cwd=FOLDER, check=True, timeout=300)
     return found
 
 
@@ -42,7 +45,7 @@ async def test_it_works_in_a_real_browser(product: Product) -> None:
         env=env,
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=600,
         check=False,
     )
 

@@ -16,10 +16,11 @@ from tests import make
 from tests.conftest import sqlite_in
 from tests.end_to_end import hosted
 from tests.end_to_end.hosted import balance, grant, hosting
-from tests.end_to_end.test_completion import settled, wait_for
+from tests.end_to_end.test_completion import settled
 from tests.end_to_end.test_invoke import AUDIO, EMBED, MODERATE, RERANK, TRANSCRIBE, heard
 from tests.fake_provider import FakeProvider, Scenario
 from tests.product import COMPLETE, INVOCATIONS, LLM, Product, chat, check_sequence, completion, model, text_of
+from tests.waiting import LIMIT_S, wait_for
 from workers.sweep_holds import sweep_holds
 
 LONG = "0123456 " * 200
@@ -78,7 +79,7 @@ async def test_the_output_is_lowered_to_what_is_left_and_a_stream_ends_where_tha
     product: Product, provider: FakeProvider
 ) -> None:
     quota = await grant(product, "TOKENS", BOUND + 40)
-    provider.answers(text=LONG, pieces=200)
+    provider.answers(text=LONG, pieces=200, halts_after=100)
 
     events = await product.stream(model=model("llm"))
 
@@ -227,16 +228,17 @@ async def test_an_owner_that_was_taken_for_dead_books_the_difference_once(
     product: Product, provider: FakeProvider
 ) -> None:
     quota = await grant(product, "TOKENS", 10_000)
-    provider.answers(text=LONG * 12, pieces=20, delay_s=0.1)  # more than is held to begin with
+    provider.answers(text=LONG * 12, pieces=20, halts_after=10)  # more than is held to begin with
 
     async with product.socket() as ws, aclosing(completion(ws, chat(model=model("llm")))) as source:
-        events = [await anext(source) for _ in range(5)]
-        await asyncio.sleep(0.1)  # for the log to have them
+        events = [await anext(source), await anext(source)]
+        assert text_of(events), "what is paid for is read once it is in the log"
         async with hosted.late_worker(product.app.settings) as worker:
             assert await sweep_holds(worker) == 1
         swept, reserved, kinds = await balance(product, quota)
         assert (reserved, kinds[-1]) == (0, "SETTLE")
         assert swept not in {0, 31}
+        provider.go_on()
         events += [event async for event in source]
 
     assert events[-1]["__typename"] == "CompletionFinished"
@@ -266,7 +268,7 @@ async def test_a_call_whose_caller_leaves_while_it_is_admitted_is_ended_and_free
             await asyncio.wait([starting])
 
         assert starting.cancelled()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(LIMIT_S):
             while [call["status"] for call in await _calls(product)] != ["CANCELLED"]:
                 await asyncio.sleep(0.05)
         used, reserved, kinds = await balance(product, quota)

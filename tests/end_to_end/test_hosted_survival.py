@@ -12,11 +12,11 @@ import pytest
 from tests.conftest import settings_for, sqlite_in
 from tests.end_to_end.apis import Installation, installation
 from tests.end_to_end.hosted import ARCHIVE, balance, grant, hosted_file, late_worker
-from tests.end_to_end.test_completion import wait_for
 from tests.end_to_end.test_hosted_calls import BOUND
 from tests.end_to_end.test_once import call
 from tests.fake_provider import FakeProvider, Scenario
 from tests.product import INVOCATIONS, chat, check_sequence, completion, model, text_of
+from tests.waiting import wait_for
 from workers.sweep_holds import sweep_holds
 
 

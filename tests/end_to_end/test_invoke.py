@@ -12,6 +12,7 @@ import pytest
 from tests import fake_tasks
 from tests.fake_provider import FakeProvider, Scenario
 from tests.product import ADD_MODEL, INVOCATIONS, LLM, Product, model
+from tests.waiting import LIMIT_S
 
 RECORD = """invocation { status attempts { error { code } } cost { amount }
   usage { inputTokens outputTokens characters seconds requests estimated } } errors { code message path retryable retryAfter }"""
@@ -230,8 +231,6 @@ async def test_cancelling_ends_speech_with_its_reason(product: Product, provider
 @pytest.mark.parametrize(
     ("scenario", "code", "chunks"),
     [
-        ("silent", "UPSTREAM_TIMEOUT", False),
-        ("stall", "UPSTREAM_TIMEOUT", True),
         ("cut", "UPSTREAM_PROTOCOL", True),
         ("unauthorized", "UPSTREAM_AUTHENTICATION", False),
         ("html", "UPSTREAM_PROTOCOL", False),
@@ -240,6 +239,21 @@ async def test_cancelling_ends_speech_with_its_reason(product: Product, provider
 async def test_speech_that_fails_ends_once(
     product: Product, provider: FakeProvider, scenario: str, code: str, chunks: bool
 ) -> None:
+    await check_failure(product, provider, scenario, code, chunks=chunks)
+
+
+@pytest.mark.parametrize("first_byte_s", ["1"])
+async def test_speech_that_does_not_begin_in_time_ends_once(product: Product, provider: FakeProvider) -> None:
+    await check_failure(product, provider, "silent", "UPSTREAM_TIMEOUT", chunks=False)
+
+
+@pytest.mark.parametrize("idle_s", ["1"])
+async def test_speech_that_does_not_go_on_in_time_ends_once(product: Product, provider: FakeProvider) -> None:
+    await check_failure(product, provider, "stall", "UPSTREAM_TIMEOUT", chunks=True)
+
+
+async def check_failure(product: Product, provider: FakeProvider, scenario: str, code: str, *, chunks: bool) -> None:
+    """Check that speech of this scenario ends once by this code."""
     named = await add(product, provider, "TTS", voice="alloy")
     provider.answers(scenario)
 
@@ -298,9 +312,9 @@ async def _viewer(product: Product) -> Any:
     return viewer
 
 
-async def status_of(product: Product, seconds: float = 5) -> str:
+async def status_of(product: Product) -> str:
     """Return the status of the newest call once it has ended."""
-    deadline = asyncio.get_running_loop().time() + seconds
+    deadline = asyncio.get_running_loop().time() + LIMIT_S
     while True:
         record = (await product.data(INVOCATIONS))["workspace"]["invocations"]["nodes"][0]
         if record["status"] != "RUNNING" or asyncio.get_running_loop().time() > deadline:

@@ -13,11 +13,11 @@ from redis.asyncio import Redis
 from storage.redis import absolute
 from tests.conftest import sqlite_in
 from tests.end_to_end.hosted import balance, grant, hosting
-from tests.end_to_end.test_completion import wait_for
 from tests.end_to_end.test_hosted_calls import OTHERS
 from tests.end_to_end.test_invoke import CANCEL, SPEECH, heard
 from tests.fake_provider import FakeProvider, Scenario
 from tests.product import Client, Product, model, serving
+from tests.waiting import wait_for
 
 ANSWERS = {
     "vectors": "embeddings",
@@ -30,7 +30,7 @@ ANSWERS = {
 @pytest.fixture
 def grace_s() -> str:
     """Return how long a call goes on that nobody waits for."""
-    return "10"
+    return "60"
 
 
 @pytest.fixture
@@ -191,7 +191,7 @@ async def test_who_waits_elsewhere_keeps_the_call_going(
     product: Product, other: Product, provider: FakeProvider
 ) -> None:
     await grant(product, "TIMES", 5)
-    provider.answers(first_delay_s=1.5)
+    provider.answers(halts_after=0)
     given = {"model": model("judge"), "idempotencyKey": "k", **OTHERS["judge"][1]}
     payload = {"query": OTHERS["judge"][0], "variables": {"input": given}}
     async with product.socket() as ws:
@@ -201,6 +201,8 @@ async def test_who_waits_elsewhere_keeps_the_call_going(
         (owned,) = product.app.running.all()
         await wait_for(lambda: owned.elsewhere)
 
+    await asyncio.sleep(0.6)  # longer than the grace time
+    provider.go_on()
     answered = await twin
 
     assert answered["errors"] == []

@@ -28,6 +28,7 @@ from tests.product import (
     subscribed,
     text_of,
 )
+from tests.waiting import LIMIT_S
 from workers.main import make_worker
 
 HELLO = "Hello from the fake provider."
@@ -90,7 +91,7 @@ async def members(product: Client, pool: Any) -> Any:
 async def calls(product: Client, count: int) -> list[Any]:
     """Return the payloads of as many calls at once."""
     body = {"query": COMPLETE, "variables": {"input": chat(model=model("pooled"))}}
-    async with httpx.AsyncClient(timeout=60, trust_env=False, verify=NO_TLS, headers=product.headers()) as client:
+    async with httpx.AsyncClient(timeout=LIMIT_S, trust_env=False, verify=NO_TLS, headers=product.headers()) as client:
         answers = await asyncio.gather(*(client.post(f"{product.url}/graphql", json=body) for _ in range(count)))
     return [answer.json()["data"]["complete"] for answer in answers]
 
@@ -165,7 +166,7 @@ async def test_a_limited_member_rests_as_long_as_it_wishes_and_nobody_fails(
     assert first["failed"] > 0
     assert first["cooldown"]["cause"] == "UPSTREAM_RATE_LIMITED"
     assert first["cooldown"]["remaining"] <= 2
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(LIMIT_S):
         while (await members(product, pool))[0]["health"] != "PROBING":
             await asyncio.sleep(0.05)
     provider.reset()
@@ -216,6 +217,8 @@ async def test_when_all_rest_it_is_said_until_when_and_a_fallback_serves(
     product: Product, provider: FakeProvider
 ) -> None:
     pool = await pooled(product, provider, "rate_limited", "rate_limited")
+    for member in range(2):
+        provider.answers("rate_limited", key=f"sk-{member}:rate_limited", headers={"retry-after": "70"})
     await product.add_model("spare", provider.url)
     await calls(product, 1)
 
@@ -225,11 +228,11 @@ async def test_when_all_rest_it_is_said_until_when_and_a_fallback_serves(
 
     (error,) = answer["errors"]
     assert (error["code"], error["retryable"], answer["invocation"]) == ("POOL_EXHAUSTED", True, None)
-    assert 5 < error["retryAfter"] <= 7
+    assert 10 < error["retryAfter"] <= 70
     assert events[0]["model"]["name"] == "spare"
     assert text_of(events) == HELLO
     assert route["problem"]["code"] == "POOL_EXHAUSTED"
-    assert 0 < route["problem"]["retryAfter"] <= 7
+    assert 0 < route["problem"]["retryAfter"] <= 70
     assert [(one["usable"], one["poolMember"]["name"]) for one in route["candidates"]] == [(False, "m0"), (False, "m1")]
     assert "UPSTREAM_RATE_LIMITED" in route["candidates"][0]["reason"]
 
@@ -262,7 +265,7 @@ async def test_calls_under_way_are_counted_and_a_cancelled_one_is_nobodys_fault(
             await anext(events)
         under_way = await members(product, pool)
         await events.aclose()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(LIMIT_S):
         while any(one["inFlight"] for one in await members(product, pool)):
             await asyncio.sleep(0.05)
 
@@ -384,7 +387,7 @@ async def test_a_refused_key_is_validated_by_a_worker_and_then_tried(
     async with open_resources(product_settings, kind="worker") as worker:
         resting = (await members(product, pool))[0]
         provider.reset()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(LIMIT_S):
             while (trial := (await members(product, pool))[0])["health"] == "COOLING_DOWN":
                 await worker.relay.sweep()
                 await make_worker(worker, burst=True).async_run()
@@ -404,7 +407,7 @@ async def test_who_follows_a_pool_sees_rests_and_counts(product: Product, provid
     provider.answers("server_error", key="sk-0:text")
     payload = {"query": FOLLOW, "variables": {"id": pool["id"]}}
 
-    async with product.socket() as ws, asyncio.timeout(20):
+    async with product.socket() as ws, asyncio.timeout(LIMIT_S):
         seen = subscribed(ws, payload)
         first = (await anext(seen))["poolChanged"]
         await calls(product, 1)
@@ -433,7 +436,7 @@ async def test_a_key_that_rests_for_all_models_is_told_of_every_pool_that_it_is_
 
     async with (
         product.app.changes.listen(channel_of(pools[0][0]), complete=True) as messages,
-        asyncio.timeout(20),
+        asyncio.timeout(LIMIT_S),
     ):
         await product.stream(model={"provider": "anthropic", "name": "claude-sonnet-5"})
         while told != {str(key) for _, key in pools}:
@@ -450,7 +453,7 @@ async def test_changes_of_a_pool_that_follow_each_other_too_soon_come_as_one(
     change = Change(workspace_id=workspace_id, noun=Noun.POOL, key=str(key))
     found = (await product.data(MODEL, key=KEY))["workspace"]["model"]
 
-    async with product.socket() as ws, asyncio.timeout(20):
+    async with product.socket() as ws, asyncio.timeout(LIMIT_S):
         seen = subscribed(ws, {"query": FOLLOW, "variables": {"id": pool["id"]}})
         kinds = [(await anext(seen))["poolChanged"]["kind"]]
         for _ in range(50):
@@ -475,12 +478,13 @@ async def test_no_more_than_eight_attempts_are_made(product: Product, provider: 
 async def test_the_settings_bound_how_many_attempts_are_made_and_for_how_long(
     provider: FakeProvider, product_settings: Settings
 ) -> None:
-    bounds = replace(product_settings, max_attempts=3, failover_seconds=2.0)
+    # of the attempts that take so long the second begins before the bound, also on a busy machine, and no third does
+    bounds = replace(product_settings, max_attempts=3, failover_seconds=3.0)
     async with running(bounds) as product:
         await pooled(product, provider, *["server_error"] * 5)
         few = await product.stream(model=model("pooled"))
         await product.add_model("slow", provider.url, key="sk-slow")
-        provider.answers("server_error", key="sk-slow", first_delay_s=1.2)
+        provider.answers("server_error", key="sk-slow", first_delay_s=1.6)
         slow = await product.data(COMPLETE, input=chat(model=model("slow"), fallbacks=[model("slow")] * 5))
 
     check_sequence(few)
@@ -495,7 +499,7 @@ async def test_the_settings_bound_how_many_attempts_are_made_and_for_how_long(
 async def test_a_member_that_says_nothing_leaves_time_for_the_next(
     provider: FakeProvider, product_settings: Settings, scenario: str
 ) -> None:
-    async with running(replace(product_settings, failover_seconds=1.0)) as product:
+    async with running(replace(product_settings, failover_seconds=3.0)) as product:
         pool = await pooled(product, provider, "text", "text")
         provider.answers(MUTE if scenario == "mute" else scenario, key="sk-0:text")
         events = await product.stream(model=model("pooled"))
@@ -510,7 +514,7 @@ async def test_a_member_that_says_nothing_leaves_time_for_the_next(
         None,
     ]
     assert [one["health"] for one in standing] == ["COOLING_DOWN", "HEALTHY"]
-    assert "within 0.5 seconds" in standing[0]["cooldown"]["message"]
+    assert "within 1.5 seconds" in standing[0]["cooldown"]["message"]
 
 
 async def test_a_late_member_is_waited_for_while_the_others_rest(
@@ -529,7 +533,7 @@ async def test_a_late_member_is_waited_for_while_the_others_rest(
 
 
 async def test_a_silent_model_leaves_time_for_a_fallback(provider: FakeProvider, product_settings: Settings) -> None:
-    async with running(replace(product_settings, failover_seconds=1.0)) as product:
+    async with running(replace(product_settings, failover_seconds=3.0)) as product:
         await product.add_model("first", provider.url, key="sk-first")
         await product.add_model("spare", provider.url)
         provider.answers("silent", key="sk-first")
@@ -540,10 +544,10 @@ async def test_a_silent_model_leaves_time_for_a_fallback(provider: FakeProvider,
 
 
 async def test_a_reasoning_model_that_is_there_may_think(provider: FakeProvider, product_settings: Settings) -> None:
-    async with running(replace(product_settings, failover_seconds=0.6)) as product:
+    async with running(replace(product_settings, failover_seconds=3.0)) as product:
         await product.add_model("first", provider.url, key="sk-first", supports_reasoning="true")
         await product.add_model("spare", provider.url)
-        provider.answers("text", key="sk-first", pieces=1, delay_s=0.4)
+        provider.answers("text", key="sk-first", pieces=1, delay_s=1.8)
         events = await product.stream(model=model("first"), fallbacks=[model("spare")])
 
     assert [event["__typename"] for event in events].count("CompletionRerouted") == 0
@@ -551,7 +555,7 @@ async def test_a_reasoning_model_that_is_there_may_think(provider: FakeProvider,
 
 
 async def test_silent_speech_leaves_time_for_the_next(provider: FakeProvider, product_settings: Settings) -> None:
-    async with running(replace(product_settings, failover_seconds=1.0)) as product:
+    async with running(replace(product_settings, failover_seconds=3.0)) as product:
         await pooled(product, provider, "silent", "text", kind="TTS")
         events = [event async for event in heard(product, model=model("pooled"), text="abc", voice="v")]
         record = await product.last_invocation()

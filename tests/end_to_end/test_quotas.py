@@ -140,7 +140,7 @@ async def test_of_500_calls_through_two_processes_exactly_those_with_room_are_se
         apis = await installed.pair()
 
         async def calls(api: Client) -> list[Any]:
-            async with httpx.AsyncClient(timeout=60, verify=NO_TLS, headers=api.headers()) as client:
+            async with httpx.AsyncClient(timeout=120, verify=NO_TLS, headers=api.headers()) as client:
                 answers = await asyncio.gather(*(client.post(f"{api.url}/graphql", json=body) for _ in range(250)))
             return [answer.json()["data"]["complete"] for answer in answers]
 

@@ -20,7 +20,7 @@ from core.recorder import taken_over
 from core.settings import Settings
 from graph import ids
 from storage.redis import absolute
-from tests.end_to_end.test_completion import names, settled, wait_for
+from tests.end_to_end.test_completion import names, settled
 from tests.fake_provider import FakeProvider
 from tests.product import (
     COMPLETION,
@@ -35,6 +35,7 @@ from tests.product import (
     serving,
     text_of,
 )
+from tests.waiting import LIMIT_S, wait_for
 
 CREATE_TOKEN = """mutation($input:CreateApiTokenInput!){createApiToken(input:$input){
   secret apiToken{id} errors{code message}}}"""
@@ -73,6 +74,7 @@ def log_of(events: list[Any]) -> str:
     return f"modelyard:log:{invocation_of(events).hex}"
 
 
+@pytest.mark.parametrize("grace_s", ["60"])
 @pytest.mark.parametrize("where", ["owner", "other"])
 async def test_a_lost_reader_goes_on_where_it_was(
     product: Product, other: Product, provider: FakeProvider, where: str
@@ -168,10 +170,15 @@ async def test_who_reads_elsewhere_keeps_the_call_alive(
     product: Product, other: Product, provider: FakeProvider
 ) -> None:
     await names(product, provider, "endless")
-    before = await cut_after(product, 3, model=model("endless"))
 
     async with other.socket() as ws:
-        events = rejoined(ws, before[0]["invocationId"], before[-1]["sequence"])
+        async with product.socket() as lost, aclosing(completion(lost, chat(model=model("endless")))) as source:
+            before = [await anext(source) for _ in range(3)]
+            events = rejoined(ws, before[0]["invocationId"], before[-1]["sequence"])
+            await anext(events)
+            (owned,) = product.app.running.all()
+            await wait_for(lambda: owned.elsewhere)
+            lost.transport.abort()
         for _ in range(60):  # longer than the grace time
             await anext(events)
         assert provider.answering == 1
@@ -208,7 +215,7 @@ async def server_sent(
     headers = {**product.headers(), "accept": "text/event-stream"} | ({"last-event-id": last} if last else {})
     found: list[tuple[str, Any]] = []
     async with (
-        httpx.AsyncClient(timeout=30, trust_env=False, verify=NO_TLS) as client,
+        httpx.AsyncClient(timeout=LIMIT_S, trust_env=False, verify=NO_TLS) as client,
         client.stream("POST", f"{product.url}/graphql", json=body, headers=headers) as answer,
     ):
         mark = ""
@@ -224,6 +231,7 @@ async def server_sent(
     return answer.status_code, found
 
 
+@pytest.mark.parametrize("grace_s", ["60"])
 async def test_a_client_of_server_sent_events_goes_on_where_it_was(
     product: Product, other: Product, provider: FakeProvider
 ) -> None:
@@ -311,7 +319,7 @@ async def test_a_reader_who_stops_reading_is_sent_away_and_loses_nothing(
         reader._transport.pause_reading()  # type: ignore[attr-defined]
         writer.write(head.encode() + content)
         await wait_for(lambda: provider.calls)
-        await settled(patient, "SUCCEEDED", 20)
+        await settled(patient, "SUCCEEDED")
         reader._transport.resume_reading()  # type: ignore[attr-defined]
         lines = (await reader.read(-1)).split(b"\n")
         writer.close()
@@ -356,6 +364,7 @@ async def test_a_log_that_redis_has_lost_is_written_again(
     async with product.socket() as ws:
         source = completion(ws, chat(model=model("slow")))
         events = [await anext(source) for _ in range(8)]
+        await wait_for_log(redis, events)
         assert await redis.delete(log_of(events), f"{log_of(events)}:meta") == 2
         elsewhere = asyncio.create_task(other.rejoin(events[0]["invocationId"], 3))
         events += [event async for event in source]
@@ -392,5 +401,5 @@ async def test_an_owner_that_was_taken_for_dead_ends_its_call(
 
 
 async def wait_for_log(redis: Redis, events: list[Any]) -> None:
-    while not await redis.exists(log_of(events)):
+    while await redis.exists(log_of(events), f"{log_of(events)}:meta") < 2:
         await asyncio.sleep(0.01)

@@ -7,27 +7,26 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import psutil
 import pytest
 
+from tests.waiting import LIMIT_S, reserved_port, wait_until
+
 ROOT = Path(__file__).resolve().parents[2]
-START_SECONDS = 40.0
 
 
 class Started:
-    """The all-in-one on a folder of its own."""
+    """The all-in-one on a folder of its own; it can be started there again."""
 
     def __init__(self, folder: Path, **env: str) -> None:
         self.folder = folder
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.held = ExitStack()
+        self.port = self.held.enter_context(reserved_port())
         self.env = {
             **{name: value for name, value in os.environ.items() if not name.startswith("MODELYARD_")},
             "MODELYARD_DATA": str(folder),
@@ -37,6 +36,9 @@ class Started:
             **env,
         }
         self.log = folder.parent / "log"
+        self.start()
+
+    def start(self) -> None:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "storage.embedded"], cwd=ROOT, env=self.env, stdout=log, stderr=log
@@ -47,8 +49,14 @@ class Started:
         return self.log.read_text()
 
     def wait_ready(self) -> None:
-        wait_for(lambda: self.process.poll() is not None or "Modelyard is ready." in self.said, START_SECONDS)
+        wait_until(lambda: self.process.poll() is not None or self.is_ready())
         assert self.process.poll() is None, self.said
+
+    def is_ready(self) -> bool:
+        """Tell whether it serves, and has said so."""
+        with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health/ready") as answer:
+            return bool(answer.status == 200 and "Modelyard is ready." in self.said)
+        return False
 
     def ask(self, query: str) -> object:
         token = (self.folder / "owner.token").read_text().strip()
@@ -57,7 +65,7 @@ class Started:
             data=json.dumps({"query": query}).encode(),
             headers={"content-type": "application/json", "authorization": f"Bearer {token}"},
         )
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=LIMIT_S) as answer:
             return json.loads(answer.read())
 
     def family(self) -> list[psutil.Process]:
@@ -81,27 +89,32 @@ class Started:
         (only,) = found
         return only
 
+    def end(self) -> None:
+        """Kill what still runs, and wait until all of it is gone."""
+        with self.held:
+            self.process.kill()
+            self.process.wait()
+            wait_until(lambda: not self.family())
 
-def wait_for(condition: object, seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():  # type: ignore[operator]
-        assert time.monotonic() < deadline, "it did not come"
-        time.sleep(0.05)
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
+    """Return the one that the tests of this file share: a start takes seconds."""
+    one = Started(tmp_path_factory.mktemp("run") / "data")
+    yield one
+    one.end()
 
 
 @pytest.fixture
-def started(tmp_path: Path) -> Iterator[Started]:
-    one = Started(tmp_path / "data")
-    yield one
-    with suppress(ProcessLookupError):
-        one.process.kill()
-    one.process.wait()
-    wait_for(lambda: not one.family())
+def started(place: Started) -> Started:
+    """Return one that is ready; it is started again on its folder where a test has ended it."""
+    if place.process.poll() is not None:
+        place.start()
+    place.wait_ready()
+    return place
 
 
-def test_it_starts_serves_and_stops_on_sigterm(started: Started) -> None:
-    started.wait_ready()
-
+def test_it_starts_and_serves(started: Started) -> None:
     assert started.ask("{viewer{isOperator workspace{id}} workspace{name}}") == {
         "data": {"viewer": {"isOperator": True, "workspace": None}, "workspace": {"name": "My workspace"}}
     }
@@ -111,17 +124,10 @@ def test_it_starts_serves_and_stops_on_sigterm(started: Started) -> None:
     modes = {path.name: oct(path.stat().st_mode & 0o777) for path in (token, started.folder / "encryption.key")}
     assert modes == {"owner.token": "0o600", "encryption.key": "0o600"}
     assert oct(started.folder.stat().st_mode & 0o777) == "0o700"
-
-    started.process.send_signal(signal.SIGTERM)
-
-    assert started.process.wait(20) == 0
-    assert started.family() == []
     assert "Traceback" not in started.said
 
 
 def test_a_second_start_on_the_folder_is_refused(started: Started) -> None:
-    started.wait_ready()
-
     second = subprocess.run(
         [sys.executable, "-m", "storage.embedded"],
         cwd=ROOT,
@@ -142,32 +148,24 @@ def test_a_taken_port_is_named(tmp_path: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         one = Started(tmp_path / "data", MODELYARD_PORT=str(taken.getsockname()[1]))
-        assert one.process.wait(30) == 2
+        assert one.process.wait(LIMIT_S) == 2
 
     assert "MODELYARD_PORT" in one.said
     assert one.family() == []
+    one.end()
 
 
 def test_wrong_settings_are_named_one_by_one(tmp_path: Path) -> None:
     one = Started(tmp_path / "data", MODELYARD_PORT="many", MODELYARD_GRACE_SECONDS="-1", MODELYARD_REDIS_URL="valkey")
 
-    assert one.process.wait(30) == 2
+    assert one.process.wait(LIMIT_S) == 2
     for name in ("MODELYARD_PORT", "MODELYARD_GRACE_SECONDS", "MODELYARD_REDIS_URL"):
         assert name in one.said
     assert "Traceback" not in one.said
-
-
-def test_a_killed_parent_leaves_no_child(started: Started) -> None:
-    started.wait_ready()
-
-    started.process.kill()
-    started.process.wait()
-
-    wait_for(lambda: not started.family())
+    one.end()
 
 
 def test_killed_children_come_back_and_nothing_is_lost(started: Started) -> None:
-    started.wait_ready()
     before = {name: started.child(name) for name in ("web", "workers")}
     (valkey,) = [one for one in started.family() if "valkey-server" in one.name()]
 
@@ -182,6 +180,23 @@ def test_killed_children_come_back_and_nothing_is_lost(started: Started) -> None
                 return bool(answer.status == 200 and started.child("workers") != before["workers"])
         return False
 
-    wait_for(back, 40)
+    wait_until(back)
     assert started.child("web") != before["web"]
     assert "starts again" in started.said
+
+
+def test_a_killed_parent_leaves_no_child(started: Started) -> None:
+    started.process.kill()
+    started.process.wait()
+
+    wait_until(lambda: not started.family())
+
+
+def test_it_stops_on_sigterm(started: Started) -> None:
+    said = len(started.said)
+
+    started.process.send_signal(signal.SIGTERM)
+
+    assert started.process.wait(LIMIT_S) == 0
+    assert started.family() == []
+    assert "Traceback" not in started.said[said:]

@@ -22,6 +22,7 @@ from tests.end_to_end.hosted import grant, hosted_file, late_worker
 from tests.engines import Postgres, scratch
 from tests.fake_provider import FakeProvider
 from tests.product import chat, completion, model
+from tests.waiting import LIMIT_S
 from workers.settle_invocation import settle_invocation
 from workers.sweep_holds import sweep_holds
 
@@ -50,7 +51,7 @@ async def place(tmp_path: Path, provider: FakeProvider) -> AsyncIterator[Place]:
 async def _kept(place: Place, count: int) -> None:
     """Wait until so many settlements are kept in Redis."""
     pool = open_pool(place.installed.settings.redis_url)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(LIMIT_S):
         while len(await RedisUnsettled(pool).all()) < count:
             await asyncio.sleep(0.05)
     await pool.aclose()
@@ -61,7 +62,7 @@ async def test_settlements_outlive_the_database_and_the_processes_that_owe_them(
 ) -> None:
     apis = await place.installed.pair()
     await grant(apis[0], "TOKENS", 10_000)
-    provider.answers(text="0123456 " * 2400, pieces=20, delay_s=0.05)  # more than is held to begin with
+    provider.answers(text="0123456 " * 2400, pieces=20, halts_after=10)  # more than is held to begin with
     begun = asyncio.Semaphore(0)
 
     async def finished(api: Api) -> Any:
@@ -74,6 +75,7 @@ async def test_settlements_outlive_the_database_and_the_processes_that_owe_them(
     for _ in apis:
         await begun.acquire()
     await asyncio.to_thread(place.database.kill)
+    provider.go_on()
     ends = await asyncio.gather(*reading)
     await _kept(place, 2)
     apis[0].kill()

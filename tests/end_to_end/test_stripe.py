@@ -31,6 +31,7 @@ from tests.graph.test_changes import following
 from tests.graph.test_orders import ARCHIVE, CANCEL, CREATE, LISTED, PAY, PRODUCTS, QUOTAS, REFUND
 from tests.graph.world import World, make_world
 from tests.product import serving
+from tests.waiting import LIMIT_S
 from workers.expire_orders import expire_orders
 from workers.main import make_worker
 from workers.prune import KEEP_PAYMENT_EVENTS, prune
@@ -114,7 +115,7 @@ class Shop:
 async def work(resources: Resources) -> None:
     """Let a worker do all that waits."""
     await resources.relay.sweep()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(LIMIT_S):
         await make_worker(resources, burst=True).async_run()
 
 

@@ -23,6 +23,7 @@ from tests.end_to_end.apis import Api, Installation, installation
 from tests.end_to_end.test_pools import HELLO, calls, members, pooled
 from tests.fake_provider import FakeProvider
 from tests.product import COMPLETE, COMPLETION, NO_TLS, chat, check_sequence, completion, model, text_of
+from tests.waiting import LIMIT_S
 
 CLIENT = Path(__file__).resolve().parents[2] / "docs" / "clients" / "python" / "modelyard.py"
 CLIENTS = 24
@@ -89,7 +90,7 @@ async def read(apis: list[Api], number: int, cuts: int, urls: list[str] | None =
     chance = random.Random(number)
     cutter = Cutter(chance, cuts)
     urls = urls or [api.url for api in apis[number % 2 :] + apis[: number % 2]]
-    source = modelyard.completion(urls, apis[0].token, chat(**given), connect=cutter, patience_s=20)
+    source = modelyard.completion(urls, apis[0].token, chat(**given), connect=cutter, patience_s=LIMIT_S)
     events = [event async for event in source]
     assert cutter.left == 0
     return events
@@ -208,7 +209,7 @@ async def test_readers_are_sent_elsewhere_with_a_proper_end_before_the_socket_cl
 
 async def test_what_does_not_end_in_time_fails_for_everybody(installed: Installation, provider: FakeProvider) -> None:
     two, _ = await installed.pair()
-    one = await installed.start(DRAIN_SECONDS="0.5", GRACE_SECONDS="0")
+    one = await installed.start(DRAIN_SECONDS="3", GRACE_SECONDS="0")
     await two.add_model("late:endless", provider.url)
     await two.add_model("late:silent", provider.url)
     async with one.socket() as ws:
@@ -273,7 +274,7 @@ async def test_calls_of_a_killed_process_are_soon_not_counted_as_under_way(
     async def under_way() -> list[int]:
         return [one["inFlight"] for one in await members(second, pool)]
 
-    async with first.socket() as one, second.socket() as other, asyncio.timeout(60):
+    async with first.socket() as one, second.socket() as other, asyncio.timeout(2 * LIMIT_S):
         for number in range(100):
             payload = {"query": COMPLETION, "variables": {"input": chat(model=model("pooled"))}}
             message = {"id": str(number), "type": "subscribe", "payload": payload}
@@ -302,14 +303,14 @@ async def test_pools_go_on_without_valkey_and_are_shared_again_when_it_is_back(
     assert await redis_of(one) == (200, True, None)
 
     installed.kill_valkey()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(LIMIT_S):
         without = [answer for api in (one, other) for answer in await calls(api, 10)]
         status, is_there, problem = await redis_of(one)
-        provider.answers("server_error", key="sk-0:text")
+        provider.answers("rate_limited", key="sk-0:text", headers={"retry-after": "300"})
         without += await calls(one, 4)
     known = [[member["health"] for member in await members(api, pool)] for api in (one, other)]
     await asyncio.to_thread(installed.start_valkey)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(LIMIT_S):
         while (await members(other, pool))[0]["health"] != "COOLING_DOWN":
             await asyncio.sleep(0.1)
         while not (await redis_of(other))[1]:
@@ -328,7 +329,7 @@ async def test_pools_go_on_without_valkey_and_are_shared_again_when_it_is_back(
 
 async def redis_of(api: Api) -> tuple[int, bool, Any]:
     """Return the status of a process's readiness, and what it says of Redis."""
-    async with httpx.AsyncClient(timeout=10, trust_env=False, verify=NO_TLS) as client:
+    async with httpx.AsyncClient(timeout=LIMIT_S, trust_env=False, verify=NO_TLS) as client:
         answer = await client.get(f"{api.url}/health/ready")
     told = answer.json()["redis"]
     return answer.status_code, told["ok"], told["problem"]

@@ -21,7 +21,8 @@ class Scenario:
 
     `ending` is what follows the content of a stream: the finish reason with `[DONE]` or without, nothing at all (a clean
     end), a dropped connection, or silence on an open one. `events` follow the content of a stream in place of its finish
-    reason and marker. `body` replaces the whole answer.
+    reason and marker. `body` replaces the whole answer. `halts_after` so many events of a stream, or before an answer that
+    is none, it waits until the server is told to go on.
     """
 
     text: str = "Hello from the fake provider."
@@ -33,6 +34,7 @@ class Scenario:
     ending: Ending = "done"
     first_delay_s: float = 0.0
     delay_s: float = 0.0
+    halts_after: int | None = None
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     content_type: str | None = None

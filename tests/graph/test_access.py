@@ -11,6 +11,7 @@ from tests.graph.test_completion import STREAM, asked
 from tests.graph.test_members import REMOVE, member_id
 from tests.graph.test_workspaces import DELETE
 from tests.graph.world import World
+from tests.waiting import LIMIT_S
 
 REVOKE = """mutation ($input: RevokeApiTokenInput!) { revokeApiToken(input: $input) { errors { code } } }"""
 
@@ -38,7 +39,7 @@ async def test_a_stream_ends_with_the_access_to_it(world: World, who: str, lose:
 
     await lose(world)
     await check_access(world.app)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(LIMIT_S):
         rest = [payload["data"]["completion"] async for payload in stream]
         await owned.stream.finished()
 

@@ -23,6 +23,7 @@ from storage.redis import absolute
 from storage.resources import open_app
 from storage.transaction import SqlStorage
 from tests.graph.world import World, codes
+from tests.waiting import LIMIT_S
 from workers.validate_credential import validate_credential
 
 CREDENTIALS = """subscription ($workspaceId: ID, $credentialId: ID) {
@@ -43,7 +44,7 @@ REVOKE = (
 
 
 class Following:
-    """A subscription that has begun: its events one by one, each waited for at most some seconds."""
+    """A subscription that has begun: its events one by one, each waited for at most LIMIT_S."""
 
     def __init__(self, events: Any) -> None:
         self._events = events
@@ -51,7 +52,7 @@ class Following:
 
     async def next(self) -> Any:
         """Return the next event's payload."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(LIMIT_S):
             payload = await self.waiting
         self.waiting = asyncio.ensure_future(anext(self._events))
         return payload
@@ -75,7 +76,7 @@ async def following(world: World, principal: str, query: str, **variables: Any) 
     """Follow, with the listener in place."""
     events = world.events(principal, query, **variables)
     followed = Following(events)
-    async with Redis.from_url(absolute(world.app.settings.redis_url)) as redis, asyncio.timeout(10):
+    async with Redis.from_url(absolute(world.app.settings.redis_url)) as redis, asyncio.timeout(LIMIT_S):
         while not followed.waiting.done() and (await redis.pubsub_numsub(channel_of(world.home.id)))[0][1] == 0:
             await asyncio.sleep(0.01)
     try:
@@ -272,7 +273,7 @@ async def test_leaving_leaves_no_listener_behind(world: World) -> None:
         assert [type(one) for one in world.app.running.followers] == [Follower]
 
     assert list(world.app.running.followers) == []
-    async with Redis.from_url(absolute(world.app.settings.redis_url)) as redis, asyncio.timeout(10):
+    async with Redis.from_url(absolute(world.app.settings.redis_url)) as redis, asyncio.timeout(LIMIT_S):
         while (await redis.pubsub_numsub(channel_of(world.home.id)))[0][1]:
             await asyncio.sleep(0.01)
 

@@ -19,6 +19,7 @@ from storage.transaction import SqlStorage
 from tests.conftest import MovableClock, settings_for, sqlite_in
 from tests.fake_provider import FakeProvider
 from tests.graph.world import World, make_world
+from tests.waiting import LIMIT_S
 from workers.main import make_worker
 from workers.revalidate_credentials import revalidate_credentials
 from workers.validate_credential import validate_credential
@@ -279,7 +280,7 @@ async def test_a_call_that_the_provider_does_not_authenticate_has_its_credential
     }
 
     failed = await world.data("member", complete, input=given)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(LIMIT_S):
         while (await world.data("owner", READ, id=made["id"]))["node"]["status"] != "INVALID":
             await _work(world)
     refused = await world.data("member", complete, input=given)
@@ -312,8 +313,8 @@ async def test_every_credential_is_validated_again_a_day_after_its_last_answer(
 async def test_a_timeout_leaves_the_status_and_stores_nothing(
     world: World, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(core.validation, "LIMIT_S", 0.2)
     made = await add(world, provider)
+    monkeypatch.setattr(core.validation, "LIMIT_S", 0.2)
     provider.answers("silent")
 
     met = (await world.change("owner", VALIDATE, id=made["id"]))["credential"]
@@ -332,7 +333,7 @@ async def test_an_interrupted_validation_leaves_the_status_as_it_was(world: Worl
     job = ValidateCredential(workspace_id=world.home.id, credential_id=ids.given_credential(made["id"]), version=1)
 
     running = asyncio.create_task(validate_credential(world.app, job))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(LIMIT_S):
         while (await world.data("owner", READ, id=made["id"]))["node"]["status"] != "VALIDATING":
             await asyncio.sleep(0.01)
     running.cancel()
@@ -426,5 +427,5 @@ async def _work(world: World) -> None:
     """Let a worker do all that waits."""
     async with open_resources(world.app.settings, kind="worker", clock=world.app.clock) as resources:
         await resources.relay.sweep()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(LIMIT_S):
             await make_worker(resources, burst=True).async_run()

@@ -46,11 +46,11 @@ def test_fragments_that_double_are_measured_once(served: Documents) -> None:
     doubling = " ".join(f"fragment F{n} on Viewer {{ ...F{n + 1} ...F{n + 1} }}" for n in range(40))
     query = f"{{ viewer {{ ...F0 }} }} {doubling} fragment F40 on Viewer {{ __typename }}"
 
-    began = time.perf_counter()
+    began = time.thread_time()  # of this thread alone, whatever else the machine does
     refused = refusal_of(served, query)
 
     assert refused["limit"] == "fields"
-    assert time.perf_counter() - began < 0.5
+    assert time.thread_time() - began < 0.5
 
 
 def test_a_long_chain_or_a_circle_of_fragments_breaks_nothing(served: Documents) -> None:

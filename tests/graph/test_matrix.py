@@ -50,6 +50,7 @@ from tests.conftest import settings_for
 from tests.graph import matrix
 from tests.graph.matrix import Operation, Place
 from tests.graph.world import PRINCIPALS, World, codes, make_world
+from tests.waiting import LIMIT_S
 
 TYPES = schema._schema.type_map
 OBJECTS = {
@@ -57,7 +58,6 @@ OBJECTS = {
 }
 QUERIES, MUTATIONS, SUBSCRIPTIONS = (OBJECTS.pop(name).fields for name in ("Query", "Mutation", "Subscription"))
 NODES = sorted(name for name, kind in OBJECTS.items() if "Node" in {one.name for one in kind.interfaces})
-SECONDS = 5
 VOLATILE = {"last_used_at"}
 """Columns that are written beside what is asked for."""
 
@@ -400,7 +400,7 @@ async def test_a_subscription_serves_those_who_may_follow(sampled: Sampled, tmp_
 async def first_of(world: World, principal: str, query: str, **variables: Any) -> Any:
     """Return the first payload of a subscription, or why there is none."""
     try:
-        async with asyncio.timeout(SECONDS), aclosing(world.events(principal, query, **variables)) as events:
+        async with asyncio.timeout(LIMIT_S), aclosing(world.events(principal, query, **variables)) as events:
             return await anext(events)
     except Refused as refused:
         return msgspec.json.decode(refusal(refused))

@@ -25,6 +25,7 @@ from storage.workspaces import workspace_keys
 from tests.conftest import KEY, MovableClock
 from tests.storage import rows
 from tests.storage.rows import Tenant
+from tests.waiting import LIMIT_S
 from workers.main import make_worker, work_until
 from workers.rewrap_keys import rewrap_keys
 
@@ -121,7 +122,7 @@ async def test_a_worker_that_dies_in_the_middle_is_gone_on_with(
     clock.advance(31)
     await resources.relay.sweep()
     following = asyncio.create_task(work_until(make_worker(resources, burst=True), stop))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(LIMIT_S):
         while (ended := await rotation(app, tenant.id)) is None or ended.finished_at is None:
             await asyncio.sleep(0.01)
 

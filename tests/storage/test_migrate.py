@@ -4,7 +4,6 @@ import asyncio
 import os
 import sqlite3
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -108,9 +107,7 @@ async def test_a_start_with_nothing_to_do_does_not_load_the_libraries(sqlite_tem
         f"assert asyncio.run(migrate('sqlite+aiosqlite:///{sqlite_template}')) is False\n"
         "assert not {'sqlalchemy', 'alembic'} & set(sys.modules)\n"
     )
-    began = time.monotonic()
 
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", script)
 
     assert await process.wait() == 0
-    assert time.monotonic() - began < 10

@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from datetime import datetime
 from pathlib import Path
 from uuid import UUID
 
@@ -20,6 +21,7 @@ from storage.redis import absolute
 from storage.resources import Resources, open_resources
 from tests.conftest import MovableClock
 from tests.storage import rows
+from tests.waiting import LIMIT_S
 
 
 def _job() -> ValidateCredential:
@@ -40,6 +42,14 @@ async def _state(resources: Resources, job_id: UUID) -> str:
     return str(row.state)
 
 
+async def _last_change(resources: Resources, job_id: UUID) -> datetime:
+    async with resources.storage.connect() as connection:
+        row = await connection.row(select(outbox.c.updated_at).where(outbox.c.id == job_id))
+    assert row is not None
+    changed: datetime = row.updated_at
+    return changed
+
+
 async def _queued(resources: Resources, job_id: object) -> int:
     """Return how many runs of a job wait in the queue."""
     async with Redis.from_url(absolute(resources.app.settings.redis_url)) as redis:
@@ -55,11 +65,10 @@ async def _claim(resources: Resources, job_id: UUID) -> Lease:
 async def test_a_job_is_in_the_queue_right_after_its_commit(app: App, resources: Resources) -> None:
     job_id = await rows.added_job(app, _job())
 
-    for _ in range(100):
-        if await _queued(resources, job_id):
-            break
-        await asyncio.sleep(0.02)
-    assert await _queued(resources, job_id) == 1
+    async with asyncio.timeout(LIMIT_S):
+        while not (queued := await _queued(resources, job_id)):
+            await asyncio.sleep(0.02)
+    assert queued == 1
 
 
 async def test_a_job_of_a_transaction_that_fails_is_in_no_queue(app: App, resources: Resources) -> None:
@@ -146,9 +155,10 @@ async def test_a_heart_that_beats_keeps_the_lease(app: App, resources: Resources
     job_id = await rows.added_job(app, _job())
     lease = await _claim(resources, job_id)
 
-    async with leases.held(resources.storage, lease, every=0.02):
+    async with leases.held(resources.storage, lease, every=0.02), asyncio.timeout(LIMIT_S):
         clock.advance(leases.LEASE_S - 1)
-        await asyncio.sleep(0.2)
+        while await _last_change(resources, job_id) < clock.now():
+            await asyncio.sleep(0.01)
         clock.advance(leases.LEASE_S - 1)
         assert await leases.claim(resources.storage, job_id) is None
 
@@ -162,8 +172,8 @@ async def test_work_whose_lease_was_taken_over_is_cancelled(
     await _claim(resources, job_id)
 
     with pytest.raises(LeaseLost):
-        async with asyncio.timeout(5), leases.held(resources.storage, lease, every=0.02):
-            await asyncio.sleep(60)
+        async with asyncio.timeout(LIMIT_S), leases.held(resources.storage, lease, every=0.02):
+            await asyncio.Event().wait()
 
 
 async def test_a_failed_run_comes_again_later_and_after_many_never(

@@ -17,6 +17,7 @@ from core.stream import EventStream
 from storage.event_log import RedisEventLog
 from storage.redis import open_pool
 from tests.conftest import MovableClock
+from tests.waiting import LIMIT_S
 
 
 class Switched(RedisEventLog):
@@ -97,7 +98,7 @@ def failed(stream: EventStream) -> CompletionFailed:
 
 async def logged(event_log: RedisEventLog, stream: EventStream, count: int) -> str:
     """Return all that the log holds, once that is so many events."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(LIMIT_S):
         while True:
             entries = (await event_log.read({stream.invocation_id: 0}, 0.005)).get(stream.invocation_id, ())
             if entries and entries[-1].first + entries[-1].count + (entries[-1].end is not None) >= count:
@@ -213,7 +214,7 @@ async def test_who_was_taken_for_dead_is_told_once_and_gives_the_end_that_there_
     await event_log.take_over(head, core.recorder.taken_over(head.invocation_id, 1))
 
     say(stream, "b")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(LIMIT_S):
         while not told:
             await asyncio.sleep(0.005)
     end = await recorder.end(stream, failed(stream))
@@ -246,7 +247,7 @@ async def test_what_is_paid_for_is_read_once_it_is_logged(recorder: Recorder, ev
 
     before = [len(one.read(0)) for one in (stream, free)]
     reader = stream.join(stream.token_id)
-    async with aclosing(reader.batches()) as batches, asyncio.timeout(5):
+    async with aclosing(reader.batches()) as batches, asyncio.timeout(LIMIT_S):
         waiting = asyncio.create_task(anext(batches))
         await asyncio.sleep(0.02)
         was_told = waiting.done()
@@ -282,6 +283,6 @@ async def test_what_is_paid_for_is_noted_in_the_records_while_redis_is_away(
 
 
 async def readable(stream: EventStream, count: int) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(LIMIT_S):
         while len(stream.read(0)) < count:
             await asyncio.sleep(0.01)

@@ -16,6 +16,7 @@ from core.tailer import Readers, Tailer, decode_readers, readers_channel
 from storage.changes import RedisChanges
 from storage.event_log import RedisEventLog
 from storage.redis import absolute, open_pool
+from tests.waiting import LIMIT_S
 
 
 class Here:
@@ -117,7 +118,7 @@ async def test_a_log_that_is_gone_ends_with_its_owner(here: Here, monkeypatch: p
 async def test_owners_are_told_who_reads_and_who_has_left(here: Here) -> None:
     of = head()
     await here.log.append([write(of, 0, "a")])
-    async with here.changes.listen(readers_channel(of.owner)) as messages, asyncio.timeout(5):
+    async with here.changes.listen(readers_channel(of.owner)) as messages, asyncio.timeout(LIMIT_S):
         stream = await here.tailer.find(of.invocation_id, of.principal)
         assert stream is not None
         reader = stream.join(of.token_id)
@@ -154,7 +155,7 @@ async def test_a_long_log_is_read_from_its_beginning_at_the_readers_pace(here: H
     stream = await here.tailer.find(of.invocation_id, of.principal)
     assert stream is not None
     found = 0
-    async with aclosing(stream.join(of.token_id).batches()) as batches, asyncio.timeout(10):
+    async with aclosing(stream.join(of.token_id).batches()) as batches, asyncio.timeout(LIMIT_S):
         while found < 3 * LAG_EVENTS:
             batch = await anext(batches)
             assert all(isinstance(event, TextDelta) for event in batch), batch[-1]
@@ -185,7 +186,7 @@ async def test_what_stands_in_the_log_twice_is_read_once(here: Here) -> None:
     stream = await here.tailer.find(of.invocation_id, of.principal)
     assert stream is not None
     texts: list[str] = []
-    async with aclosing(stream.join(of.token_id).batches()) as batches, asyncio.timeout(5):
+    async with aclosing(stream.join(of.token_id).batches()) as batches, asyncio.timeout(LIMIT_S):
         while len(texts) < 4:
             texts += [event.text for event in await anext(batches) if isinstance(event, TextDelta)]
 

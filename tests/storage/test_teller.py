@@ -8,6 +8,7 @@ from core.settings import Settings
 from storage.resources import open_resources
 from tests.conftest import settings_for, sqlite_in
 from tests.storage import rows
+from tests.waiting import LIMIT_S
 
 
 async def test_changes_are_heard_in_the_order_of_their_commits_to_the_last(settings: Settings) -> None:
@@ -20,7 +21,7 @@ async def test_changes_are_heard_in_the_order_of_their_commits_to_the_last(setti
                     async with telling.app.storage.transaction() as tx:
                         versions.append(await tx.workspaces.touch(tenant.id))
                         tx.news.add(Change(workspace_id=tenant.id, noun=Noun.POOL, key="one", status=str(number)))
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(LIMIT_S):
                 heard = [from_message(await anext(messages)) for _ in range(30)]
 
     assert [one.status for one in heard if one is not None] == [str(number) for number in range(30)]
@@ -49,7 +50,7 @@ async def test_changes_of_one_object_in_a_transaction_are_one_and_none_of_them_i
             async with opened.app.storage.transaction() as tx:
                 for kind in (ChangeKind.UPDATED, ChangeKind.DELETED):
                     tx.news.add(change(kind))
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(LIMIT_S):
                 heard = [from_message(await anext(messages)) for _ in range(2)]
 
     assert [(one.key, one.kind) for one in heard if one is not None] == [
@@ -61,7 +62,7 @@ async def test_changes_of_one_object_in_a_transaction_are_one_and_none_of_them_i
 async def test_without_redis_commits_are_made_and_the_process_ends(sqlite_template: Path, tmp_path: Path) -> None:
     settings = settings_for(sqlite_in(tmp_path, sqlite_template), f"unix://{tmp_path}/nothing.sock", tmp_path)
 
-    async with asyncio.timeout(20), open_resources(settings, kind="worker") as opened:
+    async with asyncio.timeout(LIMIT_S), open_resources(settings, kind="worker") as opened:
         tenant = await rows.tenant(opened.app)
         made = await rows.credential(opened.app, tenant.id)
         configuration = await opened.app.configurations.get(tenant.id)

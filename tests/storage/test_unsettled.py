@@ -25,6 +25,7 @@ from tests.conftest import MovableClock
 from tests.storage import rows
 from tests.storage.test_invocations import _ended as ended
 from tests.storage.test_quotas import _balance, _grant, _kinds, _want
+from tests.waiting import LIMIT_S
 from workers.settle_invocation import settle_invocation
 
 
@@ -117,7 +118,7 @@ async def test_a_call_that_was_refused_while_it_was_committed_is_ended_and_its_k
 
 
 async def _waiting(resources: Resources) -> Sequence[Settlement]:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(LIMIT_S):
         while not (found := await resources.unsettled.all()):
             await asyncio.sleep(0.01)
     return found

@@ -30,6 +30,7 @@ from storage.usage import usage_rollups
 from tests import make
 from tests.conftest import KEY, MovableClock
 from tests.storage import rows
+from tests.waiting import LIMIT_S
 from workers.prune import prune
 from workers.roll_up_usage import roll_up_usage
 
@@ -336,9 +337,13 @@ from storage.resources import open_resources
 
 async def work():
     async with open_resources(load_settings(os.environ), kind="worker") as resources:
-        while True:
+        for _ in range(5):
             async with resources.storage.connect() as connection:
                 await usage.roll_up(connection, limit=10)
+        async with resources.storage.connect() as connection:
+            await usage.roll_up(connection, limit=10)
+            print("amid its work", flush=True)
+            await asyncio.Event().wait()
 
 asyncio.run(work())
 """
@@ -348,7 +353,7 @@ async def test_every_call_is_counted_once_though_a_worker_is_killed_and_two_work
     app: App, resources: Resources, settings: Settings
 ) -> None:
     tenant = await rows.tenant(app)
-    calls = _calls(app, tenant, 3000)
+    calls = _calls(app, tenant, 1000)
     await _insert(resources, calls)
     environment = os.environ | {
         "MODELYARD_DATABASE_URL": settings.database_url,
@@ -362,18 +367,19 @@ async def test_every_call_is_counted_once_though_a_worker_is_killed_and_two_work
             row = await connection.row(select(func.coalesce(func.sum(usage_rollups.c.calls), 0)))
         return int(row[0]) if row is not None else 0
 
-    worker = await asyncio.create_subprocess_exec(sys.executable, "-c", _WORKER, env=environment)
+    worker = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", _WORKER, env=environment, stdout=asyncio.subprocess.PIPE
+    )
+    assert worker.stdout is not None
     try:
-        async with asyncio.timeout(30):
-            while not await counted():
-                await asyncio.sleep(0.002)
+        assert await asyncio.wait_for(worker.stdout.readline(), LIMIT_S) == b"amid its work\n"
     finally:
         worker.kill()
         await worker.wait()
     before = await counted()
     ended = sum(call.status is not InvocationStatus.RUNNING for call in calls)
-    assert 0 < before < ended, "it was killed amid its work"
-    async with asyncio.timeout(30):
+    assert before == 50 < ended, "it was killed amid its work"
+    async with asyncio.timeout(LIMIT_S):
         while await counted() < ended:  # PostgreSQL takes a moment to miss the dead
             await asyncio.gather(*(roll_up_usage(resources) for _ in range(2)))
             await asyncio.sleep(0.02)

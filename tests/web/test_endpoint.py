@@ -8,7 +8,8 @@ import pytest
 
 import web.endpoint
 import web.streams
-from tests.web.view import CANARY, TOKEN, View, contexts, eventually, streams
+from tests.waiting import LIMIT_S, wait_for
+from tests.web.view import CANARY, TOKEN, View, contexts, streams
 
 EVENTS = "text/event-stream"
 MULTIPART = 'multipart/mixed;boundary="graphql";subscriptionSpec=1.0'
@@ -228,10 +229,10 @@ async def test_a_query_as_events_is_one_event(view: View) -> None:
 
 async def test_a_multipart_part_is_whole_as_soon_as_it_is_sent(view: View) -> None:
     reader, writer = await raw(view, "subscription { ticks(every: 30) }", MULTIPART)
-    first = await asyncio.wait_for(reader.readuntil(b'{"payload":{"data":{"ticks":0}}}\r\n--graphql'), 2)
+    first = await asyncio.wait_for(reader.readuntil(b'{"payload":{"data":{"ticks":0}}}\r\n--graphql'), LIMIT_S)
     assert b"subscriptionSpec=1.0" in first
     writer.close()
-    await eventually(lambda: streams.active == 0 and streams.cleaned == 1)
+    await wait_for(lambda: streams.active == 0 and streams.cleaned == 1)
 
     whole = await view.post({"query": "subscription { count(end: 2) }"}, accept=MULTIPART)
     parts = whole.text.split("\r\n--graphql")
@@ -246,11 +247,11 @@ async def test_a_multipart_part_is_whole_as_soon_as_it_is_sent(view: View) -> No
 async def test_a_silent_stream_beats(view: View, monkeypatch: pytest.MonkeyPatch, accept: str, beat: bytes) -> None:
     monkeypatch.setattr(web.streams, "_BEAT_SECONDS", {EVENTS: 0.05, "multipart/mixed": 0.05})
     reader, writer = await raw(view, "subscription { ticks(every: 30) }", accept)
-    await asyncio.wait_for(reader.readuntil(b'"ticks":0'), 2)
+    await asyncio.wait_for(reader.readuntil(b'"ticks":0'), LIMIT_S)
     for _ in range(2):
-        await asyncio.wait_for(reader.readuntil(beat), 2)
+        await asyncio.wait_for(reader.readuntil(beat), LIMIT_S)
     writer.close()
-    await eventually(lambda: streams.active == 0)
+    await wait_for(lambda: streams.active == 0)
 
 
 @pytest.mark.parametrize("accept", [EVENTS, MULTIPART])
@@ -258,23 +259,23 @@ async def test_a_silent_stream_beats(view: View, monkeypatch: pytest.MonkeyPatch
 async def test_who_leaves_leaves_nothing_behind(view: View, accept: str, query: str) -> None:
     opened = [await raw(view, query, accept) for _ in range(10)]
     for reader, _ in opened:
-        await asyncio.wait_for(reader.readuntil(b'{"data":'), 5)
+        await asyncio.wait_for(reader.readuntil(b'{"data":'), LIMIT_S)
     assert streams.active == 10
     for number, (_, writer) in enumerate(opened):
         if number % 2:
             writer.transport.abort()
         else:
             writer.close()
-    await eventually(lambda: streams.active == 0)
+    await wait_for(lambda: streams.active == 0)
     assert streams.cleaned == 10
 
 
 async def test_a_reader_that_stalls_stops_nobody_else(view: View) -> None:
     stalled, writer = await raw(view, "subscription { rush }", EVENTS)
-    await asyncio.wait_for(stalled.readuntil(b'"rush":0'), 5)
+    await asyncio.wait_for(stalled.readuntil(b'"rush":0'), LIMIT_S)
     assert (await view.post({"query": "{ hello }"})).status_code == 200
     writer.transport.abort()
-    await eventually(lambda: streams.active == 0)
+    await wait_for(lambda: streams.active == 0)
 
 
 @pytest.mark.parametrize("accept", [EVENTS, MULTIPART])

@@ -213,5 +213,5 @@ def serve(app: Starlette) -> Iterator[tuple[str, int]]:
         yield listener.getsockname()
     finally:
         server.should_exit = True
-        thread.join(timeout=10)
+        thread.join()
         listener.close()

@@ -10,7 +10,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
 import web.sockets
-from tests.web.view import TOKEN, View, contexts, eventually, hear, say, streams, subscribe
+from tests.waiting import LIMIT_S, wait_for
+from tests.web.view import TOKEN, View, contexts, hear, say, streams, subscribe
 from web.sockets import PROTOCOL
 
 TICKS = "subscription { ticks }"
@@ -20,7 +21,7 @@ async def closed_with(ws: Any) -> int:
     """Return the code that the server closes with."""
     with pytest.raises(ConnectionClosed):
         while True:
-            await asyncio.wait_for(ws.recv(), 5)
+            await asyncio.wait_for(ws.recv(), LIMIT_S)
     assert ws.close_code is not None
     return int(ws.close_code)
 
@@ -98,7 +99,7 @@ async def test_an_id_that_runs_is_4409_and_one_that_ended_is_free(view: View) ->
         await subscribe(ws, TICKS, "a")
         await subscribe(ws, TICKS, "a")
         assert await closed_with(ws) == 4409
-    await eventually(lambda: streams.active == 0)
+    await wait_for(lambda: streams.active == 0)
 
 
 @pytest.mark.parametrize("protocol", ["graphql-ws", "nope"])
@@ -172,7 +173,7 @@ async def test_a_connection_runs_so_many_operations_and_no_more(view: View, monk
         refused = [message for message in heard if message["type"] == "error"]
         assert [message["id"] for message in refused] == ["3"]
         assert refused[0]["payload"][0]["extensions"]["code"] == "RATE_LIMITED"
-    await eventually(lambda: streams.active == 0)
+    await wait_for(lambda: streams.active == 0)
 
 
 async def test_a_token_opens_so_many_sockets_and_no_more(view: View, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,7 +182,7 @@ async def test_a_token_opens_so_many_sockets_and_no_more(view: View, monkeypatch
         async with view.socket(init=False) as second:
             await say(second, type="connection_init", payload={"authorization": f"Bearer {TOKEN}"})
             assert await closed_with(second) == 1013
-    await eventually(lambda: not view.endpoint.open)
+    await wait_for(lambda: not view.endpoint.open)
     async with view.socket() as ws:
         await subscribe(ws, "{ hello }")
         assert (await hear(ws))["type"] == "next"
@@ -199,16 +200,16 @@ async def test_who_leaves_leaves_nothing_behind(view: View, query: str, way: str
     async with view.socket() as ws:
         for number in range(10):
             await subscribe(ws, query, str(number))
-        await eventually(lambda: streams.active == 10)
+        await wait_for(lambda: streams.active == 10)
         if way == "complete":
             for number in range(10):
                 await say(ws, id=str(number), type="complete")
-            await eventually(lambda: streams.active == 0)
+            await wait_for(lambda: streams.active == 0)
         elif way == "abort":
             ws.transport.abort()
-    await eventually(lambda: streams.active == 0)
+    await wait_for(lambda: streams.active == 0)
     assert streams.cleaned == 10
-    await eventually(lambda: not view.endpoint.open)
+    await wait_for(lambda: not view.endpoint.open)
 
 
 async def test_what_is_completed_is_heard_of_no_more(view: View) -> None:
@@ -217,7 +218,7 @@ async def test_what_is_completed_is_heard_of_no_more(view: View) -> None:
         assert (await hear(ws))["id"] == "gone"
         await say(ws, id="gone", type="complete")
         await say(ws, id="never", type="complete")
-        await eventually(lambda: streams.active == 0)
+        await wait_for(lambda: streams.active == 0)
         await say(ws, type="ping")
         while (message := await hear(ws))["type"] != "pong":
             assert message["id"] == "gone"

@@ -25,6 +25,7 @@ from core.secret import hash_secret
 from graph.context import Context, Info
 from graph.execution import Engine
 from tests import make
+from tests.waiting import LIMIT_S, wait_for
 from web.app import GraphQLRoute
 from web.endpoint import HttpEndpoint
 from web.sockets import MAX_MESSAGE, PROTOCOL, SocketEndpoint
@@ -98,7 +99,7 @@ class Query:
 
     @strawberry.field
     async def forever(self) -> str:
-        await asyncio.sleep(60)
+        await asyncio.Event().wait()
         return "never"
 
     @strawberry.field
@@ -195,18 +196,11 @@ async def say(ws: ClientConnection, **message: Any) -> None:
 
 
 async def hear(ws: ClientConnection) -> Any:
-    return json.loads(await asyncio.wait_for(ws.recv(), 5))
+    return json.loads(await asyncio.wait_for(ws.recv(), LIMIT_S))
 
 
 async def subscribe(ws: ClientConnection, query: str, id: str = "1", **variables: Any) -> None:
     await say(ws, id=id, type="subscribe", payload={"query": query, "variables": variables})
-
-
-async def eventually(condition: Any, seconds: float = 5) -> None:
-    deadline = asyncio.get_running_loop().time() + seconds
-    while not condition():
-        assert asyncio.get_running_loop().time() < deadline, "it did not come"
-        await asyncio.sleep(0.01)
 
 
 class _Server(uvicorn.Server):
@@ -238,11 +232,11 @@ async def serving() -> AsyncIterator[View]:
         )  # fmt: skip
         running = asyncio.create_task(server.serve(sockets=[listening]))
         try:
-            await eventually(lambda: server.started)
+            await wait_for(lambda: server.started)
             async with httpx.AsyncClient(
                 base_url=f"http://127.0.0.1:{port}",
                 trust_env=False,
-                timeout=10,
+                timeout=LIMIT_S,
                 verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
             ) as client:
                 yield View(port=port, identity=identity, endpoint=route.socket, client=client)

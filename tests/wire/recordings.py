@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -246,8 +246,17 @@ _WELL = b'{"data": [], "models": [], "version": "0", "valid": true}'
 _ACCEPTED = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (len(_WELL), _WELL)
 
 
+PIECES = 2000
+"""How many pieces of a size an answer begins and ends with."""
+
+MIDDLE_BYTES = 61
+"""The pieces between them; a prime, so that they end anywhere in what repeats."""
+
+
 class Replay:
     """A server that answers each recording below `/<name>/`, byte for byte, in pieces of `piece_bytes` (0: whole).
+
+    A long one is cut into so small pieces at its beginning and its end; what lies between is more of the same.
 
     What only asks about it is told that all is well, so that credentials for it are valid.
     """
@@ -291,15 +300,28 @@ class Replay:
         lines = [f"HTTP/1.1 {recording.status} Recorded", "transfer-encoding: chunked"]
         lines += [f"{name}: {value}" for name, value in recording.headers.items()]
         writer.write("\r\n".join([*lines, "", ""]).encode("latin-1"))
-        size = self.piece_bytes or len(recording.body)
-        for start in range(0, len(recording.body), size):
-            piece = recording.body[start : start + size]
+        for piece in _pieces(recording.body, self.piece_bytes):
             writer.write(b"%x\r\n%b\r\n" % (len(piece), piece))
             await writer.drain()
             if self.piece_bytes:
                 await asyncio.sleep(0)
         writer.write(b"0\r\n\r\n")
         await writer.drain()
+
+
+def _pieces(body: bytes, size: int) -> Iterator[bytes]:
+    """Yield a body in pieces of a size (0: whole), at most PIECES of them at its beginning and as many at its end."""
+    if not size:
+        yield body
+        return
+    middle = range(PIECES * size, len(body) - PIECES * size)
+    start = 0
+    while start < len(body):
+        end = start + (max(size, MIDDLE_BYTES) if start in middle else size)
+        if start in middle:
+            end = min(end, middle.stop)
+        yield body[start:end]
+        start = end
 
 
 def _content_length(head: bytes) -> int:

@@ -11,6 +11,7 @@ import os
 import pytest
 
 from tests.product import Product, chat, model
+from tests.waiting import LIMIT_S
 from tests.wire.dialects import recordings, spoken
 from tests.wire.made import made_recordings
 from tests.wire.recordings import (
@@ -48,7 +49,7 @@ async def test_a_recording_comes_through_as_it_is(
 
 async def subscribe(product: Product, recording: Recording) -> Outcome:
     given = {"input": chat(model=named(recording))}
-    async with product.socket() as ws, asyncio.timeout(20):
+    async with product.socket() as ws, asyncio.timeout(LIMIT_S):
         payload = {"query": SUBSCRIPTION, "variables": given}
         await ws.send(json.dumps({"id": "1", "type": "subscribe", "payload": payload}))
         events = []

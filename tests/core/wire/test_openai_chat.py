@@ -39,6 +39,7 @@ from core.providers import openai, openai_compatible
 from core.secret import Secret
 from core.wire.http import UNREACHABLE, Http
 from tests.fake_provider import SCENARIOS, FakeProvider, Scenario
+from tests.waiting import wait_for
 from tests.wire.recordings import Outcome, outcome_of
 
 KEY = "sk-test-0123456789abcdefghij"
@@ -359,23 +360,22 @@ async def test_a_stream_that_is_closed_early_leaves_nothing_open(provider: FakeP
             async for _ in batches:
                 break
 
-    await asyncio.to_thread(provider.wait_until_quiet)
+    await wait_for(lambda: provider.open_connections == 0)
     assert len(provider.calls) == 20
-    assert provider.open_connections == 0
+    assert provider.answering == 0
 
 
 async def test_a_stream_that_is_cancelled_leaves_nothing_open(provider: FakeProvider, compatible: Provider) -> None:
     provider.answers("stall")
 
     tasks = [asyncio.create_task(stream(compatible, values(provider))) for _ in range(20)]
-    while provider.answering < 20:
-        await asyncio.sleep(0.01)
+    await wait_for(lambda: provider.answering == 20)
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
 
-    await asyncio.to_thread(provider.wait_until_quiet)
-    assert provider.open_connections == 0
+    await wait_for(lambda: provider.open_connections == 0)
+    assert provider.answering == 0
 
 
 # ---- OpenAI itself

@@ -1,6 +1,7 @@
 """The rules of the one command: a private folder, one key, one start, restarts that come later each time, an order."""
 
 import base64
+import itertools
 import signal
 import socket
 import stat
@@ -29,6 +30,7 @@ from storage.embedded.supervisor import (
 from storage.embedded.valkey import ValkeyError
 from storage.embedded.watched import Watched
 from tests.conftest import KEY
+from tests.waiting import LIMIT_S
 
 
 @pytest.fixture
@@ -46,12 +48,12 @@ def ends(code: int = 3) -> Watched:
 
 
 def stays() -> Watched:
-    return Watched.start("long", ["/bin/sleep", "60"])
+    return Watched.start("long", ["/bin/sleep", "600"])
 
 
 def wait_end(kept: Kept) -> None:
     assert kept.child is not None
-    kept.child.process.wait(20)
+    kept.child.process.wait(LIMIT_S)
 
 
 def test_the_folder_is_private_and_held_by_one(tmp_path: Path) -> None:
@@ -173,15 +175,14 @@ def test_they_stop_in_their_order_and_readiness_is_said_once(
         return stays()
 
     kept = [Kept(name, lambda name=name: start(name)) for name in ("API", "worker", "Valkey")]  # type: ignore[misc]
-    threading.Timer(0.6, lambda: signal.raise_signal(signal.SIGTERM)).start()
     announced: list[float] = []
-    one = Supervisor(
-        kept=kept,
-        signals=signals,
-        is_ready=lambda: True,
-        announce=lambda: announced.append(time.monotonic()),
-        stop_seconds=10,
-    )
+
+    def announce() -> None:
+        announced.append(time.monotonic())
+        if len(announced) == 1:
+            threading.Timer(0.6, lambda: signal.raise_signal(signal.SIGTERM)).start()
+
+    one = Supervisor(kept=kept, signals=signals, is_ready=lambda: True, announce=announce, stop_seconds=LIMIT_S)
     real_stop = Watched.stop
 
     def stop(child: Watched, *args: object, **more: object) -> None:
@@ -200,12 +201,18 @@ def test_they_stop_in_their_order_and_readiness_is_said_once(
 
 
 def test_what_is_not_ready_is_never_said_to_be(signals: Signals, capsys: pytest.CaptureFixture[str]) -> None:
-    threading.Timer(0.5, lambda: signal.raise_signal(signal.SIGINT)).start()
     said: list[int] = []
+    looks = itertools.count()
+
+    def is_ready() -> bool:
+        if next(looks) == 8:  # the time to be ready in is over by then
+            signal.raise_signal(signal.SIGINT)
+        return False
+
     Supervisor(
         kept=[],
         signals=signals,
-        is_ready=lambda: False,
+        is_ready=is_ready,
         announce=lambda: said.append(1),
         stop_seconds=1,
         ready_seconds=0.1,
@@ -217,14 +224,15 @@ def test_what_is_not_ready_is_never_said_to_be(signals: Signals, capsys: pytest.
 
 def test_another_signal_kills_what_does_not_end(signals: Signals, tmp_path: Path) -> None:
     file = tmp_path / "deaf"
-    code = "import signal, sys, time; signal.signal(15, signal.SIG_IGN); open(sys.argv[1], 'w'); time.sleep(60)"
+    code = "import signal, sys, time; signal.signal(15, signal.SIG_IGN); open(sys.argv[1], 'w'); time.sleep(600)"
     kept = [Kept("API", lambda: Watched.start("deaf", [sys.executable, "-c", code, file]))]
-    one = Supervisor(
-        kept=kept, signals=signals, is_ready=file.exists, announce=lambda: signal.raise_signal(2), stop_seconds=60
-    )
-    threading.Timer(3, lambda: signal.raise_signal(signal.SIGINT)).start()
-    began = time.monotonic()
+    asked: list[float] = []
 
-    one.run()
+    def announce() -> None:
+        asked.append(time.monotonic())
+        signal.raise_signal(signal.SIGINT)
+        threading.Timer(1, lambda: signal.raise_signal(signal.SIGINT)).start()
 
-    assert 2 < time.monotonic() - began < 15
+    Supervisor(kept=kept, signals=signals, is_ready=file.exists, announce=announce, stop_seconds=600).run()
+
+    assert 1 <= time.monotonic() - asked[0] < LIMIT_S

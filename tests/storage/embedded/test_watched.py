@@ -5,13 +5,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 
 from storage.embedded.watched import Watched
+from tests.waiting import LIMIT_S, wait_until
 
 ROOT = Path(__file__).resolve().parents[3]
 # Says its number once it is ready to be asked to end, and writes down that it was.
@@ -23,26 +23,20 @@ def end(*_):
 signal.signal(signal.SIGTERM, end)
 open(sys.argv[1] + ".new", "w").write(str(os.getpid()))
 os.rename(sys.argv[1] + ".new", sys.argv[1])
-time.sleep(60)
+time.sleep(600)
 """
 DEAF = LISTENS.replace("signal.SIGTERM, end", "signal.SIGTERM, signal.SIG_IGN")
 PARENT = """
 import sys, time
 from storage.embedded.watched import Watched
+from tests.waiting import LIMIT_S, wait_until
 Watched.start("child", [sys.executable, "-c", sys.argv[1], sys.argv[2]])
-time.sleep(60)
+time.sleep(600)
 """
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come"
-        time.sleep(0.02)
-
-
 def number(path: Path) -> int:
-    wait_for(path.exists)
+    wait_until(path.exists)
     return int(path.read_text())
 
 
@@ -63,7 +57,7 @@ def test_it_is_asked_to_end_when_the_parent_dies(tmp_path: Path, how: signal.Sig
     parent.send_signal(how)
     parent.wait()
 
-    wait_for(lambda: all(is_gone(one) for one in family))
+    wait_until(lambda: all(is_gone(one) for one in family))
     assert Path(f"{file}.asked").exists()
 
 
@@ -72,7 +66,7 @@ def test_stop_lets_it_finish_and_tells_its_code(tmp_path: Path) -> None:
     child = Watched.start("child", [sys.executable, "-c", LISTENS, file])
     process = psutil.Process(number(file))
 
-    child.stop(20)
+    child.stop(LIMIT_S)
 
     assert child.code == 7
     assert is_gone(process)
@@ -85,7 +79,7 @@ def test_a_child_that_does_not_listen_is_killed(tmp_path: Path) -> None:
 
     child.stop(0.2)
 
-    wait_for(lambda: is_gone(process))
+    wait_until(lambda: is_gone(process))
 
 
 def test_hurry_cuts_the_wait_short(tmp_path: Path) -> None:
@@ -94,17 +88,17 @@ def test_hurry_cuts_the_wait_short(tmp_path: Path) -> None:
     process = psutil.Process(number(file))
     began = time.monotonic()
 
-    child.stop(60, hurry=lambda: True)
+    child.stop(600, hurry=lambda: True)
 
-    assert time.monotonic() - began < 10
-    wait_for(lambda: is_gone(process))
+    assert time.monotonic() - began < LIMIT_S
+    wait_until(lambda: is_gone(process))
 
 
 def test_its_own_code_and_words_are_handed_on(tmp_path: Path) -> None:
     log = tmp_path / "log"
     with log.open("wb") as output:
         child = Watched.start("child", ["/bin/sh", "-c", "echo out; echo wrong >&2; kill -TERM $$"], output=output)
-    wait_for(lambda: child.code is not None)
+    wait_until(lambda: child.code is not None)
     child.kill()
 
     assert child.code == 128 + signal.SIGTERM
@@ -115,7 +109,7 @@ def test_a_program_that_is_not_there_is_named(tmp_path: Path) -> None:
     log = tmp_path / "log"
     with log.open("wb") as output:
         child = Watched.start("child", ["/nowhere/at-all"], output=output)
-    wait_for(lambda: child.code is not None)
+    wait_until(lambda: child.code is not None)
     child.kill()
 
     assert child.code == 127
