@@ -1,8 +1,6 @@
 """Pools: the members among which one model's calls are spread, and how they stand."""
 
-import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Annotated
 from uuid import UUID
@@ -26,6 +24,7 @@ from graph.connections import Connection, Page, list_page
 from graph.context import Context, Info
 from graph.links import CredentialLink, ModelLink, WorkspaceLink
 from graph.mutations import ERRORS, INPUT, mutation
+from graph.pacing import paced
 from graph.problems import UserError
 from graph.scalars import BigInt
 from graph.types import Node, argument, attribute, described, input_type, object_type, resolved, streamed
@@ -459,7 +458,8 @@ class PoolSubscriptions:
             configuration = await context.configuration(topic.workspace_id)
             if topic.workspace_id != place[0] or _by_id(configuration, place[1]) is None:
                 raise NotFound("There is no such pool, or it is not one of yours.", path=("poolId",))
-        return _paced(context, seen(context, news, _pool_change), place)
+        counts = _Counts(context, place)
+        return paced(seen(context, news, _pool_change), LOOK_EVERY_S, counts.changed, counts.told)
 
 
 async def _pool_change(context: Context, change: Change) -> PoolChange | None:
@@ -471,47 +471,24 @@ async def _pool_change(context: Context, change: Change) -> PoolChange | None:
     return PoolChange(kind=kind, id=pool_id(change.workspace_id, key), pool=found)
 
 
-async def _paced(
-    context: Context, changes: AsyncGenerator[PoolChange, None], place: tuple[UUID, UUID] | None
-) -> AsyncGenerator[PoolChange, None]:
-    """Yield the changes, those that follow another of their pool too soon late and as one; of one pool its counts too."""
-    clock = asyncio.get_running_loop().time
-    waiting: asyncio.Task[PoolChange] | None = None
-    told_at: dict[str, float] = {}
-    late: dict[str, PoolChange] = {}
-    counts: Sequence[object] = ()
-    async with aclosing(changes):
-        try:
-            while True:
-                waiting = waiting or asyncio.ensure_future(anext(changes))
-                pause = min((told_at[one] + LOOK_EVERY_S - clock() for one in late), default=LOOK_EVERY_S)
-                if pause > 0:
-                    await asyncio.wait([waiting], timeout=pause)
-                change: PoolChange | None = None
-                if pause <= 0:
-                    change = late.pop(min(late, key=told_at.__getitem__))
-                elif waiting.done():
-                    done, waiting = waiting, None
-                    try:
-                        change = done.result()
-                    except StopAsyncIteration:
-                        return
-                    is_soon = clock() < told_at.get(change.id, float("-inf")) + LOOK_EVERY_S
-                    if is_soon and change.kind is ChangeKind.UPDATED:
-                        late[change.id] = change
-                        continue
-                    late.pop(change.id, None)
-                elif not late and place is not None and await _counts(context, place) != counts:
-                    change = await _pool_change(context, _change_of(place))
-                if change is not None:
-                    if place is not None:
-                        counts = await _counts(context, place)
-                    told_at[change.id] = clock()
-                    yield change
-        finally:
-            if waiting is not None:
-                waiting.cancel()
-                await asyncio.wait([waiting])
+class _Counts:
+    """How the calls of one followed pool were counted when it was told of last; of no pool there is nothing to count."""
+
+    def __init__(self, context: Context, place: tuple[UUID, UUID] | None) -> None:
+        self._context = context
+        self._place = place
+        self._told: Sequence[object] = ()
+
+    async def changed(self) -> PoolChange | None:
+        """Return the pool where its counts are others now."""
+        if self._place is None or await _counts(self._context, self._place) == self._told:
+            return None
+        return await _pool_change(self._context, _change_of(self._place))
+
+    async def told(self) -> None:
+        """Take note of the counts as they are told."""
+        if self._place is not None:
+            self._told = await _counts(self._context, self._place)
 
 
 def _change_of(place: tuple[UUID, UUID]) -> Change:
