@@ -40,6 +40,7 @@ class ManifestError(Exception):
 _Name = Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9_]*$", max_length=64)]
 _Amount = Annotated[str, msgspec.Meta(pattern=r"^[0-9]+(\.[0-9]+)?$")]
 _Count = Annotated[int, msgspec.Meta(ge=1, le=2_147_483_647)]
+_LAST = 1000
 
 
 class _Rule(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -214,9 +215,9 @@ class _File(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     label: str
     description: str
     dialect: str
-    position: int
     model_types: tuple[ModelType, ...]
     methods: frozenset[ConfigurationMethod]
+    position: int = _LAST
     aliases: tuple[_Name, ...] = ()
     icon_url: str | None = None
     help_url: str | None = None

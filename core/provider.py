@@ -326,6 +326,13 @@ class Provider(ABC):
     moderation: Moderators | None = None
     listing: ModelLists | None = None
 
+    async def check(self, values: Values) -> None:
+        """Refuse values that can never work, without asking anybody; an adapter that knows of none lets all pass.
+
+        Raises an error as `validate` does, with the name of the field as its path.
+        """
+        return
+
     @abstractmethod
     async def validate(self, values: Values, model: ModelKey | None, card: ModelCard | None) -> None:
         """Ask the provider by its cheapest free call whether the credential works.

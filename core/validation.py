@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -27,7 +27,7 @@ from core.forms import check_form
 from core.jobs import ValidateCredential
 from core.live import tell_of_pools
 from core.model_types import ModelKey
-from core.provider import FormFieldType, Manifest, ModelCard, Provider, Values
+from core.provider import FormField, FormFieldType, Manifest, ModelCard, Provider, Values
 from core.wire.egress import normalise_base_url
 
 log = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ async def check_values(
     verify: bool,
     stored: Values | None = None,
 ) -> Checked:
-    """Check what was entered against the form and, with `verify`, against the provider. Nothing is stored here.
+    """Check what was entered by the form, by the adapter and, with `verify`, by the provider. Nothing is stored here.
 
     With `stored` it is an update of these values.
 
@@ -78,14 +78,17 @@ async def check_values(
         normalise_url=lambda text: _address(app, text),
         stored=stored,
     )
-    if not verify:
-        return Checked(values=values, status=CredentialStatus.UNVERIFIED, validated_at=None)
     try:
-        await _asked(provider, values, key)
-    except InvalidInput:
+        await provider.check(values)
+        if verify:
+            await _asked(provider, values, key)
+    except InvalidInput as refusal:
+        refusal.path = _within(form, refusal.path)
         raise
     except DEFINITE as refusal:
-        raise CredentialInvalid(refusal.message, path=("values", *refusal.path)) from refusal
+        raise CredentialInvalid(refusal.message, path=_within(form, refusal.path) or ("values",)) from refusal
+    if not verify:
+        return Checked(values=values, status=CredentialStatus.UNVERIFIED, validated_at=None)
     return Checked(values=values, status=CredentialStatus.VALID, validated_at=app.clock.now())
 
 
@@ -146,6 +149,11 @@ def provider_of(app: App, name: str, path: tuple[str, ...] = ("provider",)) -> P
     if provider is None:
         raise NotFound(f"There is no provider {name!r}.", path=path)
     return provider
+
+
+def _within(form: Iterable[FormField], path: tuple[str, ...]) -> tuple[str, ...]:
+    """Return a path that an adapter gave, within the input where it names a field of the form."""
+    return ("values", *path) if path and path[0] in {field.name for field in form} else path
 
 
 def _address(app: App, text: str) -> str:

@@ -1,5 +1,6 @@
 """Anthropic: its models by the messages API."""
 
+import re
 from collections.abc import Sequence
 
 import msgspec
@@ -14,6 +15,7 @@ from core.wire.dialects.anthropic.models import list_models
 from core.wire.failures import failure, secrets_of
 from core.wire.http import Http
 
+_PASTED = re.compile(r"/v1(?:/messages|/models)?$")
 _VERSION = "2023-06-01"
 _OAUTH = "sk-ant-oat"
 _OAUTH_BETA = "oauth-2025-04-20"
@@ -35,6 +37,10 @@ class Anthropic(Provider):
         self._options = msgspec.convert(dict(manifest.options), Options)
         self.llm = AnthropicMessages(http, self._server, manifest.name)
         self.listing = self
+
+    async def check(self, values: Values) -> None:
+        """Refuse an address or a key that no request can carry."""
+        self._server(values)
 
     async def validate(self, values: Values, model: ModelKey | None, card: ModelCard | None) -> None:
         """Ask for one model of the list, which costs nothing."""
@@ -64,7 +70,7 @@ class Anthropic(Provider):
         if any(betas):
             headers["anthropic-beta"] = checked_header("beta", "anthropic-beta", ",".join(filter(None, betas)))
         return Server(
-            base_url=base_url(values, self._options.base_url, ("/v1/messages", "/v1")),
+            base_url=base_url(values, self._options.base_url, _PASTED),
             headers=headers,
             secrets=secrets_of(values),
         )

@@ -15,7 +15,7 @@ from core.errors import (
 from core.model_types import ModelKey
 from core.provider import Manifest, ModelCard, Provider, Values
 from core.wire.asking import ask
-from core.wire.credential import checked_header, text_of
+from core.wire.credential import required_key, text_of
 from core.wire.dialects.openai_audio import OpenAISpeech, OpenAITranscriptions
 from core.wire.dialects.openai_chat import Endpoint, OpenAIChat, Quirks
 from core.wire.dialects.openai_embeddings import OpenAIEmbeddings
@@ -65,28 +65,12 @@ class AzureOpenAI(Provider):
                 "the API, such as 2024-10-21, not that of a model."
             ) from refusal
 
+    async def check(self, values: Values) -> None:
+        """Refuse an address, a version or a key that no request can carry."""
+        _endpoint(values, _key_header(values) if text_of(values, "auth") != "entra" else {})
+
     async def _deployment(self, values: Values) -> Endpoint:
-        resource, headers = _resource(values), await self._headers(values)
-        deployment = text_of(values, "deployment")
-        if not deployment:
-            raise InvalidInput("The deployment's name is missing.", path=("values", "deployment"))
-        if text_of(values, "api_style") != "dated":
-            return Endpoint(
-                base_url=f"{resource}/openai/v1", headers=headers, secrets=secrets_of(values), model=deployment
-            )
-        version = text_of(values, "api_version")
-        if not _VERSION.fullmatch(version):
-            raise InvalidInput(
-                "The API version is a date such as 2024-10-21, perhaps with -preview; a model's version is none.",
-                path=("values", "api_version"),
-            )
-        return Endpoint(
-            base_url=f"{resource}/openai/deployments/{quote(deployment, safe='')}",
-            headers=headers,
-            secrets=secrets_of(values),
-            model=deployment,
-            query=f"?api-version={version}",
-        )
+        return _endpoint(values, await self._headers(values))
 
     async def _headers(self, values: Values) -> dict[str, str]:
         if text_of(values, "auth") == "entra":
@@ -94,10 +78,38 @@ class AzureOpenAI(Provider):
                 text_of(values, "tenant_id"), text_of(values, "client_id"), text_of(values, "client_secret"), SCOPE
             )
             return {"authorization": f"Bearer {token}"}
-        key = text_of(values, "api_key")
-        if not key:
-            raise UpstreamAuthentication("The API key is missing.", path=("values", "api_key"))
-        return {"api-key": checked_header("api_key", "api-key", key)}
+        return _key_header(values)
+
+
+def _endpoint(values: Values, headers: dict[str, str]) -> Endpoint:
+    """Return where the deployment is.
+
+    Raises:
+        InvalidInput: a field is missing or wrong; the path names it.
+    """
+    resource = _resource(values)
+    deployment = text_of(values, "deployment")
+    if not deployment:
+        raise InvalidInput("The deployment's name is missing.", path=("deployment",))
+    if text_of(values, "api_style") != "dated":
+        return Endpoint(base_url=f"{resource}/openai/v1", headers=headers, secrets=secrets_of(values), model=deployment)
+    version = text_of(values, "api_version")
+    if not _VERSION.fullmatch(version):
+        raise InvalidInput(
+            "The API version is a date such as 2024-10-21, perhaps with -preview; a model's version is none.",
+            path=("api_version",),
+        )
+    return Endpoint(
+        base_url=f"{resource}/openai/deployments/{quote(deployment, safe='')}",
+        headers=headers,
+        secrets=secrets_of(values),
+        model=deployment,
+        query=f"?api-version={version}",
+    )
+
+
+def _key_header(values: Values) -> dict[str, str]:
+    return {"api-key": required_key(values)}
 
 
 def _resource(values: Values) -> str:
@@ -110,7 +122,7 @@ def _resource(values: Values) -> str:
     if _PASTED.search(endpoint):
         raise InvalidInput(
             f"Enter the resource's address alone, {_PASTED.sub('', endpoint)}: what follows is added to every request.",
-            path=("values", "endpoint"),
+            path=("endpoint",),
         )
     return endpoint
 

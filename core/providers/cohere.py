@@ -1,5 +1,6 @@
 """Cohere: its models that write, embed, rerank and transcribe, by the v2 API."""
 
+import re
 from collections.abc import Sequence
 
 import msgspec
@@ -14,6 +15,8 @@ from core.wire.dialects.cohere.models import list_models
 from core.wire.dialects.cohere_tasks import CohereEmbeddings, CohereTranscriptions, cohere_rerankers
 from core.wire.failures import failure, secrets_of
 from core.wire.http import Http
+
+_PASTED = re.compile(r"/v[12](?:/chat|/embed|/rerank|/models)?$")
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -39,6 +42,10 @@ class Cohere(Provider):
         self.rerank = cohere_rerankers(http, self._server)
         self.speech2text = CohereTranscriptions(http, self._server)
 
+    async def check(self, values: Values) -> None:
+        """Refuse an address or a key that no request can carry."""
+        self._server(values)
+
     async def validate(self, values: Values, model: ModelKey | None, card: ModelCard | None) -> None:
         """Ask whether the key is one, which costs nothing."""
         server = self._server(values)
@@ -63,7 +70,7 @@ class Cohere(Provider):
 
     def _server(self, values: Values) -> Server:
         return Server(
-            base_url=base_url(values, self._options.base_url, ("/v2/chat", "/v1/chat", "/v2", "/v1")),
+            base_url=base_url(values, self._options.base_url, _PASTED),
             headers=bearer(required_key(values)),
             secrets=secrets_of(values),
         )

@@ -1,6 +1,7 @@
 """ElevenLabs: speech and transcription, in the region that a key is of."""
 
 import hashlib
+import re
 import time
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -23,7 +24,7 @@ from core.model_types.speech2text import Transcript, TranscriptionRequest
 from core.model_types.tts import SpeechRequest, Voice
 from core.provider import Call, Manifest, ModelCard, Provider, Values
 from core.wire.asking import ask, passed_on, read
-from core.wire.credential import checked_header, text_of
+from core.wire.credential import base_url, required_key, text_of
 from core.wire.failures import secrets_of
 from core.wire.http import Http
 from core.wire.multipart import encode_form
@@ -36,6 +37,7 @@ _HOSTS: Mapping[str, str] = {
     "in": "https://api.in.residency.elevenlabs.io",
     "sg": "https://api.sg.residency.elevenlabs.io",
 }
+_PASTED = re.compile(r"/v1(?:/text-to-speech(?:/.*)?|/speech-to-text|/models)?$")
 _IN_QUERY = ("enable_logging", "optimize_streaming_latency")
 _VOICES_KEPT_S = 300.0
 _ACCOUNTS_KEPT = 256
@@ -80,6 +82,10 @@ class ElevenLabs(Provider):
         self.speech2text = models
         self.tts = models
 
+    async def check(self, values: Values) -> None:
+        """Refuse an address or a key that no request can carry."""
+        self._models.check(values)
+
     async def validate(self, values: Values, model: ModelKey | None, card: ModelCard | None) -> None:
         """Ask for the list of models, which is free; a key that may not see it may still speak."""
         try:
@@ -99,6 +105,11 @@ class ElevenLabsModels:
         self._http = http
         self._base_url = base_url
         self._voices: OrderedDict[bytes, tuple[float, list[Voice]]] = OrderedDict()
+
+    def check(self, values: Values) -> None:
+        """Refuse an address or a key that no request can carry."""
+        self._host(values)
+        _headers(values)
 
     async def speak(self, call: Call, request: SpeechRequest) -> AsyncGenerator[bytes, None]:
         """Yield the sound as it comes. See `Speakers`."""
@@ -180,14 +191,12 @@ class ElevenLabsModels:
         return [Voice(id=one.voice_id, name=one.name, languages=_languages(one)) for one in found]
 
     def _host(self, values: Values) -> str:
-        return text_of(values, "base_url") or self._base_url or _HOSTS.get(text_of(values, "region"), _HOSTS["global"])
+        default = self._base_url or _HOSTS.get(text_of(values, "region"), _HOSTS["global"])
+        return base_url(values, default, _PASTED)
 
 
 def _headers(values: Values) -> dict[str, str]:
-    key = text_of(values, "api_key")
-    if not key:
-        raise UpstreamAuthentication("The API key is missing.", path=("values", "api_key"))
-    return {"xi-api-key": checked_header("api_key", "xi-api-key", key)}
+    return {"xi-api-key": required_key(values)}
 
 
 def _languages(voice: _Voice) -> tuple[str, ...]:

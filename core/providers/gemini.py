@@ -1,5 +1,6 @@
 """Google Gemini: its models that write, embed and speak, with a key of AI Studio."""
 
+import re
 from collections.abc import Sequence
 
 import msgspec
@@ -16,7 +17,7 @@ from core.wire.failures import failure, secrets_of
 from core.wire.http import Http
 
 _VERSION = "v1beta"
-_ENDINGS = ("/v1beta/openai", "/v1beta/models", "/v1/models", "/v1beta", "/v1")
+_PASTED = re.compile(r"/v1(?:beta)?(?:/openai|/models(?:/[^/]+)?)?$")
 _SERVICE_ACCOUNT = (
     "This is the JSON of a service account, which belongs to Vertex AI; enter an API key from aistudio.google.com."
 )
@@ -40,6 +41,10 @@ class Gemini(Provider):
         self.tts = GeminiSpeech(http, self._server)
         self.listing = self
 
+    async def check(self, values: Values) -> None:
+        """Refuse an address or a key that no request can carry."""
+        self._server(values)
+
     async def validate(self, values: Values, model: ModelKey | None, card: ModelCard | None) -> None:
         """Ask for one model of the list, which costs nothing."""
         server = self._server(values)
@@ -62,7 +67,7 @@ class Gemini(Provider):
             raise UpstreamAuthentication(_SERVICE_ACCOUNT, path=("api_key",))
         version = text_of(values, "api_version") or _VERSION
         return Server(
-            base_url=f"{base_url(values, self._options.base_url, _ENDINGS)}/{version}",
+            base_url=f"{base_url(values, self._options.base_url, _PASTED)}/{version}",
             headers={"x-goog-api-key": required_key(values)},
             secrets=secrets_of(values),
         )

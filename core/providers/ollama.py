@@ -1,5 +1,6 @@
 """Ollama: models on a machine of one's own, or in its cloud, by its native API."""
 
+import re
 from collections.abc import Sequence
 
 import msgspec
@@ -15,7 +16,7 @@ from core.wire.dialects.ollama_embed import OllamaEmbeddings
 from core.wire.failures import failure, secrets_of
 from core.wire.http import Http
 
-_ENDINGS = ("/v1/chat/completions", "/api/chat", "/api/generate", "/api", "/v1")
+_PASTED = re.compile(r"/(?:api|v1)(?:/chat(?:/completions)?|/generate|/embed|/tags|/models)?$")
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -34,6 +35,10 @@ class Ollama(Provider):
         self.llm = OllamaChat(http, self._server, manifest.name)
         self.listing = self
         self.text_embedding = OllamaEmbeddings(http, self._server)
+
+    async def check(self, values: Values) -> None:
+        """Refuse an address or a key that no request can carry."""
+        self._server(values)
 
     async def validate(self, values: Values, model: ModelKey | None, card: ModelCard | None) -> None:
         """Ask for the version of the server, and whether it has the model."""
@@ -64,7 +69,7 @@ class Ollama(Provider):
 
     def _server(self, values: Values) -> Server:
         return Server(
-            base_url=base_url(values, self._options.base_url, _ENDINGS),
+            base_url=base_url(values, self._options.base_url, _PASTED),
             headers=bearer(text_of(values, "api_key")),
             secrets=secrets_of(values),
         )

@@ -49,6 +49,10 @@ class OpenAI(Provider):
         self.tts = OpenAISpeech(http, self._endpoint)
         self.moderation = OpenAIModerations(http, self._endpoint)
 
+    async def check(self, values: Values) -> None:
+        """Refuse an address or a key that no request can carry."""
+        await self._endpoint(values)
+
     async def validate(self, values: Values, model: ModelKey | None, card: ModelCard | None) -> None:
         """Ask for the list of models; a restricted key that may not list them passes, as it may still chat."""
         await check_models(self._http, await self._endpoint(values))

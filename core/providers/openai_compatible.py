@@ -40,6 +40,10 @@ class OpenAICompatible(Provider):
         self.tts = OpenAISpeech(http, self._endpoint)
         self.moderation = OpenAIModerations(http, self._endpoint)
 
+    async def check(self, values: Values) -> None:
+        """Refuse an address or a key that no request can carry."""
+        await self._endpoint(values)
+
     async def validate(self, values: Values, model: ModelKey | None, card: ModelCard | None) -> None:
         """Ask for the list of models; a model that is not in it may still be served, so names are not compared."""
         await check_models(self._http, await self._endpoint(values), self._quirks.check_path)

@@ -1,5 +1,6 @@
 """Xinference: models launched on a server of one's own, by its OpenAI-compatible API; a model's name is its uid."""
 
+import re
 from urllib.parse import quote
 
 import msgspec
@@ -8,7 +9,7 @@ from core.errors import InvalidInput, UpstreamModelNotFound
 from core.model_types import ModelKey, ModelType
 from core.provider import Manifest, ModelCard, Provider, Values
 from core.wire.asking import ask, read
-from core.wire.credential import bearer, text_of
+from core.wire.credential import base_url, bearer, text_of
 from core.wire.dialects.openai_audio import OpenAISpeech, OpenAITranscriptions
 from core.wire.dialects.openai_chat import Endpoint, OpenAIChat, Quirks
 from core.wire.dialects.openai_embeddings import OpenAIEmbeddings
@@ -16,6 +17,7 @@ from core.wire.dialects.rerank import Reranking
 from core.wire.failures import secrets_of
 from core.wire.http import Http
 
+_PASTED = re.compile(r"/v1$")
 _KINDS = {
     ModelType.LLM: {"LLM"},
     ModelType.TEXT_EMBEDDING: {"embedding"},
@@ -42,6 +44,10 @@ class Xinference(Provider):
         self.speech2text = OpenAITranscriptions(http, self._endpoint)
         self.tts = OpenAISpeech(http, self._endpoint)
 
+    async def check(self, values: Values) -> None:
+        """Refuse an address or a key that no request can carry."""
+        await self._endpoint(values)
+
     async def validate(self, values: Values, model: ModelKey | None, card: ModelCard | None) -> None:
         """Ask what runs under the model's uid, which is free."""
         where = await self._endpoint(values)
@@ -64,14 +70,7 @@ class Xinference(Provider):
             raise InvalidInput(f"The model {uid!r} of this server is of its type {kind!r}.", path=("model", "type"))
 
     async def _endpoint(self, values: Values) -> Endpoint:
-        server = text_of(values, "server_url")
-        if not server:
-            raise InvalidInput("The server's URL is missing.", path=("values", "server_url"))
-        if server.endswith("/v1"):
-            raise InvalidInput(
-                f"Leave /v1 out, it is added to every request: enter {server.removesuffix('/v1')}.",
-                path=("values", "server_url"),
-            )
+        server = base_url(values, None, _PASTED, "server_url")
         return Endpoint(
             base_url=f"{server}/v1",
             headers=bearer(text_of(values, "api_key")),

@@ -1,6 +1,6 @@
 """The values of a credential as a request carries them: text in clear, headers that HTTP can carry, addresses."""
 
-from collections.abc import Sequence
+import re
 
 import msgspec
 
@@ -86,10 +86,10 @@ def extra_headers(text: str) -> dict[str, str]:
     return headers
 
 
-def base_url(values: Values, default: str | None, endings: Sequence[str] = (), field: str = "base_url") -> str:
+def base_url(values: Values, default: str | None, pasted: re.Pattern[str], field: str = "base_url") -> str:
     """Return where the API begins: the field's value, or `default`.
 
-    `endings` are what people paste behind it, the longest first: this dialect adds them itself.
+    `pasted` finds what people paste behind it: this dialect adds that itself.
 
     Raises:
         InvalidInput: it is missing, or has such an ending; the text says what to enter.
@@ -97,11 +97,9 @@ def base_url(values: Values, default: str | None, endings: Sequence[str] = (), f
     url = text_of(values, field) or default
     if not url:
         raise InvalidInput("The base URL is missing.", path=(field,))
-    ending = next((ending for ending in endings if url.endswith(ending)), "")
-    if ending:
+    if found := pasted.search(url):
         raise InvalidInput(
-            f"Leave {ending} out, it is added to every request: enter {url.removesuffix(ending)}.",
-            path=("values", field),
+            f"Leave {found[0]} out, it is added to every request: enter {url[: found.start()]}.", path=(field,)
         )
     return url
 

@@ -129,6 +129,8 @@ class Egress:
         allowed = any(entry.covers(target, address) for entry in self._allow)
         where = f"{target.host}:{target.port}"
         if address is not None:
+            if any(candidate in _METADATA for candidate in (address, *embedded(address))):
+                raise InvalidInput(f"{where} tells secrets of the machine: it is never called.", path=path)
             if not self.permits(target, address):
                 raise InvalidInput(_denied(where, "is not a public https address"), path=path)
         elif not allowed and target.host in {"localhost", "localhost."} and not self._allows_loopback(target):
@@ -228,12 +230,13 @@ def normalise_base_url(text: str, *, path: tuple[str, ...] = ()) -> str:
         raise InvalidInput("The URL must begin with https:// or http://.", path=path)
     if "@" in parts.netloc:
         raise InvalidInput("The URL must not hold a user name or password; enter the key in its field.", path=path)
-    if parts.query or parts.fragment or stripped.endswith(("?", "#")):
-        raise InvalidInput("The URL must not hold a query (?) or a fragment (#).", path=path)
     if port == 0:
         raise InvalidInput("The URL's port must be from 1 to 65535.", path=path)
     authority = host if port in {None, _DEFAULT_PORTS[parts.scheme]} else f"{host}:{port}"
-    return f"{parts.scheme}://{authority}{_base_path(parts.path)}"
+    url = f"{parts.scheme}://{authority}{_base_path(parts.path)}"
+    if parts.query or parts.fragment or stripped.endswith(("?", "#")):
+        raise InvalidInput(f"The URL must not hold a query (?) or a fragment (#): enter {url}.", path=path)
+    return url
 
 
 def _base_path(path: str) -> str:

@@ -391,6 +391,90 @@ async def test_what_a_providers_methods_do_not_offer_is_refused(
     assert (error["code"], error["path"]) == ("INVALID_INPUT", path)
 
 
+SPACED = "sk-0123 456789abcdefghijklmnop"
+MISTAKES: dict[str, tuple[str, dict[str, str], str, str]] = {
+    "a key with a blank": ("openai", {"api_key": SPACED}, "api_key", "holds a blank"),
+    "a key of two lines": ("elevenlabs", {"api_key": "sk-0123\n456789"}, "api_key", "line breaks"),
+    "a key of strange letters": ("cohere", {"api_key": "sk-ключ0123456789"}, "api_key", "characters that no key has"),
+    "a service account": ("gemini", {"api_key": '{"type": "service_account"}'}, "api_key", "Vertex AI"),
+    "an endpoint of Anthropic": (
+        "anthropic", {"api_key": KEY, "base_url": "https://api.example.com/v1/messages"}, "base_url",
+        "enter https://api.example.com.",
+    ),
+    "a model of Gemini": (
+        "gemini", {"api_key": KEY, "base_url": "https://api.example.com/v1beta/models/gemini-3-flash:generateContent"},
+        "base_url", "enter https://api.example.com.",
+    ),
+    "an endpoint of Cohere": (
+        "cohere", {"api_key": KEY, "base_url": "https://api.example.com/v2/rerank"}, "base_url",
+        "enter https://api.example.com.",
+    ),
+    "a voice of ElevenLabs": (
+        "elevenlabs", {"api_key": KEY, "base_url": "https://api.example.com/v1/text-to-speech/abc"}, "base_url",
+        "enter https://api.example.com.",
+    ),
+    "a URL with a query": (
+        "openai", {"api_key": KEY, "base_url": "https://api.example.com/v1/chat/completions?key=secret"}, "base_url",
+        "enter https://api.example.com/v1.",
+    ),
+    "a header of two lines": ("openai", {"api_key": KEY, "organization": "org-ключ"}, "organization", "cannot be sent"),
+}  # fmt: skip
+MODEL_MISTAKES: dict[str, tuple[str, dict[str, str], str, str]] = {
+    "the target of Azure": (
+        "azure_openai",
+        {"endpoint": "https://r.openai.azure.com/openai/deployments/d/chat/completions", "deployment": "d",
+         "base_model": "gpt-4o", "api_key": KEY},
+        "endpoint", "https://r.openai.azure.com:",
+    ),
+    "a model's version": (
+        "azure_openai",
+        {"endpoint": "https://r.openai.azure.com", "deployment": "d", "base_model": "gpt-4o", "api_style": "dated",
+         "api_version": "2024-08-06-turbo", "api_key": KEY},
+        "api_version", "such as 2024-10-21",
+    ),
+    "an endpoint of Ollama": (
+        "ollama", {"base_url": "https://host.example.com/api/chat"}, "base_url", "enter https://host.example.com.",
+    ),
+    "an endpoint of Xinference": (
+        "xinference", {"server_url": "https://host.example.com/v1", "model_uid": "m"}, "server_url",
+        "enter https://host.example.com.",
+    ),
+    "a header that may not be set": (
+        "openai_compatible", {"base_url": "https://host.example.com/v1", "extra_headers": "Host: elsewhere"},
+        "extra_headers", "cannot be used",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("verify", [True, False])
+@pytest.mark.parametrize("mistake", MISTAKES)
+async def test_the_usual_mistakes_are_caught_before_anything_leaves(world: World, mistake: str, verify: bool) -> None:
+    provider, values, field, says = MISTAKES[mistake]
+
+    error = await world.refused("owner", CREATE, provider=provider, values=entered(**values), verify=verify)
+
+    assert error["path"] == ["values", field]
+    assert error["code"] == ("CREDENTIAL_INVALID" if field == "api_key" else "INVALID_INPUT")
+    assert says in error["message"]
+    assert "secret" not in error["message"]
+
+
+@pytest.mark.parametrize("mistake", MODEL_MISTAKES)
+async def test_the_usual_mistakes_with_a_model_are_caught_without_verification(world: World, mistake: str) -> None:
+    provider, values, field, says = MODEL_MISTAKES[mistake]
+
+    error = await world.refused(
+        "owner",
+        ADD_MODEL,
+        model={"provider": provider, "name": "m", "type": "LLM"},
+        credential={"new": {"values": entered(**values)}},
+        verify=False,
+    )
+
+    assert (error["code"], error["path"]) == ("INVALID_INPUT", ["credential", "new", "values", field])
+    assert says in error["message"]
+
+
 async def test_a_preference_is_stored_until_it_is_cleared(world: World) -> None:
     chosen = await world.change("owner", PREFER, provider="Echo", type="CUSTOM")
     made = await echo(world)

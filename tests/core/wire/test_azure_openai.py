@@ -172,7 +172,7 @@ async def test_what_people_paste_is_caught_before_anything_leaves(
     with pytest.raises(InvalidInput) as raised:
         await azure.validate(values(provider, **wrong), None, None)
 
-    assert raised.value.path == ("values", path)
+    assert raised.value.path == (path,)
     assert says.rstrip(":") in raised.value.message
     assert provider.requests == []
 

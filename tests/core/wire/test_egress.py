@@ -221,7 +221,6 @@ async def test_what_the_operator_lists_is_connected_to(provider: FakeProvider) -
         "https://2130706433/v1",
         "https://0x7f.1/v1",
         "https://localhost/v1",
-        "https://169.254.169.254/latest",
         "https://8.8.8.8:8443/v1",
         "http://api.example.com/v1",
         "https://api.example.com:8443/v1",
@@ -232,6 +231,15 @@ def test_a_url_that_could_never_be_called_is_refused_with_what_mends_it(url: str
         Egress().check_url(url, path=("base_url",))
 
     assert refused.value.path == ("base_url",)
+
+
+@pytest.mark.parametrize("url", ["https://169.254.169.254/latest", "http://[::ffff:169.254.169.254]/v1"])
+def test_nobody_is_told_how_to_allow_what_is_never_allowed(url: str) -> None:
+    with pytest.raises(InvalidInput, match="never called") as refused:
+        Egress(["0.0.0.0/0:*", "169.254.169.254:443"]).check_url(url, path=("base_url",))
+
+    assert refused.value.path == ("base_url",)
+    assert "MODELYARD" not in refused.value.message
 
 
 @pytest.mark.parametrize("url", ["https://api.openai.com/v1", "https://8.8.8.8/v1", "https://in.example/v1"])
