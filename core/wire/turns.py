@@ -13,14 +13,13 @@ Path = tuple[str, ...]
 
 
 def system_text(messages: Sequence[Message]) -> list[str]:
-    """Return what all SYSTEM messages say, in their order: these dialects have one place for it."""
-    return [
-        part.text
-        for message in messages
-        if message.role is Role.SYSTEM
-        for part in message.content
-        if not isinstance(part, Media)
-    ]
+    """Return what all SYSTEM messages say, in their order: these dialects have one place for it.
+
+    Raises:
+        InvalidInput: one of them shows something.
+    """
+    said = [(number, message) for number, message in enumerate(messages) if message.role is Role.SYSTEM]
+    return [text for number, message in said for text in texts_alone(message, number)]
 
 
 def turns(messages: Sequence[Message]) -> Iterator[tuple[bool, list[tuple[int, Message]]]]:
@@ -70,6 +69,18 @@ def called_name(message: Message, names: Mapping[str, str], number: int) -> str:
             path=("messages", str(number), "toolCallId"),
         )
     return name
+
+
+def texts_alone(message: Message, number: int) -> list[str]:
+    """Return the texts of a message that can hold nothing else here.
+
+    Raises:
+        InvalidInput: it has media.
+    """
+    for part in message.content:
+        if isinstance(part, Media):
+            raise not_taken(part, number, f"text alone in a {message.role} message")
+    return [part.text for part in message.content if not isinstance(part, Media)]
 
 
 def text_of_parts(message: Message) -> str:

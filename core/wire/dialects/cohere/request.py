@@ -20,7 +20,7 @@ from core.model_types.llm import (
     ToolChoiceMode,
 )
 from core.wire.asking import passed_on
-from core.wire.turns import not_taken, text_of_parts
+from core.wire.turns import not_taken, text_of_parts, texts_alone
 
 _RESERVED = ("model", "messages", "stream")
 _BUDGETS = {"low": 2048, "medium": 8192, "high": 24_576}
@@ -67,7 +67,8 @@ def _message(message: Message, provider: str, number: int) -> dict[str, Any]:
         return _own(message, provider, number)
     body: dict[str, Any] = {"role": message.role.lower()}
     if message.role is Role.TOOL:
-        return {**body, "tool_call_id": message.tool_call_id, "content": text_of_parts(message)}
+        result = "\n\n".join(texts_alone(message, number))
+        return {**body, "tool_call_id": message.tool_call_id, "content": result}
     if any(isinstance(part, Media) for part in message.content):
         return {**body, "content": [_part(part, number) for part in message.content]}
     return {**body, "content": text_of_parts(message)}

@@ -20,6 +20,7 @@ from core.model_types.llm import (
 )
 from core.wire.asking import passed_on
 from core.wire.dialects.openai_chat.endpoint import Quirks
+from core.wire.turns import not_taken
 
 _AUDIO_FORMATS = {
     "audio/wav": "wav",
@@ -43,7 +44,8 @@ def encode_request(
     Raises:
         InvalidInput: a part has no form in this dialect, or provider options name what they may not set.
     """
-    body: dict[str, Any] = {"model": model, "messages": [_message(message) for message in request.messages]}
+    messages = [_message(message, number) for number, message in enumerate(request.messages)]
+    body: dict[str, Any] = {"model": model, "messages": messages}
     body.update(_parameters(request.parameters, quirks))
     if request.tools:
         body["tools"] = [_tool(tool) for tool in request.tools]
@@ -100,8 +102,8 @@ def _schema(value: object) -> dict[str, Any]:
 # ---- messages
 
 
-def _message(message: Message) -> dict[str, Any]:
-    body: dict[str, Any] = {"role": message.role.lower(), "content": _content(message)}
+def _message(message: Message, number: int) -> dict[str, Any]:
+    body: dict[str, Any] = {"role": message.role.lower(), "content": _content(message, number)}
     if message.role is Role.TOOL:
         body["tool_call_id"] = message.tool_call_id
     if message.tool_calls:
@@ -110,41 +112,37 @@ def _message(message: Message) -> dict[str, Any]:
     return body
 
 
-def _content(message: Message) -> str | list[dict[str, Any]]:
+def _content(message: Message, number: int) -> str | list[dict[str, Any]]:
     """Return plain text where there is nothing else: every server takes that, and not all take parts."""
     texts = [part.text for part in message.content if isinstance(part, Text)]
     if len(texts) == len(message.content):
         return "\n\n".join(texts)
-    return [_part(part) for part in message.content]
+    return [_part(part, number) for part in message.content]
 
 
-def _part(part: Text | Media) -> dict[str, Any]:
+def _part(part: Text | Media, number: int) -> dict[str, Any]:
     if isinstance(part, Text):
         return {"type": "text", "text": part.text}
     if part.kind is MediaKind.AUDIO:
-        return {"type": "input_audio", "input_audio": _audio(part)}
+        return {"type": "input_audio", "input_audio": _audio(part, number)}
     if part.kind is MediaKind.DOCUMENT:
-        return {"type": "file", "file": _file(part)}
+        return {"type": "file", "file": _file(part, number)}
     name = "image_url" if part.kind is MediaKind.IMAGE else "video_url"
     return {"type": name, name: {"url": part.url or _data_url(part)}}
 
 
-def _audio(part: Media) -> dict[str, str]:
+def _audio(part: Media, number: int) -> dict[str, str]:
     kind = (part.mime_type or "audio/wav").lower()
     if part.base64 is None:
-        raise InvalidInput("This provider takes audio as base64 only, not by URL.", path=("messages", "audio", "url"))
+        raise not_taken(part, number, "audio as base64 only, not by URL")
     if kind not in _AUDIO_FORMATS:
-        raise InvalidInput(
-            f"This provider takes audio as WAV or MP3, not {kind!r}.", path=("messages", "audio", "mimeType")
-        )
+        raise not_taken(part, number, f"audio as WAV or MP3, not {kind!r}")
     return {"data": part.base64, "format": _AUDIO_FORMATS[kind]}
 
 
-def _file(part: Media) -> dict[str, str]:
+def _file(part: Media, number: int) -> dict[str, str]:
     if part.base64 is None:
-        raise InvalidInput(
-            "This provider takes documents as base64 only, not by URL.", path=("messages", "document", "url")
-        )
+        raise not_taken(part, number, "documents as base64 only, not by URL")
     return {"filename": part.filename or "document.pdf", "file_data": _data_url(part)}
 
 

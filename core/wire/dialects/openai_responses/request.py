@@ -84,7 +84,8 @@ def _add_options(body: dict[str, Any], options: Mapping[str, Any]) -> None:
 
 def _items(message: Message, provider: str, number: int) -> list[dict[str, Any]]:
     if message.role is Role.TOOL:
-        output = text_of_parts(message)
+        shows = any(isinstance(part, Media) for part in message.content)
+        output = [_part(part, number) for part in message.content] if shows else text_of_parts(message)
         return [{"type": "function_call_output", "call_id": message.tool_call_id, "output": output}]
     if message.role is Role.ASSISTANT:
         return [_own(part, number) for part in arranged(message, provider, ("messages", str(number)))]
