@@ -21,7 +21,12 @@ from typing import Any
 from core.manifest_files import FOLDER, read_manifest
 from core.price_lists import Prices, read_list
 
-_THEIR_NAMES = {"cohere": "cohere_chat", "together": "together_ai", "fireworks": "fireworks_ai"}
+_THEIR_NAMES = {
+    "cohere": ("cohere_chat", "cohere"),
+    "together": ("together_ai",),
+    "fireworks": ("fireworks_ai",),
+    "azure_openai": ("azure",),
+}
 _TYPES = ("LLM", "TEXT_EMBEDDING")
 _PARTS = (
     ("input", "input_cost_per_token"),
@@ -30,6 +35,7 @@ _PARTS = (
     ("cache_write", "cache_creation_input_token_cost"),
 )
 _BEYOND = re.compile(r"input_cost_per_token_above_([0-9]+)k_tokens")
+_MODELS = re.compile(r"(?m)^(?=\[\[(?:base_)?models\]\]$)")
 _PRICE = re.compile(r"^price = \{ (?!unit).*\}$", re.MULTILINE)
 
 
@@ -44,18 +50,19 @@ class Rebuilt:
 def rebuilt(text: str, prices: Prices, *, source: str, as_of: str) -> Rebuilt:
     """Return a manifest's text with the prices of a list; everything else stays as it is written."""
     name = str(tomllib.loads(text)["name"])
-    head, *blocks = text.split("[[models]]\n")
+    head, *blocks = re.split(_MODELS, text)
     notes: list[str] = []
     made = [_block(block, name, prices, notes) for block in blocks]
     if made != blocks:
         head = re.sub(r'^prices_from = ".*"$', f'prices_from = "{source}"', head, flags=re.MULTILINE)
         head = re.sub(r'^prices_as_of = ".*"$', f'prices_as_of = "{as_of}"', head, flags=re.MULTILINE)
-    return Rebuilt("[[models]]\n".join([head, *made]), tuple(notes))
+    return Rebuilt("".join([head, *made]), tuple(notes))
 
 
 def _block(block: str, provider: str, prices: Prices, notes: list[str]) -> str:
     """Return one model's entry with its price; one that is not priced by tokens as it is."""
-    found, model = _PRICE.search(block), tomllib.loads(f"[[models]]\n{block}")["models"][0]
+    found, tables = _PRICE.search(block), tomllib.loads(block)
+    model = (tables.get("models") or tables["base_models"])[0]
     if found is None or model["type"] not in _TYPES:
         return block
     name = str(model["name"])
@@ -73,11 +80,11 @@ def _block(block: str, provider: str, prices: Prices, notes: list[str]) -> str:
 
 
 def _entry(provider: str, name: str, prices: Prices) -> Mapping[str, Any] | None:
-    theirs = _THEIR_NAMES.get(provider, provider)
-    for key in (f"{theirs}/{name}", name):
-        entry = prices.get(key)
-        if entry is not None and entry.get("litellm_provider") == theirs and entry.get("input_cost_per_token"):
-            return entry
+    for theirs in _THEIR_NAMES.get(provider, (provider,)):
+        for key in (f"{theirs}/{name}", name):
+            entry = prices.get(key)
+            if entry is not None and entry.get("litellm_provider") == theirs and entry.get("input_cost_per_token"):
+                return entry
     return None
 
 

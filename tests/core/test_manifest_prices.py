@@ -81,6 +81,24 @@ def test_what_is_rebuilt_is_a_manifest_and_stays_as_it_is_the_next_time(tmp_path
     assert rebuilt(made.text, PRICES, source="litellm 3.0.0", as_of="2027-01-01").text == made.text
 
 
+@pytest.mark.parametrize(
+    ("provider", "table", "theirs"),
+    [
+        ("azure_openai", "base_models", "azure"),
+        ("cohere", "models", "cohere"),
+        ("cohere", "models", "cohere_chat"),
+        ("together", "models", "together_ai"),
+    ],
+)
+def test_prices_are_found_by_the_lists_own_names(provider: str, table: str, theirs: str) -> None:
+    text = f'name = "{provider}"\n\n[[{table}]]\nname = "m"\ntype = "TEXT_EMBEDDING"\nprice = {{ input = "1" }}\n'
+    prices = {f"{theirs}/m": {"litellm_provider": theirs, "input_cost_per_token": Decimal("2e-8")}}
+
+    made = rebuilt(text, prices, source="litellm 2.0.0", as_of="2026-11-21")
+
+    assert made.text == text.replace('input = "1"', 'input = "0.02"')
+
+
 def test_a_list_says_its_version_by_the_name_of_its_file(tmp_path: Path) -> None:
     path = tmp_path / "litellm-2.0.0-py3-none-any.whl"
     with zipfile.ZipFile(path, "w") as wheel:
