@@ -95,6 +95,12 @@ def test_a_manifest_reads_as_it_is_written(tmp_path: Path) -> None:
     assert manifest.model_credential_form[1].show_on[0].field == "kind"
 
 
+def test_a_manifest_without_a_position_stands_after_the_others(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD.replace("position = 1\n", ""))
+
+    assert read_manifest(path).position > max(manifest.position for manifest in read_manifests())
+
+
 @pytest.mark.parametrize(
     ("old", "new", "named"),
     [
@@ -117,7 +123,7 @@ def test_a_manifest_reads_as_it_is_written(tmp_path: Path) -> None:
         ('name = "good"', 'name = "Good"', "name"),
         ('name = "good"', 'name = "other"', "not that of the file"),
         ('label = "Good"', 'label = "Good"\naliases = ["a-b"]', "aliases"),
-        ("position = 1\n", "", "position"),
+        ('dialect = "', 'dialects = "', "dialect"),
         ('methods = ["PREDEFINED_MODEL", ', "methods = [", "PREDEFINED_MODEL"),
         ('prices_from = "its price list"\n', "", "prices_from"),
         ('name = "one"', 'name = ""', "no name"),
