@@ -120,7 +120,13 @@ def _hosted(manifest: Manifest, entry: _Provider, normalise_url: Callable[[str],
         credits=entry.credits,
         values=check_form(form, given, model_type, normalise_url=normalise_url),
         grants=tuple(
-            Grant(type=one.type, unit=one.unit, limit=one.limit, resets_every=one.resets_every) for one in entry.grants
+            Grant(
+                type=one.type,
+                unit=one.unit,
+                limit=one.limit,
+                resets_every=one.resets_every if one.resets_every is not BudgetPeriod.TOTAL else None,
+            )
+            for one in entry.grants
         ),
     )
 

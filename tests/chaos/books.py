@@ -12,6 +12,7 @@ from sqlalchemy import func, select
 from core.pricing import amount_of
 from graph import ids
 from storage.budgets import budgets
+from storage.budgets import out_of_balance as budgets_out_of_balance
 from storage.connection import Connection
 from storage.invocations import STILL_RUNS, invocations
 from storage.quotas import out_of_balance, quota_entries, quota_holds, quotas
@@ -95,6 +96,7 @@ async def examine(connection: Connection, seen: Sequence[Seen], sent: Mapping[in
     """Compare."""
     books = await booked(connection)
     faults = [f"the quota {found} is not the sum of its entries" for found in await out_of_balance(connection)]
+    faults += [f"the budget {found} is not the sum of its holds" for found in await budgets_out_of_balance(connection)]
     reserved, running = await still_open(connection)
     if reserved or running:
         faults.append(f"{reserved} are still reserved, {running} calls still run")

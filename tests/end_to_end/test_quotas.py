@@ -16,7 +16,7 @@ from tests.end_to_end.apis import installation
 from tests.fake_provider import FakeProvider
 from tests.product import COMPLETE, NO_TLS, Client, Product, chat, check_sequence, model, running
 
-QUOTAS = """{ workspace { quotas { id type unit limit used reserved remaining isValid provider { name }
+QUOTAS = """{ workspace { quotas { id type unit limit used reserved remaining isValid resetsEvery provider { name }
   entries(first: 10) { nodes { kind limitChange usedChange reservedChange remaining } } } } }"""
 FILE = """
 [providers.openai_compatible]
@@ -24,7 +24,7 @@ values = {{ api_key = "env:HOSTED_KEY", base_url = "{url}" }}
 models = [{{ name = "text", type = "LLM" }}, {{ name = "unauthorized", type = "LLM" }}, {{ name = "dear", type = "LLM" }}]
 base_models = {{ dear = "text" }}
 credits = {{ dear = 3 }}
-grants = [{{ type = "TRIAL", unit = "CREDITS", limit = 4 }}]
+grants = [{{ type = "TRIAL", unit = "CREDITS", limit = 4, resets_every = "TOTAL" }}]
 """
 
 
@@ -50,7 +50,7 @@ async def _quota(product: Product) -> Any:
 
 async def test_hosted_calls_draw_the_trial_until_it_is_used_up(product: Product) -> None:
     before = await _quota(product)
-    assert (before["type"], before["limit"], before["used"]) == ("TRIAL", 4, 0)
+    assert (before["type"], before["limit"], before["used"], before["resetsEvery"]) == ("TRIAL", 4, 0, None)
 
     events = await product.stream(model=model("dear"))
     payload = await product.changed(COMPLETE, **chat(model=model("text")))
