@@ -427,6 +427,24 @@ async def test_refunds_of_which_one_fails_lead_to_the_same_end_in_any_order(
     assert {kind for kind, _ in ledger} <= {"PURCHASE", "REFUND", "ADJUST"}
 
 
+async def test_a_failed_refund_that_many_workers_are_told_of_at_once_is_given_back_once(any_shop: Shop) -> None:
+    shop, made = any_shop, await any_shop.paid()
+    await shop.world.change("operator", REFUND, id=made["id"], idempotencyKey="a")
+    (refund,) = shop.fake.refunds
+    created = shop.fake.tells("refund.created", refund["id"])
+    for body in (created, *(shop.fake.fails(refund["id"], kind) for kind in ("refund.failed", "refund.updated"))):
+        await receive(shop.world.app, shop.world.app.gateways["stripe"], body, shop.fake.signed(body, shop.clock.now()))
+    columns = payment_events.c
+    async with shop.resources.storage.read() as tx:
+        waiting = [row.id for row in await tx.connection.rows(select(columns.id).where(columns.state == "RECEIVED"))]
+
+    states = await asyncio.gather(*(process(shop.world.app, event_id) for event_id in waiting * 5))
+
+    assert (len(states), states.count(EventState.APPLIED)) == (15, 1)
+    assert (await shop.now(made))["status"] == "PAID"
+    assert await shop.ledger() == [("PURCHASE", 100), ("REFUND", -100), ("ADJUST", 100)]
+
+
 async def test_a_refund_that_is_cancelled_or_fails_at_once_takes_nothing(shop: Shop) -> None:
     one, two = await shop.paid(), await shop.paid()
     shop.fake.refunded_as = "pending"
