@@ -90,7 +90,7 @@ def on_trial(before: Cooldown, now: float) -> Cooldown:
     """Return the end of a rest, before its time: the next call is a trial."""
     until = now if before.rests(now) else before.until
     times = 0 if before.until is None else before.times
-    return msgspec.structs.replace(before, until=until, times=times, was_validated=True)
+    return msgspec.structs.replace(before, until=until, times=times)
 
 
 def after_validation(before: Cooldown, now: float, *, is_new: bool) -> Cooldown:
@@ -100,7 +100,7 @@ def after_validation(before: Cooldown, now: float, *, is_new: bool) -> Cooldown:
     """
     if before.cause is not ErrorCode.UPSTREAM_AUTHENTICATION or not (is_new or before.until is None):
         return before
-    return on_trial(before, now)
+    return msgspec.structs.replace(on_trial(before, now), was_validated=True)
 
 
 def _seconds(policy: Rest, error: ModelyardError, seconds: float, times: int) -> float:

@@ -495,16 +495,14 @@ def _change_of(place: tuple[UUID, UUID]) -> Change:
     return Change(workspace_id=place[0], noun=Noun.POOL, key=str(place[1]))
 
 
-async def _pool_of(context: Context, place: tuple[UUID, UUID]) -> entities.Pool | None:
-    return _by_id(await context.configuration(place[0]), place[1])
-
-
 async def _counts(context: Context, place: tuple[UUID, UUID]) -> Sequence[object]:
-    pool = await _pool_of(context, place)
+    """Return how the members of a pool stand now, whoever has told of it."""
+    configuration = await context.configuration(place[0])
+    pool = pool_view(context, configuration, _by_id(configuration, place[1]))
     if pool is None:
         return ()
-    found = await context.load.pool_now(place[0], pool)
-    return [found.counts, found.rests]
+    found, now = await context.load.pool_now(place[0], pool.pool), context.app.clock.now()
+    return [standing(one.candidate, found, now) for one in _members(context, configuration, pool.pool)]
 
 
 def _by_id(configuration: Configuration, key: UUID) -> entities.Pool | None:

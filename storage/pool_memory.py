@@ -37,6 +37,8 @@ class MemoryPoolState:
         self._tried: set[tuple[UUID, UUID]] = set()
         self.rests: dict[tuple[UUID, UUID], Cooldown] = {}
         """Keyed, as who is tried, by the pool or, where a rest is for all models, the workspace, and the credential."""
+        self.dues: dict[tuple[UUID, UUID], Due] = {}
+        """What is due at the end of each rest, by the same key."""
 
     async def pick(
         self, workspace_id: UUID, pool: Pool, places: Sequence[Place], chances: Chances, *, whole: bool = False
@@ -87,7 +89,7 @@ class MemoryPoolState:
         for place in (lease.pool_id, lease.workspace_id):
             found = self.rests.get((place, credential_id))
             if found is not None and after_success(found, now) is None:
-                del self.rests[place, credential_id]
+                self.forget_rest((place, credential_id), found)
                 healed = True
         return healed
 
@@ -100,7 +102,13 @@ class MemoryPoolState:
         found = rest(self.rests.get(key), error, self._now())
         if found is not None:
             self.rests[key] = found
+            self.dues[key] = Due(workspace_id=lease.workspace_id, pool_id=lease.pool_id, credential_id=key[1])
         return found
+
+    def forget_rest(self, key: tuple[UUID, UUID], known: Cooldown) -> None:
+        """Know no more of a rest, unless it is another one by now."""
+        if self.rests.get(key) is known:
+            del self.rests[key], self.dues[key]
 
     async def done(self, lease: Lease, *, served: bool | None) -> None:
         """Take note that a call is no longer under way; `served` None counts it as neither served nor failed."""
@@ -139,7 +147,7 @@ class MemoryPoolState:
         """Return nothing: what is due is told by the process that knows all."""
         return ()
 
-    async def wait_on(self, due: Due) -> None:
+    async def forget(self, due: Due) -> None:
         """Do nothing, for the same reason."""
 
     def _standing(self, workspace_id: UUID, pool: Pool) -> PoolNow:
@@ -187,7 +195,8 @@ class SharedPoolState:
         self._untold: list[tuple[Lease, bool | None]] = []
         self._open: Counter[tuple[UUID, UUID]] = Counter()
         self._doubtful: set[UUID] = set()
-        """Pools whose Redis may count calls under way of this process that it has never heard of."""
+        """Pools whose Redis may count calls under way of this process otherwise than this process does."""
+        self._seen: set[UUID] = set()
 
     async def pick(
         self, workspace_id: UUID, pool: Pool, places: Sequence[Place], chances: Chances, *, whole: bool = False
@@ -200,6 +209,7 @@ class SharedPoolState:
             self._doubtful.add(pool.id)
             raise
         if picked.lease is not None and not picked.lease.is_local:
+            self._seen.add(pool.id)
             self._open[pool.id, picked.lease.place.member_id] += 1
         elif self._is_away and not was_away:
             self._doubtful.add(pool.id)
@@ -244,12 +254,12 @@ class SharedPoolState:
         return await self._either(lambda state: state.validated(workspace_id, credential_id, is_new=is_new))
 
     async def due(self) -> Sequence[Due]:
-        """Return, once, every rest whose deadline has passed, or that waits for a validation for long."""
+        """Return once every rest whose deadline has passed, and what waits long for a validation again and again."""
         return await self._either(lambda state: state.due())
 
-    async def wait_on(self, due: Due) -> None:
-        """Let a rest be due again that still waits for a validation, after as long a time."""
-        await self._either(lambda state: state.wait_on(due))
+    async def forget(self, due: Due) -> None:
+        """Let a rest be due no more whose validation nobody waits for."""
+        await self._either(lambda state: state.forget(due))
 
     async def close(self) -> None:
         """Wait until all that was asked of Redis is answered."""
@@ -279,11 +289,11 @@ class SharedPoolState:
                 await self._shared.done(lease, served=served)
                 self._untold.remove((lease, served))
                 continue
-            (place, credential_id), found = next(iter(rests.items()))
+            key, found = next(iter(rests.items()))
             if found.rests(self._clock.now().timestamp()):
-                await self._shared.carry(place, credential_id, found)
-            if rests.get((place, credential_id)) is found:
-                del rests[place, credential_id]
+                await self._shared.carry(self._memory.dues[key], found)
+            self._memory.forget_rest(key, found)
+        self._doubtful |= self._seen  # a Redis that was started anew may have lost what it counted last
         self._is_away = False
         log.warning("Redis is back: pools are shared with the other processes again")
 

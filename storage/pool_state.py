@@ -10,6 +10,7 @@ clocks agree within a second or so.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -246,7 +247,7 @@ class RedisPoolState:
         key, name = (
             (rests_key, place.credential_id.hex) if of_credential else (pool_key, f"r:{place.credential_id.hex}")
         )
-        entry = _entry(lease.workspace_id, lease.pool_id, place.credential_id)
+        entry = _entry(Due(workspace_id=lease.workspace_id, pool_id=lease.pool_id, credential_id=place.credential_id))
         return await self._change(key, name, lambda before: rest(before, error, now), entry)
 
     async def done(self, lease: Lease, *, served: bool | None) -> None:
@@ -309,12 +310,12 @@ class RedisPoolState:
         await self._change(key, name, ended)
         return found
 
-    async def carry(self, place: UUID, credential_id: UUID, known: Cooldown) -> None:
-        """Take over a rest that a process knows of: for all models of a workspace, or for the model of a pool."""
+    async def carry(self, due: Due, known: Cooldown) -> None:
+        """Take over a rest that a process knows of; it is due as one that was known here from the beginning."""
         of_credential = known.scope is Scope.CREDENTIAL
-        key = _rests(place) if of_credential else _pool(place)
-        name = credential_id.hex if of_credential else f"r:{credential_id.hex}"
-        await self._change(key, name, lambda before: later(before, known))
+        key = _rests(due.workspace_id) if of_credential else _pool(due.pool_id)
+        name = due.credential_id.hex if of_credential else f"r:{due.credential_id.hex}"
+        await self._change(key, name, lambda before: later(before, known), _entry(due))
 
     async def ping(self) -> None:
         """Let Redis answer."""
@@ -325,32 +326,35 @@ class RedisPoolState:
         await self._commands.close()
 
     async def due(self) -> Sequence[Due]:
-        """Return, once, every rest whose deadline has passed, or that waits for a validation for long."""
+        """Return once every rest whose deadline has passed, and what waits long for a validation again and again.
+
+        What waits stays due until `forget`, so that no process that dies takes it along.
+        """
         now = self._now()
         async with self._commands.soon():
-            pipe = self._redis.pipeline(transaction=True)
-            pipe.zrangebyscore(_DEADLINES, "-inf", now)
-            pipe.zremrangebyscore(_DEADLINES, "-inf", now)
-            found, _ = await pipe.execute()
-            named = [tuple(UUID(hex=part) for part in one.decode().split(" ")) for one in found]
+            named = [_due(entry) for entry in await self._redis.zrangebyscore(_DEADLINES, "-inf", now)]
+            if not named:
+                return ()
             pipe = self._redis.pipeline(transaction=False)
-            for workspace_id, _, credential_id in named:
-                pipe.hget(_rests(workspace_id), credential_id.hex)
+            for one in named:
+                pipe.hget(_rests(one.workspace_id), one.credential_id.hex)
             rests = await pipe.execute()
-        return [
-            Due(
-                workspace_id=workspace_id,
-                pool_id=pool_id,
-                credential_id=credential_id,
-                waits=raw is not None and _decode(raw).until is None,
-            )
-            for (workspace_id, pool_id, credential_id), raw in zip(named, rests, strict=True)
-        ]
+            found = [
+                replace(one, waits=raw is not None and _decode(raw).until is None)
+                for one, raw in zip(named, rests, strict=True)
+            ]
+            pipe = self._redis.pipeline(transaction=True)
+            for one in found:
+                if one.waits:
+                    pipe.zadd(_DEADLINES, {_entry(one): now + VALIDATE_AGAIN_S})
+                else:
+                    pipe.zrem(_DEADLINES, _entry(one))
+            await pipe.execute()
+        return found
 
-    async def wait_on(self, due: Due) -> None:
-        """Let a rest be due again that still waits for a validation, after as long a time."""
-        entry = _entry(due.workspace_id, due.pool_id, due.credential_id)
-        await self._commands.do("ZADD", _DEADLINES, self._now() + VALIDATE_AGAIN_S, entry)
+    async def forget(self, due: Due) -> None:
+        """Let a rest be due no more whose validation nobody waits for."""
+        await self._commands.do("ZREM", _DEADLINES, _entry(due))
 
     def _now(self) -> float:
         return self._clock.now().timestamp()
@@ -385,8 +389,13 @@ def _pool(pool_id: UUID) -> str:
     return f"modelyard:pool:{pool_id.hex}"
 
 
-def _entry(workspace_id: UUID, pool_id: UUID, credential_id: UUID) -> str:
-    return f"{workspace_id.hex} {pool_id.hex} {credential_id.hex}"
+def _entry(due: Due) -> str:
+    return f"{due.workspace_id.hex} {due.pool_id.hex} {due.credential_id.hex}"
+
+
+def _due(entry: bytes) -> Due:
+    workspace_id, pool_id, credential_id = (UUID(hex=part) for part in entry.decode().split(" "))
+    return Due(workspace_id=workspace_id, pool_id=pool_id, credential_id=credential_id)
 
 
 def _rests(workspace_id: UUID) -> str:

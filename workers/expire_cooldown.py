@@ -32,6 +32,7 @@ async def _validate_again(app: App, due: Due) -> None:
     """Ask again whether a credential works of which nothing was decided; one found INVALID waits for people."""
     async with app.storage.read() as tx:
         credential = await tx.credentials.get(due.workspace_id, due.credential_id)
-    if credential is not None and credential.status is not CredentialStatus.INVALID:
+    if credential is None or credential.status is CredentialStatus.INVALID:
+        await app.pools.forget(due)
+    else:
         await validate_soon(app, credential)
-        await app.pools.wait_on(due)

@@ -109,9 +109,9 @@ class PoolState(Protocol):
         ...
 
     async def due(self) -> Sequence[Due]:
-        """Return, once, every rest whose deadline has passed, or that waits for a validation for long."""
+        """Return once every rest whose deadline has passed, and what waits long for a validation again and again."""
         ...
 
-    async def wait_on(self, due: Due) -> None:
-        """Let a rest be due again that still waits for a validation, after as long a time."""
+    async def forget(self, due: Due) -> None:
+        """Let a rest be due no more whose validation nobody waits for."""
         ...

@@ -62,7 +62,7 @@ def test_a_refused_key_rests_until_it_is_validated_and_then_shortly() -> None:
     assert waiting is not None
     assert (waiting.until, waiting.phase(NOW + 10**6)) == (None, Phase.COOLING_DOWN)
 
-    trial = on_trial(waiting, NOW + 5)
+    trial = after_validation(waiting, NOW + 5, is_new=False)
     assert trial.phase(NOW + 5) is Phase.PROBING
 
     again = rest(trial, refused, NOW + 6)
@@ -73,6 +73,21 @@ def test_a_refused_key_rests_until_it_is_validated_and_then_shortly() -> None:
     third = rest(again, refused, NOW + 20)
     assert third is not None
     assert third.until == NOW + 20 + 20
+
+
+def test_a_refused_key_that_people_let_try_without_a_validation_waits_for_one_again() -> None:
+    refused = errors.UpstreamAuthentication("no")
+    waiting = rest(None, refused, NOW)
+    limited = rest(None, errors.UpstreamRateLimited("no"), NOW)
+    assert waiting is not None
+    assert limited is not None
+
+    for ended in (waiting, limited):
+        trial = on_trial(ended, NOW + 5)
+        again = rest(trial, refused, NOW + 6)
+        assert trial.phase(NOW + 5) is Phase.PROBING
+        assert again is not None
+        assert again.until is None
 
 
 def test_failures_during_a_rest_neither_double_it_nor_shorten_it() -> None:
@@ -98,7 +113,7 @@ def test_a_deadline_never_moves_back(
     for failure, wish, is_validated, passed in story:
         before: Cooldown | None = cooldown
         if is_validated and cooldown is not None and cooldown.until is None:
-            before = cooldown = on_trial(cooldown, now)
+            before = cooldown = after_validation(cooldown, now, is_new=False)
         cooldown = rest(before, failure("no", retry_after=wish or None), now)
         assert cooldown is not None
         if before is not None and before.rests(now):

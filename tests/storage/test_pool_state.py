@@ -324,11 +324,67 @@ async def test_the_end_of_a_rest_is_told_once(redis_url: str, clock: MovableCloc
     assert await due() == []
     clock.advance(VALIDATE_AGAIN_S)
     assert await due() == [waiting]
-    await state.wait_on(waiting)
+    assert await due() == []
+    clock.advance(VALIDATE_AGAIN_S + 1)
+    assert await due() == [waiting], "whoever was told of it may have died"
     await state.validated(WORKSPACE, waiting.credential_id, is_new=False)
     clock.advance(VALIDATE_AGAIN_S + 1)
-
     assert await due() == [replace(waiting, waits=False)]
+    await connections.aclose()
+
+
+async def test_what_nobody_waits_for_is_due_no_more(redis_url: str, clock: MovableClock) -> None:
+    connections, pool = open_pool(redis_url), a_pool(1)
+    state = RedisPoolState(Commands(connections), uuid7(), clock)
+    await state.failed(await pick(state, pool), errors.UpstreamAuthentication("who?"))
+    clock.advance(VALIDATE_AGAIN_S + 1)
+    (waiting,) = [one for one in await state.due() if one.pool_id == pool.id]
+
+    await state.forget(waiting)
+    clock.advance(2 * VALIDATE_AGAIN_S)
+
+    assert [one for one in await state.due() if one.pool_id == pool.id] == []
+    await connections.aclose()
+
+
+async def test_a_rest_that_begins_without_redis_is_due_once_it_is_back(redis_url: str, clock: MovableClock) -> None:
+    connections, pool = open_pool(redis_url), a_pool(1, 1)
+    redis = Away(RedisPoolState(Commands(connections), uuid7(), clock))
+    state = SharedPoolState(redis, clock)  # type: ignore[arg-type]
+    redis.is_away = True
+    limited, refused = await pick(state, pool), await pick(state, pool)
+    await state.failed(limited, errors.UpstreamUnavailable("gone"))
+    await state.failed(refused, errors.UpstreamAuthentication("who?"))
+
+    redis.is_away = False
+    await state.look()
+    clock.advance(VALIDATE_AGAIN_S + 1)
+
+    found = {(one.credential_id, one.waits) for one in await state.due() if one.pool_id == pool.id}
+    assert found == {(limited.place.credential_id, False), (refused.place.credential_id, True)}
+    await connections.aclose()
+
+
+async def test_what_a_redis_that_was_killed_has_lost_is_counted_anew(redis_url: str, clock: MovableClock) -> None:
+    connections, pool = open_pool(redis_url), a_pool(1, 1)
+    shared = RedisPoolState(Commands(connections), uuid7(), clock)
+    redis = Away(shared)
+    state = SharedPoolState(redis, clock)  # type: ignore[arg-type]
+    kept, ended = await pick(state, pool), await pick(state, pool)
+    await state.done(ended, served=True)
+    await shared.pick(WORKSPACE, pool, places(pool), (0, 0))  # as if the last second of what was written were lost
+    redis.is_away = True
+    alone = await pick(state, pool)
+    redis.is_away = False
+
+    await state.look()
+
+    counts = (await state.now(WORKSPACE, [pool]))[pool.id].counts
+    assert alone.is_local
+    assert {one.id: counts[one.id].in_flight for one in pool.members} == {
+        kept.place.member_id: 1,
+        ended.place.member_id: 0,
+    }
     await connections.aclose()
 
 
