@@ -90,7 +90,7 @@ class ModelyardError(Exception):
     retryable: ClassVar[bool] = False
     rests: ClassVar[Rest | None] = None
     is_of_model: ClassVar[bool] = False
-    """Whether another model may serve the call all the same, and nobody has to rest for it."""
+    """Whether another model, or another credential, may serve the call all the same, and nobody has to rest for it."""
 
     def __init__(
         self,
@@ -145,24 +145,28 @@ class CredentialInvalid(ModelyardError):
     """The provider refuses the credential."""
 
     code = ErrorCode.CREDENTIAL_INVALID
+    is_of_model = True
 
 
 class CredentialMissing(ModelyardError):
     """Nothing is configured that could serve the call."""
 
     code = ErrorCode.CREDENTIAL_MISSING
+    is_of_model = True
 
 
 class CredentialRemoved(ModelyardError):
     """The credential in use was deleted and no other was made active."""
 
     code = ErrorCode.CREDENTIAL_REMOVED
+    is_of_model = True
 
 
 class CredentialUnreadable(ModelyardError):
     """The sealed values cannot be opened with the keys at hand."""
 
     code = ErrorCode.CREDENTIAL_UNREADABLE
+    is_of_model = True
 
 
 class ModelNotFound(ModelyardError):
@@ -175,6 +179,7 @@ class ModelDisabled(ModelyardError):
     """The workspace switched the model off."""
 
     code = ErrorCode.MODEL_DISABLED
+    is_of_model = True
 
 
 class ModelNotPermitted(ModelyardError):
@@ -199,6 +204,7 @@ class PoolExhausted(ModelyardError):
     """Every member of the pool rests."""
 
     code = ErrorCode.POOL_EXHAUSTED
+    is_of_model = True
     retryable = True
 
 

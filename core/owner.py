@@ -98,8 +98,13 @@ class Owner(ABC, Generic[S]):
                 await self._race(self._tries.current)
             except ModelyardError as error:
                 may_follow = error.rests is not None or error.is_of_model
-                if not may_follow or self._first_delta is not None or not await self._tries.advance():
+                if not may_follow or self._first_delta is not None:
                     raise
+                if not await self._tries.advance():
+                    last = await self._tries.last_word(error)
+                    if last is error:
+                        raise
+                    raise last from error
             else:
                 return
             self._follow(self._attempts[-1], self._tries.current)
@@ -140,7 +145,7 @@ class Owner(ABC, Generic[S]):
         except ModelyardError as error:
             failed = self._attempted(one, Problem.of(error))
             await self._tries.failed(one, error)
-            if error.rests is None:
+            if error.rests is None and not error.is_of_model:
                 self._decide(one)
             other = self._other(one)
             if self._decided is None and other is not None and self._step is one.step:

@@ -133,15 +133,26 @@ def plan(
 ) -> list[CompletionStep]:
     """Return every attempt that the configuration allows, the first model's before the fallbacks'.
 
+    A fallback that cannot serve is left out, and so is a first model that cannot where the request itself is right.
+
     Raises:
-        ModelyardError: why the first model cannot serve. A fallback that cannot is left out.
+        ModelyardError: why the first model cannot serve, nor any fallback in its place.
     """
-    steps = _steps(catalog, viewer, configuration, request, request.model, request.credential_id, streaming)
+    steps: list[CompletionStep] = []
+    refusal: ModelyardError | None = None
+    try:
+        steps += _steps(catalog, viewer, configuration, request, request.model, request.credential_id, streaming)
+    except ModelyardError as problem:
+        if not problem.is_of_model:
+            raise
+        refusal = problem
     for reference in request.fallbacks:
         try:
             steps += _steps(catalog, viewer, configuration, request, reference, None, streaming)
         except ModelyardError as problem:
             log.info("fallback %s/%s is left out: %s", reference.provider, reference.name, problem.message)
+    if refusal is not None and not steps:
+        raise refusal
     return steps
 
 

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
@@ -58,6 +59,7 @@ class Tries(Generic[S]):
         self._app = app
         self.purse = purse
         self._workspace_id = workspace_id
+        self._steps = steps
         self._left = list(steps)
         self._chance = chance
         self._began = app.clock.monotonic()
@@ -87,6 +89,21 @@ class Tries(Generic[S]):
                 return True
             self._left = [step for step in self._left if step.pool is not head.pool]
         return False
+
+    async def last_word(self, error: ModelyardError) -> ModelyardError:
+        """Return what a call ends with whose last attempt failed: where by then all of its pool rest, with that."""
+        pool = self.current.step.pool
+        if pool is None or error.rests is None:
+            return error
+        rests = (await self._app.pools.now(self._workspace_id, [pool]))[pool.id].rests
+        now, ends = self._app.clock.now().timestamp(), []
+        for step in self._steps:
+            if step.pool is pool and step.credential is not None:
+                resting = [one for one in rests.get(step.credential.id, ()) if one.rests(now)]
+                if not resting:
+                    return error
+                ends.append(max(inf if one.until is None else one.until for one in resting))
+        return exhausted(min(ends) - now if min(ends) < inf else None, error)
 
     async def beside(self) -> Try[S] | None:
         """Go to a further member of the same pool, while the current one is under way; None if there is none."""
@@ -195,11 +212,15 @@ class Tries(Generic[S]):
         self._app.running.background(work)
 
 
-def exhausted(retry_after: float | None) -> PoolExhausted:
-    """Return that every member of a pool rests, the first for so many seconds; None: until it is validated."""
+def exhausted(retry_after: float | None, last: ModelyardError | None = None) -> PoolExhausted:
+    """Return that every member of a pool rests, the first for so many seconds; None: until it is validated.
+
+    `last` is the failure with which the last of them came to rest, where a call has met it.
+    """
+    why = f" The last failure was {last.code}: {last.message}" if last is not None else ""
     return PoolExhausted(
         "Every member of the pool rests after failures: ask again later, end a rest with `endCooldown`, or add a "
-        "credential to the pool.",
+        f"credential to the pool.{why}",
         retry_after=retry_after,
     )
 

@@ -340,20 +340,32 @@ def _custom(configuration: Configuration, model: Known) -> Route:
     credential = active_credential(configuration, model)
     if credential is not None:
         where = "model" if credential.model is not None else "provider"
-        return _single(model, credential, f"the active credential of the {where}")
+        return _single(model, credential, f"the active credential of the {where}", _why_no_pool(configuration, model))
     if model.manifest.keyless:
-        free = Candidate(credential=None, member=None, usable=True, reason="the provider needs no credential")
+        reason = f"the provider needs no credential{_why_no_pool(configuration, model)}"
+        free = Candidate(credential=None, member=None, usable=True, reason=reason)
         return Route(model=model, provider_type=ProviderType.CUSTOM, candidates=(free,))
     return Route(model=model, provider_type=ProviderType.CUSTOM, problem=_nothing_active(configuration, model))
 
 
-def _single(model: Known, credential: Credential, reason: str) -> Route:
+def _why_no_pool(configuration: Configuration, model: Known) -> str:
+    """Return why the pool of a model does not choose, to follow another reason; nothing where there is none."""
+    pool = configuration.pools.get(model.key)
+    if pool is None:
+        return ""
+    if not pool.enabled:
+        return "; the pool is switched off, `setPoolEnabled` switches it on"
+    usable = sum(candidate.usable for candidate in pool_candidates(configuration, model)[0])
+    return f"; the pool does not choose: it takes two usable members and has {usable or 'none'}, see their `health`"
+
+
+def _single(model: Known, credential: Credential, reason: str, aside: str = "") -> Route:
     problem = credential_problem(credential)
     candidate = Candidate(
         credential=credential,
         member=None,
         usable=problem is None,
-        reason=reason if problem is None else problem.message,
+        reason=f"{reason}{aside}" if problem is None else f"{problem.message.removesuffix('.')}{aside}",
     )
     return Route(model=model, provider_type=ProviderType.CUSTOM, candidates=(candidate,), problem=problem)
 
@@ -400,7 +412,7 @@ def _member(configuration: Configuration, model: Known, pool: Pool, member: Pool
     reason = (
         "the member is switched off"
         if not member.enabled
-        else "its credential is gone"
+        else "no credential is active, which it stands for; `activateCredential` makes one"
         if credential is None
         else problem.message
         if problem is not None

@@ -5,6 +5,7 @@ from uuid import UUID
 
 import strawberry
 
+from core import model_types as core_types
 from core.configuration import Configuration
 from core.model_types import ModelType
 from core.plan import ModelReference, question
@@ -65,6 +66,7 @@ class Route:
 
     configuration: strawberry.Private[Configuration]
     routes: strawberry.Private[tuple[CoreRoute, ...]]
+    keys: strawberry.Private[tuple[ModelKey, ...]]
 
     @property
     def workspace_id(self) -> object:
@@ -84,12 +86,14 @@ class Route:
 
     @resolved
     def candidates(self) -> list[RouteCandidate]:
-        """The ways to serve the call in the order in which they are tried, those of the fallbacks at the end."""
+        """The ways to serve the call in the order in which they are tried, those of the fallbacks at the end.
+
+        A fallback that has none is there once, and says why.
+        """
         return [
-            RouteCandidate(configuration=self.configuration, candidate=candidate, key=ModelKey.of(route.model.key))
-            for route in self.routes
-            if route.model is not None
-            for candidate in route.candidates
+            RouteCandidate(configuration=self.configuration, candidate=candidate, key=key)
+            for number, (route, key) in enumerate(zip(self.routes, self.keys, strict=True))
+            for candidate in route.candidates or (_left_out(route) if number else ())
         ]
 
     @resolved
@@ -101,7 +105,16 @@ class Route:
     @resolved
     def problem(self) -> UserError | None:
         """Why the call would fail; null: it would not."""
-        return UserError.optional(self.routes[0].problem)
+        first, *others = self.routes
+        may_go_over = first.problem is not None and first.problem.is_of_model
+        return None if may_go_over and any(one.problem is None for one in others) else UserError.optional(first.problem)
+
+
+def _left_out(route: CoreRoute) -> tuple[Candidate, ...]:
+    """Return what tells why a fallback cannot serve that has no candidates."""
+    problem = route.problem
+    assert problem is not None, "what could serve has candidates"
+    return (Candidate(credential=None, member=None, usable=False, reason=problem.message),)
 
 
 async def find_route(
@@ -133,4 +146,14 @@ async def find_route(
             for one, pool in zip(found, pools, strict=True)
         ]
     )
-    return Route(configuration=configuration, routes=routes)
+    keys = tuple(_key(context, one, asked, model_type) for one, asked in zip(routes, references, strict=True))
+    return Route(configuration=configuration, routes=routes, keys=keys)
+
+
+def _key(context: Context, route: CoreRoute, asked: ModelReference | None, model_type: ModelType) -> ModelKey:
+    """Return the key of a route's model, as it was asked for where there is none."""
+    if route.model is not None:
+        return ModelKey.of(route.model.key)
+    provider, name = (asked.provider, asked.name) if asked is not None else ("", "")
+    canonical = context.app.catalog.canonical(provider) or provider
+    return ModelKey.of(core_types.ModelKey(provider=canonical, name=name, type=model_type))

@@ -42,6 +42,9 @@ POOL = """query ($id: ID!) { node(id: $id) { ... on Pool { version effective mem
   id name health inFlight served failed cooldown { scope until remaining cause message } } } } }"""
 ROUTE = """{ workspace { route(model: {provider: "openai_compatible", name: "pooled"}) {
   problem { code retryAfter } candidates { usable reason poolMember { name } credential { name } } } } }"""
+ROUTED = """query ($model: ModelReferenceInput, $fallbacks: [ModelReferenceInput!]) { workspace {
+  route(model: $model, fallbacks: $fallbacks) { problem { code } candidates { usable reason model { name } } } } }"""
+SWITCH = "mutation ($input: SetModelEnabledInput!) { setModelEnabled(input: $input) { errors { code } } }"
 END = """mutation ($input: EndCooldownInput!) { endCooldown(input: $input) {
   pool { members { health } } errors { code path } } }"""
 ENABLE = """mutation ($input: SetPoolEnabledInput!) { setPoolEnabled(input: $input) {
@@ -242,6 +245,69 @@ async def test_when_all_rest_it_is_said_until_when_and_a_fallback_serves(
     (served,) = await calls(product, 1)
     assert served["message"]["text"] == HELLO
     assert [one["health"] for one in await members(product, pool)] == ["HEALTHY", "COOLING_DOWN"]
+
+
+async def test_a_call_that_all_members_fail_is_told_when_the_first_is_back(
+    product: Product, provider: FakeProvider
+) -> None:
+    await pooled(product, provider, "server_error", "rate_limited", "unauthorized")
+
+    answers = await calls(product, 12)
+
+    errors = [answer["errors"][0] for answer in answers]
+    assert {(error["code"], error["retryable"]) for error in errors} == {("POOL_EXHAUSTED", True)}
+    assert all(0 < error["retryAfter"] <= 7 for error in errors), "the provider asks for 7 seconds, another rests 10"
+    tried = [answer["invocation"] for answer in answers if answer["invocation"] is not None]
+    assert tried
+    assert all(call["error"]["code"] == "POOL_EXHAUSTED" for call in tried)
+    assert {attempt["error"]["code"] for call in tried for attempt in call["attempts"]} == {
+        "UPSTREAM_UNAVAILABLE",
+        "UPSTREAM_RATE_LIMITED",
+        "UPSTREAM_AUTHENTICATION",
+    }
+
+
+async def test_a_fallback_serves_where_the_first_model_has_nothing_to_be_called_with(
+    product: Product, provider: FakeProvider
+) -> None:
+    await product.add_model("spare", provider.url)
+    found = (await product.data(MODEL, key={**KEY, "name": "spare"}))["workspace"]["model"]
+    bare = {"provider": "anthropic", "name": "claude-sonnet-4-5"}
+    fallbacks = [model("nothing"), model("spare")]
+
+    events = await product.stream(model=bare, fallbacks=fallbacks)
+    route = (await product.data(ROUTED, model=bare, fallbacks=fallbacks))["workspace"]["route"]
+    await product.changed(SWITCH, id=found["id"], enabled=False)
+    (refused,) = await product.stream(model=bare, fallbacks=fallbacks)
+    closed = (await product.data(ROUTED, model=bare, fallbacks=fallbacks))["workspace"]["route"]
+    (wrong,) = await product.stream(model=model("nothing"), fallbacks=[model("spare")])
+
+    assert events[0]["model"]["name"] == "spare"
+    assert text_of(events) == HELLO
+    assert route["problem"] is None
+    assert [(one["model"]["name"], one["usable"]) for one in route["candidates"]] == [
+        ("nothing", False),
+        ("spare", True),
+    ]
+    assert "addModel" in route["candidates"][0]["reason"]
+    assert (refused["invocationId"], refused["error"]["code"]) == (None, "CREDENTIAL_MISSING")
+    assert closed["problem"]["code"] == "CREDENTIAL_MISSING"
+    assert "setModelEnabled" in closed["candidates"][1]["reason"]
+    assert wrong["error"]["code"] == "MODEL_NOT_FOUND", "a wrong name is said, not passed over"
+
+
+async def test_a_route_tells_why_a_pool_does_not_choose(product: Product, provider: FakeProvider) -> None:
+    pool = await pooled(product, provider, "text", "text")
+
+    await product.changed(ENABLE, id=pool["id"], enabled=False)
+    off = (await product.data(ROUTE))["workspace"]["route"]["candidates"]
+    await product.changed(ENABLE, id=pool["id"], enabled=True)
+    await product.changed(DELETE, id=pool["members"][0]["credential"]["id"])
+    alone = (await product.data(ROUTE))["workspace"]["route"]["candidates"]
+
+    assert [(one["usable"], one["poolMember"]) for one in (*off, *alone)] == [(True, None)] * 2
+    assert "switched off" in off[0]["reason"]
+    assert "takes two usable members and has 1" in alone[0]["reason"]
 
 
 async def test_a_bad_request_is_not_tried_by_others_and_rests_nobody(product: Product, provider: FakeProvider) -> None:
