@@ -2,7 +2,6 @@
 
 import asyncio
 from dataclasses import dataclass
-from functools import partial
 from typing import Generic, TypeVar
 from uuid import UUID
 
@@ -10,7 +9,7 @@ from core.app import App
 from core.deadline import timeout_text
 from core.entities import Invocation
 from core.errors import ModelyardError, Problem, UpstreamTimeout
-from core.model_types import Usage
+from core.model_types import ModelType, Usage
 from core.owner import Owner
 from core.plan import Step
 from core.pool import Tries, Try
@@ -19,6 +18,9 @@ from core.running import Owned, Unread
 from core.work import Requests, Work
 
 T = TypeVar("T")
+
+_SHORT = frozenset({ModelType.TEXT_EMBEDDING, ModelType.RERANK, ModelType.MODERATION})
+"""Types whose requests are answered soon, so that silence tells; a recording may take long to be written down."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,12 +66,23 @@ class WholeOwner(Owner[Step], Generic[T]):
     async def _try(self, one: Try[Step]) -> None:
         step = one.step
         call = Call(model=step.model, card=step.card, values=await self._values(step))
-        requests = self._requests[one] = Requests(partial(self._decide, one))
+        loop, call_s = asyncio.get_running_loop(), self._app.settings.call_seconds
+        end = loop.time() + call_s
+        first_s = min(one.first_s, call_s) if one.gives_way and step.key.type in _SHORT else call_s
+        deadline = asyncio.timeout_at(loop.time() + first_s)
+
+        def answered() -> None:
+            self._decide(one)
+            if not deadline.expired():
+                deadline.reschedule(end)
+
+        requests = self._requests[one] = Requests(answered)
         try:
-            async with asyncio.timeout(self._app.settings.call_seconds):
+            async with deadline:
                 self._result = await self._work.attempt(call, requests)
         except TimeoutError:
-            raise UpstreamTimeout(timeout_text(step.key.provider, spoke=False, total=True)) from None
+            text = timeout_text(step.key.provider, spoke=False, total=loop.time() >= end, seconds=first_s)
+            raise UpstreamTimeout(text) from None
 
     def _usage(self) -> Usage | None:
         used = self._work.usage()

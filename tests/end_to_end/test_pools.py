@@ -12,7 +12,7 @@ from core.changes import Change, Noun, channel_of, from_message
 from core.settings import Settings
 from graph import ids
 from storage.resources import open_resources
-from tests.end_to_end.test_invoke import heard
+from tests.end_to_end.test_invoke import EMBED, MODERATE, RERANK, heard
 from tests.fake_provider import FakeProvider, Scenario
 from tests.product import (
     COMPLETE,
@@ -581,6 +581,28 @@ async def test_a_member_that_says_nothing_leaves_time_for_the_next(
     ]
     assert [one["health"] for one in standing] == ["COOLING_DOWN", "HEALTHY"]
     assert "within 1.5 seconds" in standing[0]["cooldown"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "query", "given"),
+    [
+        ("TEXT_EMBEDDING", EMBED, {"texts": ["abcd"], "purpose": "DOCUMENT"}),
+        ("RERANK", RERANK, {"query": "four", "documents": ["a", "four"]}),
+        ("MODERATION", MODERATE, {"text": "be nice"}),
+    ],
+)
+async def test_a_short_request_that_is_not_answered_leaves_time_for_the_next(
+    provider: FakeProvider, product_settings: Settings, kind: str, query: str, given: dict[str, Any]
+) -> None:
+    async with running(replace(product_settings, failover_seconds=1.0)) as product:
+        await pooled(product, provider, "silent", "text", kind=kind)
+        await product.changed(query, model=model("pooled"), **given)
+        record = await product.last_invocation()
+
+    assert [attempt["error"] and attempt["error"]["code"] for attempt in record["attempts"]] == [
+        "UPSTREAM_TIMEOUT",
+        None,
+    ]
 
 
 async def test_a_late_member_is_waited_for_while_the_others_rest(
