@@ -224,6 +224,21 @@ async def test_a_fallback_without_room_is_passed_over(product: Product, provider
     assert [call.model for call in provider.calls] == ["llm", "third", "llm"]
 
 
+async def test_a_fallback_serves_once_the_quota_of_the_first_model_is_used_up(
+    product: Product, provider: FakeProvider
+) -> None:
+    first = await grant(product, "TIMES", 1, type="PAID", restrictedTo=["llm"])
+    second = await grant(product, "TIMES", 5, type="FREE", restrictedTo=["other"])
+
+    served = [await product.stream(model=model("llm"), fallbacks=[model("other")]) for _ in range(2)]
+    (refused,) = await product.stream(model=model("llm"))
+
+    assert [events[0]["model"]["name"] for events in served] == ["llm", "other"]
+    assert [events[-1]["__typename"] for events in served] == ["CompletionFinished"] * 2
+    assert refused["error"]["code"] == "QUOTA_EXCEEDED"
+    assert [(await balance(product, quota))[:2] for quota in (first, second)] == [(1, 0), (1, 0)]
+
+
 async def test_an_owner_that_was_taken_for_dead_books_the_difference_once(
     product: Product, provider: FakeProvider
 ) -> None:
