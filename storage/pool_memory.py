@@ -30,8 +30,8 @@ class MemoryPoolState:
         self._clock = clock
         self._turns: dict[UUID, Turns] = {}
         self._busy: Counter[tuple[UUID, UUID]] = Counter()
-        self._served: Counter[tuple[UUID, UUID]] = Counter()
-        self._failed: Counter[tuple[UUID, UUID]] = Counter()
+        self.served: Counter[tuple[UUID, UUID]] = Counter()
+        self.failures: Counter[tuple[UUID, UUID]] = Counter()
         self._latency: dict[tuple[UUID, UUID, bool], tuple[float, float]] = {}
         self._recent: dict[tuple[UUID, bool], deque[float]] = defaultdict(lambda: deque(maxlen=RECENT))
         self._tried: set[tuple[UUID, UUID]] = set()
@@ -118,7 +118,7 @@ class MemoryPoolState:
             for place in (lease.pool_id, lease.workspace_id):
                 self._tried.discard((place, lease.place.credential_id))
         if served is not None:
-            (self._served if served else self._failed)[key] += 1
+            (self.served if served else self.failures)[key] += 1
 
     async def now(self, workspace_id: UUID, pools: Sequence[Pool]) -> Mapping[UUID, PoolNow]:
         """Return how each pool stands, by its id."""
@@ -159,8 +159,8 @@ class MemoryPoolState:
         counts = {
             member.id: MemberCounts(
                 in_flight=self._busy[pool.id, member.id],
-                served=self._served[pool.id, member.id],
-                failed=self._failed[pool.id, member.id],
+                served=self.served[pool.id, member.id],
+                failed=self.failures[pool.id, member.id],
             )
             for member in pool.members
         }
@@ -270,6 +270,7 @@ class SharedPoolState:
         try:
             if self._is_away:
                 await self._tell()
+            await self._tell_counts()
             while self._doubtful:
                 pool_id = next(iter(self._doubtful))
                 await self._shared.recount(
@@ -296,6 +297,17 @@ class SharedPoolState:
         self._doubtful |= self._seen  # a Redis that was started anew may have lost what it counted last
         self._is_away = False
         log.warning("Redis is back: pools are shared with the other processes again")
+
+    async def _tell_counts(self) -> None:
+        """Tell Redis of the calls that this process alone has counted, also of those that ended since it is back."""
+        for pool_id, member_id in {*self._memory.served, *self._memory.failures}:
+            key = (pool_id, member_id)
+            served, failed = self._memory.served[key], self._memory.failures[key]
+            await self._shared.add(pool_id, member_id, served=served, failed=failed)
+            for counts, told in ((self._memory.served, served), (self._memory.failures, failed)):
+                counts[key] -= told
+                if not counts[key]:
+                    del counts[key]
 
     async def _either(self, ask: Callable[[PoolState], Awaitable[T]], *, is_local: bool = False) -> T:
         """Ask Redis, or, while it is away, this process alone; nobody but `look` waits for a Redis that is away."""

@@ -169,6 +169,11 @@ if ARGV[4] ~= '' then redis.call('HINCRBY', KEYS[1], ARGV[4] .. ':' .. ARGV[1], 
 redis.call('EXPIRE', KEYS[1], ARGV[5])
 """
 
+_ADD = """
+redis.call('HINCRBY', KEYS[1], 's:' .. ARGV[1], ARGV[2])
+redis.call('HINCRBY', KEYS[1], 'f:' .. ARGV[1], ARGV[3])
+"""
+
 _RECOUNT = """
 local mine = {}
 for member, count in string.gmatch(ARGV[2], '(%x+) (%d+)') do mine['b:' .. member .. ':' .. ARGV[1]] = count end
@@ -256,6 +261,10 @@ class RedisPoolState:
         named = (place.member_id.hex, place.credential_id.hex)
         arguments: list[Any] = [*named, self._me, counted, _KEPT_S, int(lease.is_trial)]
         await self._commands.script(_DONE, _keys(lease.workspace_id, lease.pool_id), arguments)
+
+    async def add(self, pool_id: UUID, member_id: UUID, *, served: int, failed: int) -> None:
+        """Count calls that have ended without this Redis."""
+        await self._commands.script(_ADD, [_pool(pool_id)], [member_id.hex, served, failed])
 
     async def recount(self, pool_id: UUID, under_way: Mapping[UUID, int]) -> None:
         """Replace what is counted of this process's calls through a pool by what is under way, by the members' ids."""

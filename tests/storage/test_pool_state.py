@@ -452,4 +452,9 @@ async def test_without_redis_the_process_goes_on_alone_and_rejoins(redis_url: st
     now = (await state.now(WORKSPACE, [pool]))[pool.id]
     assert [one.cause for one in now.rests[alone[0].place.credential_id]] == [errors.UpstreamUnavailable.code]
     assert now.counts[before.place.member_id] == MemberCounts(in_flight=0, served=1)
+    for lease, served in zip(alone, (False, True, True, True), strict=True):
+        await state.done(lease, served=served)
+    await state.look()
+    counts = (await state.now(WORKSPACE, [pool]))[pool.id].counts
+    assert (sum(one.served for one in counts.values()), sum(one.failed for one in counts.values())) == (4, 1)
     await connections.aclose()
