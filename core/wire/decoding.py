@@ -55,9 +55,7 @@ class Pieces:
         """Return the pieces since the last call."""
         if self._parts:
             self._flush()
-        pieces = self._pieces
-        if pieces:
-            self._pieces = []
+        pieces, self._pieces = self._pieces, []
         return pieces
 
     def _flush(self) -> None:

@@ -91,8 +91,8 @@ class Answer:
         """Leave what comes to the kernel for so long."""
         connection = self._response.connection
         protocol = connection.protocol if connection is not None else None
-        if protocol is None:
-            return  # all has come
+        if protocol is None or not protocol.connected:
+            return  # all has come, or nothing more will
         protocol.pause_reading()
         try:
             await asyncio.sleep(seconds)

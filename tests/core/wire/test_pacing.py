@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.errors import ModelyardError
 from core.model_types import ModelType
 from core.model_types.llm import ChatRequest, FinishPiece, Message, Piece, Role, Text, TextPiece
 from core.provider import Call, Manifest, ModelCard, Value
@@ -16,7 +17,8 @@ from core.providers import openai_compatible
 from core.secret import Secret
 from core.wire.http import Http
 from core.wire.pacing import BEAT_S, LATE_S, MOST_S, Pace
-from tests.fake_provider import FakeProvider
+from tests.fake_provider import SCENARIOS, FakeProvider
+from tests.wire.recordings import outcome_of
 
 PIECES = 40
 TEXT = " ".join(f"word{number}" for number in range(PIECES))
@@ -73,8 +75,8 @@ async def test_a_loop_that_is_held_up_slows_streams_down_until_none_is_open() ->
             await asyncio.sleep(BEAT_S)
 
 
-async def batches(http: Http, provider: FakeProvider) -> list[Sequence[Piece]]:
-    """Ask for a stream and return what came at once."""
+async def batches(http: Http, provider: FakeProvider) -> tuple[list[Sequence[Piece]], ModelyardError | None]:
+    """Ask for a stream; return which pieces came at once, and how it failed."""
     manifest = Manifest(
         name="p", label="", description="", model_types=(), methods=frozenset(), dialect="openai_chat", options={}
     )
@@ -83,15 +85,22 @@ async def batches(http: Http, provider: FakeProvider) -> list[Sequence[Piece]]:
     call = Call(model="m", card=ModelCard(name="m", label="m", type=ModelType.LLM), values=values)
     request = ChatRequest(messages=(Message(role=Role.USER, content=(Text("hi"),)),))
     assert found.llm is not None
-    async with aclosing(found.llm.stream(call, request)) as coming:
-        return [batch async for batch in coming]
+    came: list[Sequence[Piece]] = []
+    try:
+        async with aclosing(found.llm.stream(call, request)) as coming:
+            async for batch in coming:
+                if batch:
+                    came.append(batch)  # noqa: PERF401 - what came before a failure counts
+    except ModelyardError as error:
+        return came, error
+    return came, None
 
 
 async def test_behind_pieces_come_joined_and_none_is_lost(http: Http, provider: FakeProvider) -> None:
     provider.answers(text=TEXT, pieces=PIECES, delay_s=0.005)
     http.pace = Behind()
 
-    found = await batches(http, provider)
+    found, _ = await batches(http, provider)
 
     assert "".join(piece.text for batch in found for piece in batch if isinstance(piece, TextPiece)) == TEXT
     assert isinstance(found[0][0], TextPiece)
@@ -99,6 +108,20 @@ async def test_behind_pieces_come_joined_and_none_is_lost(http: Http, provider: 
     assert len(found[0][0].text) < len(TEXT) / 2, "the first words do not wait for the others"
     assert any(isinstance(piece, FinishPiece) for batch in found for piece in batch)
     assert len(found) < PIECES
+
+
+@pytest.mark.parametrize("scenario", sorted(set(SCENARIOS) - {"stall", "silent", "endless"}))
+async def test_behind_every_answer_comes_to_the_same_end(scenario: str, http: Http, provider: FakeProvider) -> None:
+    provider.answers(scenario)
+
+    expected, problem = await batches(http, provider)
+    http.pace = Behind()
+    found, other = await batches(http, provider)
+
+    assert outcome_of([piece for batch in found for piece in batch]) == outcome_of(
+        [piece for batch in expected for piece in batch]
+    )
+    assert (type(other), str(other)) == (type(problem), str(problem))
 
 
 async def test_behind_a_stream_that_is_left_early_closes_its_connection(http: Http, provider: FakeProvider) -> None:

@@ -67,9 +67,7 @@ class Assembler:
         """Return the pieces since the last call."""
         if self._parts:
             self._flush()
-        pieces = self._pieces
-        if pieces:
-            self._pieces = []
+        pieces, self._pieces = self._pieces, []
         return pieces
 
     def add(self, chunk: Chunk) -> None:
