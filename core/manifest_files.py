@@ -81,6 +81,7 @@ class _Beyond(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     output: _Amount | None = None
     cached_input: _Amount | None = None
     cache_write: _Amount | None = None
+    hour_cache_write: _Amount | None = None
 
     def price(self) -> LongInputPrice:
         """Return the exact price."""
@@ -90,6 +91,7 @@ class _Beyond(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
             output=_decimal(self.output),
             cached_input=_decimal(self.cached_input),
             cache_write=_decimal(self.cache_write),
+            hour_cache_write=_decimal(self.hour_cache_write),
         )
 
 
@@ -101,6 +103,7 @@ class _Price(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     output: _Amount | None = None
     cached_input: _Amount | None = None
     cache_write: _Amount | None = None
+    hour_cache_write: _Amount | None = None
     unit: PricingUnit = PricingUnit.TOKEN
     beyond: _Beyond | None = None
 
@@ -112,6 +115,7 @@ class _Price(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
             output=_decimal(self.output),
             cached_input=_decimal(self.cached_input),
             cache_write=_decimal(self.cache_write),
+            hour_cache_write=_decimal(self.hour_cache_write),
             unit=self.unit,
             beyond=self.beyond.price() if self.beyond is not None else None,
         )

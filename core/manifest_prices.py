@@ -33,6 +33,7 @@ _PARTS = (
     ("output", "output_cost_per_token"),
     ("cached_input", "cache_read_input_token_cost"),
     ("cache_write", "cache_creation_input_token_cost"),
+    ("hour_cache_write", "cache_creation_input_token_cost_above_1hr"),
 )
 _BEYOND = re.compile(r"input_cost_per_token_above_([0-9]+)k_tokens")
 _MODELS = re.compile(r"(?m)^(?=\[\[(?:base_)?models\]\]$)")

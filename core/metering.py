@@ -168,7 +168,11 @@ def _dearest_tokens(pricing: Pricing, estimate: Estimate) -> Dearest | None:
     prices: list[Pricing | LongInputPrice] = [pricing] if beyond is None else [pricing, beyond]
     if not estimate.input_bound or (estimate.output and pricing.output is None):
         return None
-    inputs = _known(kind for price in prices for kind in (price.input, price.cached_input, price.cache_write))
+    inputs = _known(
+        kind
+        for price in prices
+        for kind in (price.input, price.cached_input, price.cache_write, price.hour_cache_write)
+    )
     outputs = _known(price.output for price in prices)
     return Dearest(
         base=estimate.input_bound * max(_each(price) for price in inputs),

@@ -62,7 +62,8 @@ def cost(usage: Usage, pricing: Pricing | None) -> Cost | None:
 def is_free(pricing: Pricing) -> bool:
     """Tell whether all of its prices are 0, which is the same in every currency."""
     prices: list[Pricing | LongInputPrice] = [pricing] if pricing.beyond is None else [pricing, pricing.beyond]
-    return not any(price.input or price.output or price.cached_input or price.cache_write for price in prices)
+    kinds = ("input", "output", "cached_input", "cache_write", "hour_cache_write")
+    return not any(getattr(price, kind) for price in prices for kind in kinds)
 
 
 def attos(amount: Decimal) -> int:
@@ -94,6 +95,8 @@ def plain(amount: Decimal) -> str:
 def _tokens(usage: Usage, pricing: Pricing) -> Decimal:
     """Price cached input, cache writes and the rest apart; one without a price of its own costs what input costs.
 
+    Writes that are kept for an hour cost what other writes do, where they have no price of their own.
+
     What a provider says it charges for is priced as that and nothing else.
     """
     if usage.billed_input_tokens is not None:
@@ -103,10 +106,12 @@ def _tokens(usage: Usage, pricing: Pricing) -> Decimal:
     uncached = max(0, usage.input_tokens - usage.cached_input_tokens - usage.cache_write_tokens)
     cached_price = price.cached_input if price.cached_input is not None else price.input
     write_price = price.cache_write if price.cache_write is not None else price.input
+    hour_price = price.hour_cache_write if price.hour_cache_write is not None else write_price
     output_price = price.output if price.output is not None else Decimal(0)
     return (
         uncached * price.input
         + usage.cached_input_tokens * cached_price
-        + usage.cache_write_tokens * write_price
+        + (usage.cache_write_tokens - usage.hour_cache_write_tokens) * write_price
+        + usage.hour_cache_write_tokens * hour_price
         + usage.output_tokens * output_price
     )

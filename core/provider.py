@@ -119,6 +119,7 @@ class LongInputPrice:
     output: Decimal | None = None
     cached_input: Decimal | None = None
     cache_write: Decimal | None = None
+    hour_cache_write: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +131,7 @@ class Pricing:
     output: Decimal | None = None
     cached_input: Decimal | None = None
     cache_write: Decimal | None = None
+    hour_cache_write: Decimal | None = None
     unit: PricingUnit = PricingUnit.TOKEN
     overridden: bool = False
     beyond: LongInputPrice | None = None

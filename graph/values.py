@@ -163,6 +163,9 @@ class Pricing:
     output: Decimal | None = attribute("Of a million tokens of output; null: none is known.")
     cached_input: Decimal | None = attribute("Of a million cached tokens of input; null: as other input.")
     cache_write: Decimal | None = attribute("Of a million tokens written into the cache; null: as other input.")
+    hour_cache_write: Decimal | None = attribute(
+        "Of a million tokens that are kept in the cache for an hour; null: as other cache writes."
+    )
     unit: PricingUnit = attribute("What is counted.")
     overridden: bool = attribute("Whether the workspace set this price in place of the manifest's.")
 

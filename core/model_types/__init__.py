@@ -41,6 +41,7 @@ class ModelKey(msgspec.Struct, frozen=True, kw_only=True):
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
     """What a call used. `input_tokens` includes cached and cache-write tokens, `output_tokens` includes reasoning.
 
+    Those of the cache writes that are kept for an hour cost more, and are told for the price alone.
     `estimated` is true where the provider reported nothing and the counts are ours. The two `billed` counts are what is
     charged, where a provider says that it is something else than what was read and written.
     """
@@ -49,6 +50,7 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     output_tokens: int = 0
     cached_input_tokens: int = 0
     cache_write_tokens: int = 0
+    hour_cache_write_tokens: int = 0
     reasoning_tokens: int = 0
     characters: int = 0
     seconds: float = 0.0
@@ -69,6 +71,7 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
             output_tokens=self.output_tokens + other.output_tokens,
             cached_input_tokens=self.cached_input_tokens + other.cached_input_tokens,
             cache_write_tokens=self.cache_write_tokens + other.cache_write_tokens,
+            hour_cache_write_tokens=self.hour_cache_write_tokens + other.hour_cache_write_tokens,
             reasoning_tokens=self.reasoning_tokens + other.reasoning_tokens,
             characters=self.characters + other.characters,
             seconds=self.seconds + other.seconds,

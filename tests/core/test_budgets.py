@@ -34,11 +34,12 @@ def prices(draw: st.DrawFn) -> Pricing:
             output=PRICES,
             cached_input=SOME,
             cache_write=SOME,
+            hour_cache_write=SOME,
         )
     )
     return Pricing(
         currency="USD", input=draw(PRICES), output=draw(PRICES), cached_input=draw(SOME), cache_write=draw(SOME),
-        beyond=beyond,
+        hour_cache_write=draw(SOME), beyond=beyond,
     )  # fmt: skip
 
 
@@ -50,6 +51,7 @@ def uses(draw: st.DrawFn) -> Usage:
         input_tokens=read + written + draw(st.integers(0, 2000)),
         cached_input_tokens=read,
         cache_write_tokens=written,
+        hour_cache_write_tokens=draw(st.integers(0, written)),
         output_tokens=draw(st.integers(0, 5000)),
     )
 

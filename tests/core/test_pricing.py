@@ -1,5 +1,6 @@
 """Usage × price, exactly."""
 
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -19,6 +20,15 @@ PRICE = Pricing(
     cached_input=Decimal("0.25"),
     cache_write=Decimal("3.125"),
 )
+
+
+def test_writes_that_are_kept_for_an_hour_cost_their_own_price_where_there_is_one() -> None:
+    usage = Usage(input_tokens=1000, cache_write_tokens=500, hour_cache_write_tokens=200)
+    apart = Pricing(currency="USD", input=Decimal(4), cache_write=Decimal(5), hour_cache_write=Decimal(8))
+
+    assert cost(usage, apart) == Cost(amount="0.0051", currency="USD")
+    assert cost(usage, replace(apart, hour_cache_write=None)) == Cost(amount="0.0045", currency="USD")
+    assert cost(usage.plus(usage), apart) == Cost(amount="0.0102", currency="USD")
 
 
 def test_cached_input_cache_writes_and_the_rest_are_priced_apart() -> None:
@@ -92,7 +102,8 @@ def test_the_cost_is_exact(uncached: int, cached: int, output: int, price: Decim
 
 
 def test_every_shipped_price_is_sound() -> None:
-    cards = [card for manifest in CATALOG.manifests() for card in (*manifest.models, *manifest.base_models)]
+    charging = [manifest for manifest in CATALOG.manifests() if manifest.name != "echo"]
+    cards = [card for manifest in charging for card in (*manifest.models, *manifest.base_models)]
     priced = [card for card in cards if card.pricing is not None]
 
     assert len(priced) > 12

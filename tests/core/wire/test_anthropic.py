@@ -231,6 +231,17 @@ def test_a_later_count_replaces_an_earlier_one_field_by_field() -> None:
     assert (usage.input_tokens, usage.cached_input_tokens, usage.output_tokens) == (13, 10, 9)
 
 
+def test_what_is_kept_in_the_cache_for_an_hour_is_told_apart() -> None:
+    written = {"ephemeral_5m_input_tokens": 2, "ephemeral_1h_input_tokens": 5}
+    counts = {"input_tokens": 3, "cache_creation_input_tokens": 7, "cache_creation": written, "output_tokens": 1}
+    body = {"content": [{"type": "text", "text": "a"}], "stop_reason": "end_turn", "usage": counts}
+
+    pieces = decode_answer(json.dumps(body).encode(), provider="anthropic")
+
+    usage = next(piece.usage for piece in pieces if hasattr(piece, "usage"))
+    assert (usage.input_tokens, usage.cache_write_tokens, usage.hour_cache_write_tokens) == (10, 7, 5)
+
+
 @pytest.mark.parametrize(
     ("key", "header", "value"),
     [("sk-ant-api-1", "x-api-key", "sk-ant-api-1"), ("sk-ant-oat01-1", "authorization", "Bearer sk-ant-oat01-1")],

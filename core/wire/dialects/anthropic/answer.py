@@ -41,9 +41,14 @@ class _OutputDetails(msgspec.Struct, gc=False):
     thinking_tokens: int | None = None
 
 
+class _Written(msgspec.Struct, gc=False):
+    ephemeral_1h_input_tokens: int | None = None
+
+
 class _Usage(msgspec.Struct):
     input_tokens: int | None = None
     cache_creation_input_tokens: int | None = None
+    cache_creation: _Written | None = None
     cache_read_input_tokens: int | None = None
     output_tokens: int | None = None
     output_tokens_details: _OutputDetails | None = None
@@ -251,11 +256,12 @@ def _end(pieces: Pieces, usage: _Usage, layout: Layout, reason: str, provider: s
 def _counted(sent: _Usage) -> Usage:
     """Return the counts in our terms: here the input comes without what was read from or written to the cache."""
     read, written = sent.cache_read_input_tokens or 0, sent.cache_creation_input_tokens or 0
-    details = sent.output_tokens_details
+    details, kept = sent.output_tokens_details, sent.cache_creation
     return Usage(
         input_tokens=(sent.input_tokens or 0) + read + written,
         output_tokens=sent.output_tokens or 0,
         cached_input_tokens=read,
         cache_write_tokens=written,
+        hour_cache_write_tokens=min(written, (kept.ephemeral_1h_input_tokens or 0) if kept is not None else 0),
         reasoning_tokens=(details.thinking_tokens or 0) if details is not None else 0,
     )
