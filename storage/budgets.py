@@ -31,6 +31,7 @@ from core.entities import Budget, BudgetPeriod, Ceiling, WorkspaceBudget
 from core.ids import id_of, uuid7
 from core.ledger import Balance, opened, period_start
 from core.pricing import amount_of, attos
+from storage import paging
 from storage.base import Attos, UtcDateTime, id_column, metadata, times
 from storage.connection import Connection
 from storage.engine import Upsert
@@ -105,20 +106,21 @@ def opening_row(budget: WorkspaceBudget, now: datetime) -> dict[str, Any]:
     return _new_row(budget.id, budget.ceiling, now) | {"token_id": None, "workspace_id": budget.workspace_id}
 
 
-async def out_of_balance(connection: Connection) -> Sequence[UUID]:
+async def out_of_balance(connection: Connection, *, window: int = 200_000) -> Sequence[UUID]:
     """Return the budgets of which something else is spent or reserved than calls of its period have cost or hold."""
     columns, holds = budgets.c, budget_holds.c
     grouped: Sequence[ColumnElement[Any]] = (holds.budget_id, holds.period, holds.state == HELD)
     sums: dict[tuple[UUID, datetime | None], tuple[int, int]] = {}
     statement = select(*grouped, *_sums(holds.used), *_sums(holds.amount)).group_by(*grouped)
-    for row in await connection.rows(statement):
-        budget_id, period, still_held, *amounts = tuple(row)
-        used, held = sums.get((budget_id, period), (0, 0))
-        if still_held:
-            held += _joined(amounts[_PARTS:])
-        else:
-            used += _joined(amounts[:_PARTS])
-        sums[budget_id, period] = used, held
+    async for part in paging.windows(connection, budget_holds, window):
+        for row in await connection.rows(statement.where(part)):
+            budget_id, period, still_held, *amounts = tuple(row)
+            used, held = sums.get((budget_id, period), (0, 0))
+            if still_held:
+                held += _joined(amounts[_PARTS:])
+            else:
+                used += _joined(amounts[:_PARTS])
+            sums[budget_id, period] = used, held
     found = await connection.rows(select(columns.id, columns.period, columns.used, columns.reserved))
     return [row.id for row in found if (row.used, row.reserved) != sums.get((row.id, row.period), (0, 0))]
 

@@ -1,10 +1,10 @@
 """Keyset pages of a list that is ordered by id."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, Select, Table, func, literal, select
+from sqlalchemy import Column, ColumnElement, Row, Select, Table, func, literal, select, true
 
 from core.ports.paging import PageRequest
 from storage.connection import Connection
@@ -49,6 +49,22 @@ async def fetch(
         has_previous,
         await _count(connection, select(literal(1)).select_from(table).where(*conditions)),
     )
+
+
+async def windows(connection: Connection, table: Table, size: int) -> AsyncIterator[ColumnElement[bool]]:
+    """Yield the conditions of stretches of a table of so many rows, one after the other, which make the whole.
+
+    What is added up in stretches has no statement that grows with the table beyond the time that one may take.
+    """
+    column: Column[UUID] = table.c.id
+    after: ColumnElement[bool] = true()
+    while True:
+        last = await connection.row(select(column).where(after).order_by(column).offset(size - 1).limit(1))
+        if last is None:
+            yield after
+            return
+        yield after & (column <= last.id)
+        after = column > last.id
 
 
 def _below(table: Table, edge: UUID) -> ColumnElement[bool]:

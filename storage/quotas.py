@@ -205,27 +205,26 @@ class SqlQuotas:
         return await self._connection.row(select(quotas).where(quotas.c.id == quota_id).with_for_update())
 
 
-async def out_of_balance(connection: Connection) -> Sequence[UUID]:
-    """Return the quotas whose limit, used or reserved is not the sum of its changes."""
-    sums = (
-        select(
-            quota_entries.c.quota_id,
-            func.sum(quota_entries.c.limit_change).label("limits"),
-            func.sum(quota_entries.c.used_change).label("uses"),
-            func.sum(quota_entries.c.reserved_change).label("holds"),
-        )
-        .group_by(quota_entries.c.quota_id)
-        .subquery()
-    )
-    columns, limit = quotas.c, quotas.c["limit"]
-    wrong = (
-        (limit.is_not(None) & (limit != sums.c.limits))
-        | (columns.used != sums.c.uses)
-        | (columns.reserved != sums.c.holds)
-    )
-    joined = select(columns.id).select_from(quotas.outerjoin(sums, columns.id == sums.c.quota_id))
-    rows = await connection.rows(joined.where(wrong | sums.c.quota_id.is_(None)))
-    return [row.id for row in rows]
+async def out_of_balance(connection: Connection, *, window: int = 200_000) -> Sequence[UUID]:
+    """Return the quotas whose limit, used or reserved is not the sum of its changes, added up a window at a time."""
+    entries, sums = quota_entries.c, dict[UUID, tuple[int, int, int]]()
+    added = (func.sum(entries.limit_change), func.sum(entries.used_change), func.sum(entries.reserved_change))
+    async for part in paging.windows(connection, quota_entries, window):
+        statement = select(entries.quota_id, *added).where(part).group_by(entries.quota_id)
+        for quota_id, limits, uses, holds in map(tuple, await connection.rows(statement)):
+            before = sums.get(quota_id, (0, 0, 0))
+            sums[quota_id] = before[0] + int(limits), before[1] + int(uses), before[2] + int(holds)
+    columns = quotas.c
+    found = await connection.rows(select(columns.id, columns["limit"], columns.used, columns.reserved))
+    return [row.id for row in found if not _is_sum(row, sums.get(row.id))]
+
+
+def _is_sum(row: Row[Any], sums: tuple[int, int, int] | None) -> bool:
+    """Tell whether a quota is what its changes come to; what has no limit has at least the entry of its beginning."""
+    if sums is None:
+        return False
+    limit = sums[0] if row.limit is not None else None
+    return (row.limit, row.used, row.reserved) == (limit, *sums[1:])
 
 
 async def prune_holds(connection: Connection, before: datetime, *, limit: int) -> int:

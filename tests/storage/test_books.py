@@ -24,7 +24,9 @@ from core.ledger import Change, period_start
 from core.model_types import Usage
 from core.ports.invocation_log import Holds, Spend, Want
 from core.ports.quotas import Note
+from storage.budgets import out_of_balance as of_budgets
 from storage.holds import HELD
+from storage.quotas import out_of_balance as of_quotas
 from storage.quotas import quota_holds, quotas
 from storage.resources import Resources
 from tests.conftest import MovableClock
@@ -179,3 +181,5 @@ async def test_the_books_add_up_after_every_step(resources: Resources, clock: Mo
     async with resources.storage.connect() as connection:
         reserved = await connection.rows(select(quotas.c.reserved))
     assert [row.reserved for row in reserved] == [0, 0]
+    async with resources.storage.read() as tx:  # as where there is so much that it takes many statements
+        assert [*await of_quotas(tx.connection, window=3), *await of_budgets(tx.connection, window=3)] == []

@@ -10,7 +10,7 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 
 from core.entities import BudgetPeriod, EntryKind, Invocation, InvocationStatus, Quota, QuotaType, QuotaUnit
 from core.errors import AlreadyAdmitted, QuotaExceeded
@@ -237,7 +237,7 @@ async def test_a_key_stands_for_one_call_for_a_day(resources: Resources, clock: 
 
 
 async def test_the_check_of_the_ledger_finds_a_changed_balance(resources: Resources, tmp_path: Path) -> None:
-    from storage.quotas import quotas
+    from storage.quotas import quota_entries, quotas
     from workers.check_ledger import check_ledger
 
     tenant = await rows.tenant(resources.app)
@@ -249,6 +249,10 @@ async def test_the_check_of_the_ledger_finds_a_changed_balance(resources: Resour
 
     assert await check_ledger(resources) == 1
     assert quota.used == 0
+    async with resources.storage.connect() as connection:
+        await connection.run(update(quotas).values(used=0))
+        await connection.run(delete(quota_entries))
+    assert await check_ledger(resources) == 1, "not even its beginning is there"
 
 
 async def test_holds_that_have_ended_go_in_time_and_the_ledger_stays(resources: Resources, clock: MovableClock) -> None:
