@@ -403,7 +403,7 @@ class CredentialMutations:
         Needs CREDENTIAL_MANAGE.
         """
         context = info.context
-        place = ids.given_credential_place(input.id)
+        place = ids.given_pair(input.id, "Credential")
         return _changed(context, *await activate_credential(context.app, context.who, *place))
 
     @mutation(CredentialPayload)
@@ -413,7 +413,7 @@ class CredentialMutations:
         Needs CREDENTIAL_MANAGE.
         """
         context = info.context
-        place = ids.given_credential_place(input.id)
+        place = ids.given_pair(input.id, "Credential")
         is_renamed = input.name is not strawberry.UNSET
         change = CredentialUpdate(
             values=values_of(input.values, ("values",)) if input.values else None,
@@ -433,7 +433,7 @@ class CredentialMutations:
         Needs CREDENTIAL_MANAGE.
         """
         context = info.context
-        place = ids.given_credential_place(input.id)
+        place = ids.given_pair(input.id, "Credential")
         return _changed(context, *await validate_credential(context.app, context.who, *place))
 
     @mutation(DeleteCredentialPayload)
@@ -445,7 +445,7 @@ class CredentialMutations:
         Needs CREDENTIAL_MANAGE.
         """
         context = info.context
-        deleted = await delete_credential(context.app, context.who, *ids.given_credential_place(input.id))
+        deleted = await delete_credential(context.app, context.who, *ids.given_pair(input.id, "Credential"))
         configuration, credential, removed = deleted.configuration, deleted.credential, deleted.removed_model
         context.changed(configuration)
         manifest = context.app.catalog.manifest(credential.provider)
@@ -500,7 +500,7 @@ class CredentialSubscriptions:
         missed: subscribe again. Needs CREDENTIAL_READ.
         """
         context = info.context
-        place = ids.given_credential_place(credential_id, ("credentialId",)) if credential_id is not None else None
+        place = ids.given_pair(credential_id, "Credential", ("credentialId",)) if credential_id is not None else None
         given = ids.optional_uuid(workspace_id, "Workspace", ("workspaceId",))
         topic = Topic(
             workspace_id=workspace_followed(context, given, place[0] if place is not None else None),

@@ -92,8 +92,8 @@ def credential_id(workspace_id: UUID, credential: UUID) -> strawberry.ID:
     return encode("Credential", workspace_id, credential)
 
 
-def credential_of(parts: tuple[str, ...]) -> tuple[UUID, UUID] | None:
-    """Return the workspace and key that the parts of a credential's id name."""
+def pair_of(parts: tuple[str, ...]) -> tuple[UUID, UUID] | None:
+    """Return the workspace and key that the parts of an id name."""
     keys = [uuid_of(part) for part in parts]
     if len(keys) != 2 or keys[0] is None or keys[1] is None:
         return None
@@ -106,20 +106,7 @@ def given_credential(text: str, path: tuple[str, ...] = ("id",)) -> UUID:
     Raises:
         NotFound: it is no credential's id.
     """
-    return given_credential_place(text, path)[1]
-
-
-def given_credential_place(text: str, path: tuple[str, ...] = ("id",)) -> tuple[UUID, UUID]:
-    """Return the workspace and key of a credential's id in an input.
-
-    Raises:
-        NotFound: it is no credential's id.
-    """
-    found = decode(text)
-    keys = credential_of(found[1]) if found is not None and found[0] == "Credential" else None
-    if keys is None:
-        raise NotFound("There is no credential of this id, or it is not one of yours.", path=path)
-    return keys
+    return given_pair(text, "Credential", path)[1]
 
 
 def given_pair(text: str, type_name: str, path: tuple[str, ...] = ("id",)) -> tuple[UUID, UUID]:
@@ -129,7 +116,7 @@ def given_pair(text: str, type_name: str, path: tuple[str, ...] = ("id",)) -> tu
         NotFound: it is no id of that type.
     """
     found = decode(text)
-    keys = credential_of(found[1]) if found is not None and found[0] == type_name else None
+    keys = pair_of(found[1]) if found is not None and found[0] == type_name else None
     if keys is None:
         raise NotFound(f"There is no {type_name} of this id, or it is not one of yours.", path=path)
     return keys

@@ -39,14 +39,31 @@ async def find_node(context: Context, text: str) -> Node | None:
     return found
 
 
-async def _workspace(context: Context, parts: Parts) -> Node | None:
-    key = _single(parts)
-    return await links.workspace(context, key) if key is not None else None
+def _by_key(find: Callable[[Context, UUID], Awaitable[Node | None]]) -> Find:
+    """Return what finds a type whose id names a key alone."""
+
+    async def found(context: Context, parts: Parts) -> Node | None:
+        key = ids.uuid_of(parts[0]) if len(parts) == 1 else None
+        return await find(context, key) if key is not None else None
+
+    return found
 
 
-async def _account(context: Context, parts: Parts) -> Node | None:
-    viewer, key = context.who, _single(parts)
-    if key is None or key == viewer.account_id:
+def _by_place(find: Callable[[Context, Configuration, UUID], Node | None]) -> Find:
+    """Return what finds a type whose id names a key within the configuration of a workspace."""
+
+    async def found(context: Context, parts: Parts) -> Node | None:
+        place = ids.pair_of(parts)
+        configuration = await _configuration(context, place[0]) if place is not None else None
+        return find(context, configuration, place[1]) if place is not None and configuration is not None else None
+
+    return found
+
+
+@_by_key
+async def _account(context: Context, key: UUID) -> Node | None:
+    viewer = context.who
+    if key == viewer.account_id:
         return await links.account(context, key)
     shared = [one.workspace_id for one in await context.load.memberships(key) if viewer.sees(one.workspace_id)]
     if not shared:
@@ -55,84 +72,55 @@ async def _account(context: Context, parts: Parts) -> Node | None:
     return await links.account(context, key, best)
 
 
-async def _member(context: Context, parts: Parts) -> Node | None:
-    key = _single(parts)
-    found = await context.load.member(key) if key is not None else None
+@_by_key
+async def _member(context: Context, key: UUID) -> Node | None:
+    found = await context.load.member(key)
     return links.member(found) if found is not None else None
 
 
-async def _invited(context: Context, parts: Parts) -> Node | None:
-    key = _single(parts)
-    found = await context.load.invited(key) if key is not None else None
+@_by_key
+async def _invited(context: Context, key: UUID) -> Node | None:
+    found = await context.load.invited(key)
     return links.invited(found) if found is not None else None
 
 
-async def _token(context: Context, parts: Parts) -> Node | None:
-    key = _single(parts)
-    return await links.api_token(context, key) if key is not None else None
-
-
-async def _audit_entry(context: Context, parts: Parts) -> Node | None:
-    key = _single(parts)
-    found = await context.load.audit_entry(key) if key is not None else None
+@_by_key
+async def _audit_entry(context: Context, key: UUID) -> Node | None:
+    found = await context.load.audit_entry(key)
     # Those of no workspace are for nobody to read.
     return links.audit_entry(found) if found is not None and found.workspace_id is not None else None
 
 
-async def _quota(context: Context, parts: Parts) -> Node | None:
-    key = _single(parts)
-    found = await context.load.quota(key) if key is not None else None
+@_by_key
+async def _quota(context: Context, key: UUID) -> Node | None:
+    found = await context.load.quota(key)
     return links.quota(found) if found is not None else None
 
 
-async def _quota_entry(context: Context, parts: Parts) -> Node | None:
-    key = _single(parts)
-    found = await context.load.quota_entry(key) if key is not None else None
+@_by_key
+async def _quota_entry(context: Context, key: UUID) -> Node | None:
+    found = await context.load.quota_entry(key)
     return links.quota_entry(found) if found is not None else None
 
 
-async def _order(context: Context, parts: Parts) -> Node | None:
-    key = _single(parts)
-    return await links.order(context, key) if key is not None else None
-
-
-async def _product(context: Context, parts: Parts) -> Node | None:
-    keys = ids.credential_of(parts)
-    if keys is None or await context.load.workspace(keys[0]) is None:
-        return None
-    return await links.product(context, keys[1], keys[0])
-
-
-async def _invocation(context: Context, parts: Parts) -> Node | None:
-    key = _single(parts)
-    return await links.invocation(context, key) if key is not None else None
-
-
-async def _credential(context: Context, parts: Parts) -> Node | None:
-    keys = ids.credential_of(parts)
-    configuration = await _configuration(context, keys[0]) if keys is not None else None
-    if keys is None or configuration is None:
-        return None
-    found = configuration.credentials.get(keys[1])
+@_by_place
+def _credential(context: Context, configuration: Configuration, key: UUID) -> Node | None:
+    found = configuration.credentials.get(key)
     is_shown = found is not None and context.app.catalog.manifest(found.provider) is not None
     return links.optional_credential(configuration, found) if is_shown else None
 
 
-async def _pool(context: Context, parts: Parts) -> Node | None:
-    keys = ids.credential_of(parts)
-    configuration = await _configuration(context, keys[0]) if keys is not None else None
-    if keys is None or configuration is None:
-        return None
-    found = next((pool for pool in configuration.pools.values() if pool.id == keys[1]), None)
+@_by_place
+def _pool(context: Context, configuration: Configuration, key: UUID) -> Node | None:
+    found = next((pool for pool in configuration.pools.values() if pool.id == key), None)
     return links.pool(context, configuration, found)
 
 
-async def _pool_member(context: Context, parts: Parts) -> Node | None:
-    keys = ids.credential_of(parts)
-    configuration = await _configuration(context, keys[0]) if keys is not None else None
-    return (
-        links.pool_member(context, configuration, keys[1]) if keys is not None and configuration is not None else None
-    )
+async def _product(context: Context, parts: Parts) -> Node | None:
+    place = ids.pair_of(parts)
+    if place is None or await context.load.workspace(place[0]) is None:
+        return None
+    return await links.product(context, place[1], place[0])
 
 
 async def _provider(context: Context, parts: Parts) -> Node | None:
@@ -153,10 +141,6 @@ async def _model(context: Context, parts: Parts) -> Node | None:
     return links.model(configuration, known) if known is not None else None
 
 
-def _single(parts: Parts) -> UUID | None:
-    return ids.uuid_of(parts[0]) if len(parts) == 1 else None
-
-
 async def _configuration(context: Context, workspace_id: UUID) -> Configuration | None:
     """Return the configuration of one of the viewer's workspaces."""
     if not context.who.sees(workspace_id):
@@ -169,21 +153,21 @@ async def _configuration(context: Context, workspace_id: UUID) -> Configuration 
 
 _FINDERS: Mapping[str, Find] = {
     "Account": _account,
-    "ApiToken": _token,
+    "ApiToken": _by_key(links.api_token),
     "AuditEntry": _audit_entry,
     "Credential": _credential,
     "Invitation": _invited,
-    "Invocation": _invocation,
+    "Invocation": _by_key(links.invocation),
     "Member": _member,
     "Model": _model,
-    "Order": _order,
+    "Order": _by_key(links.order),
     "Pool": _pool,
-    "PoolMember": _pool_member,
+    "PoolMember": _by_place(links.pool_member),
     "Product": _product,
     "Provider": _provider,
     "Quota": _quota,
     "QuotaEntry": _quota_entry,
-    "Workspace": _workspace,
+    "Workspace": _by_key(links.workspace),
 }
 """How each type is found by the parts of its id."""
 

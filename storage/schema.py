@@ -1,6 +1,6 @@
 """All tables together, for migrations."""
 
-from storage import (
+from storage import (  # noqa: F401 - each declares its tables when it is imported
     accounts,
     audit,
     budgets,
@@ -24,28 +24,4 @@ from storage import (
 )
 from storage.base import metadata
 
-MODULES = (
-    accounts,
-    audit,
-    budgets,
-    credentials,
-    invitations,
-    invocations,
-    members,
-    models,
-    once,
-    orders,
-    outbox,
-    payment_events,
-    pools,
-    processes,
-    products,
-    providers,
-    quotas,
-    tokens,
-    usage,
-    workspaces,
-)
-"""Every module that declares a table."""
-
-__all__ = ["MODULES", "metadata"]
+__all__ = ["metadata"]
