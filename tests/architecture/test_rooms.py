@@ -89,6 +89,15 @@ def test_no_adapter_imports_another() -> None:
     assert kept_apart == {f"core.providers.{name}" for name in adapters}
 
 
+def test_the_architecture_page_has_every_module_of_core_in_its_order() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]["contracts"]
+    (layers,) = (one["layers"] for one in contracts if one.get("containers") == ["core"])
+    page = (ROOT / "docs/architecture.md").read_text("utf-8")
+    rows = page.partition("| rows | modules |")[2].partition("\n\n")[0]
+
+    assert re.findall(r"`(\w+)`", rows) == [name for layer in layers for name in re.findall(r"\w+", layer)]
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: place(path))
 def test_a_module_says_what_it_is_for(path: Path) -> None:
     tree = _tree(path)
