@@ -8,7 +8,7 @@ from typing import Protocol
 
 from core.errors import ModelyardError, UpstreamProtocol
 from core.model_types.llm import ChatRequest, Piece
-from core.provider import Call
+from core.provider import Call, Values
 from core.wire.asking import WEB_PAGE, ask
 from core.wire.failures import failure, looks_like_html
 from core.wire.http import ANSWER_LIMIT, Answer, Http
@@ -109,6 +109,15 @@ class Dialect(ABC):
 
     def _open(self, question: Question) -> AbstractAsyncContextManager[Answer]:
         return self._http.stream("POST", question.url, headers=_headers(question), body=question.body)
+
+
+class ServedDialect(Dialect):
+    """A dialect whose server the credential's values name; `provider` is who can take its continuations back."""
+
+    def __init__(self, http: Http, server_of: Callable[[Values], Server], provider: str) -> None:
+        super().__init__(http)
+        self._server_of = server_of
+        self._provider = provider
 
 
 def _headers(question: Question) -> dict[str, str]:

@@ -1,26 +1,19 @@
 """The native dialect of Ollama: lines of JSON, and the size of the context with every request."""
 
-from collections.abc import Callable
 from functools import partial
 
 from core.model_types.llm import ChatRequest
-from core.provider import Call, Values
-from core.wire.conversing import LINES, Dialect, Question, Server
+from core.provider import Call
+from core.wire.conversing import LINES, Question, ServedDialect
 from core.wire.credential import text_of
 from core.wire.dialects.ollama.answer import decode_answer, stream_decoder
 from core.wire.dialects.ollama.request import encode_request
-from core.wire.http import Http
 
 __all__ = ["OllamaChat"]
 
 
-class OllamaChat(Dialect):
+class OllamaChat(ServedDialect):
     """The language models of a provider that speaks this dialect; `provider` is its name."""
-
-    def __init__(self, http: Http, server_of: Callable[[Values], Server], provider: str) -> None:
-        super().__init__(http)
-        self._server_of = server_of
-        self._provider = provider
 
     async def _question(self, call: Call, request: ChatRequest, *, stream: bool) -> Question:
         server = self._server_of(call.values)
