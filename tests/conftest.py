@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import gc
 import itertools
 import os
 import sys
@@ -40,6 +41,13 @@ _FIRST = ("tests/end_to_end", "tests/wire", "tests/workers", "tests/bench")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Sort the files; the tests of each keep their order."""
     items.sort(key=lambda item: not item.nodeid.startswith(_FIRST))
+
+
+def pytest_collection_finish() -> None:
+    """Spare the modules and tests the collections of garbage: they stay to the end, and walking them takes long."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 class MovableClock:

@@ -16,8 +16,7 @@ import asyncpg
 
 from storage.embedded.valkey import start_valkey
 from storage.embedded.watched import Watched
-
-_START_SECONDS = 30.0
+from tests.waiting import LIMIT_S
 
 
 def scratch(prefix: str) -> Path:
@@ -79,7 +78,7 @@ class Postgres:
 
     def start(self) -> None:
         """Start it and wait until it answers; after a crash it first makes good what it has."""
-        deadline = time.monotonic() + _START_SECONDS
+        deadline = time.monotonic() + LIMIT_S
         while not self._up(deadline):
             if time.monotonic() > deadline:
                 raise RuntimeError(f"PostgreSQL does not start:\n{self._log.read_text()}")

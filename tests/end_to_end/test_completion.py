@@ -283,16 +283,14 @@ async def test_a_revoked_token_loses_its_running_stream(product: Product, provid
         name="to be revoked", role="MEMBER", workspaceId=(await product.data("{workspace{id}}"))["workspace"]["id"],
     )  # fmt: skip
 
-    async def revoke() -> None:
-        await asyncio.sleep(0.3)
+    async with product.socket(token=made["secret"]) as ws:
+        source = completion(ws, chat(model=model("endless")))
+        events = [await anext(source) for _ in range(3)]
         await product.changed(
             "mutation($input:RevokeApiTokenInput!){revokeApiToken(input:$input){apiToken{revokedAt} errors{code}}}",
             id=made["apiToken"]["id"],
         )
-
-    revoking = asyncio.create_task(revoke())
-    events = await product.stream(model=model("endless"), token=made["secret"])
-    await revoking
+        events += [event async for event in source]
 
     assert events[-1]["__typename"] in {"CompletionInterrupted", "CompletionFailed"}
     if events[-1]["__typename"] == "CompletionInterrupted":

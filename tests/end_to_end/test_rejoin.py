@@ -281,8 +281,9 @@ async def test_a_revoked_token_loses_its_streams_in_every_process(
         events = completion(ws, chat(model=model("endless")))
         found = [await anext(events) for _ in range(3)]
         elsewhere = asyncio.create_task(other.rejoin(found[0]["invocationId"], token=made["secret"]))
-        await asyncio.sleep(0.2)
-        async with asyncio.timeout(5):
+        (owned,) = product.app.running.all()
+        await wait_for(lambda: owned.elsewhere)
+        async with asyncio.timeout(LIMIT_S):
             await product.changed(REVOKE, id=made["apiToken"]["id"])
             here = [event async for event in events][-1]
             there = (await elsewhere)[-1]

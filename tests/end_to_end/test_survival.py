@@ -23,7 +23,7 @@ from tests.end_to_end.apis import Api, Installation, installation
 from tests.end_to_end.test_pools import HELLO, calls, members, pooled
 from tests.fake_provider import FakeProvider
 from tests.product import COMPLETE, COMPLETION, NO_TLS, chat, check_sequence, completion, model, text_of
-from tests.waiting import LIMIT_S
+from tests.waiting import LIMIT_S, wait_for
 
 CLIENT = Path(__file__).resolve().parents[2] / "docs" / "clients" / "python" / "modelyard.py"
 CLIENTS = 24
@@ -132,7 +132,8 @@ async def test_the_same_while_valkey_is_killed_and_started_again(
     await apis[0].add_model("away", provider.url)
 
     async def trouble() -> None:
-        await asyncio.sleep(1.0)
+        await wait_for(lambda: len(provider.calls) == CLIENTS)
+        await asyncio.sleep(0.5)
         installed.kill_valkey()
         await asyncio.sleep(0.7)
         await asyncio.to_thread(installed.start_valkey)
@@ -169,7 +170,7 @@ async def test_a_rolling_restart_loses_no_event(installed: Installation, provide
     urls = [api.url for api in apis]
 
     async def restart() -> None:
-        await asyncio.sleep(0.5)
+        await wait_for(lambda: len(provider.calls) == CLIENTS)
         stopped, fresh = await asyncio.gather(apis[0].stop(), installed.start())
         urls.append(fresh.url)
         assert stopped in STOPPED
@@ -217,8 +218,7 @@ async def test_what_does_not_end_in_time_fails_for_everybody(installed: Installa
         first = await anext(source)
         unanswered = {"query": COMPLETE, "variables": {"input": chat(model=model("late:silent"))}}
         await ws.send(json.dumps({"id": "2", "type": "subscribe", "payload": unanswered}))
-        while not any(call.model == "late:silent" for call in provider.calls):
-            await asyncio.sleep(0.01)
+        await wait_for(lambda: any(call.model == "late:silent" for call in provider.calls))
         stopping = asyncio.create_task(one.stop())
         interrupted = [event async for event in source][-1]
         (refused,) = [event async for event in completion(ws, chat(model=model("late:endless")), operation="3")]
