@@ -234,11 +234,16 @@ async def running(settings: Settings) -> AsyncIterator[Product]:
 
 
 @asynccontextmanager
-async def serving(settings: Settings, token: str) -> AsyncIterator[Product]:
-    """Run an API of an installation that has its first account already; beside another, if one runs."""
+async def serving(settings: Settings, token: str, *, send_buffer: int | None = None) -> AsyncIterator[Product]:
+    """Run an API of an installation that has its first account already; beside another, if one runs.
+
+    `send_buffer` bounds the bytes that the kernel takes for clients who do not read; it takes megabytes else.
+    """
     application = create_app(settings)
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
+        if send_buffer is not None:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
         server = _Server(
             uvicorn.Config(
                 application, lifespan="on", log_config=None, ws=SocketProtocol, ws_max_size=MAX_MESSAGE,

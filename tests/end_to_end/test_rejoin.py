@@ -21,7 +21,8 @@ from core.settings import Settings
 from graph import ids
 from storage.redis import absolute
 from tests.end_to_end.test_completion import names, settled
-from tests.fake_provider import FakeProvider
+from tests.fake_dialects.base import sse
+from tests.fake_provider import FakeProvider, Scenario
 from tests.product import (
     COMPLETION,
     EVENTS,
@@ -298,12 +299,23 @@ async def test_a_revoked_token_loses_its_streams_in_every_process(
     await asyncio.to_thread(provider.wait_until_quiet)
 
 
+def _flood(texts: list[str]) -> tuple[bytes, ...]:
+    """Return the events of a stream in which no two of the same kind follow each other, which would go on as one."""
+
+    def chunk(delta: dict[str, str], finish: str | None = None) -> bytes:
+        return sse({"id": "1", "model": "flood", "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]})
+
+    said = [event for text in texts for event in (chunk({"reasoning_content": "m"}), chunk({"content": text}))]
+    return (*said, chunk({}, "stop"), b"data: [DONE]\n\n")
+
+
 async def test_a_reader_who_stops_reading_is_sent_away_and_loses_nothing(
     product: Product, product_settings: Settings, provider: FakeProvider
 ) -> None:
-    async with serving(replace(product_settings, grace_seconds=30), product.token) as patient:
-        text = "".join(f"{number:06} " for number in range(900_000))
-        provider.answers(model="flood", text=text, pieces=30_000)
+    async with serving(replace(product_settings, grace_seconds=60), product.token, send_buffer=16_384) as patient:
+        texts = [f"{number:06} " * 10 for number in range(6000)]
+        text = "".join(texts)
+        provider.answers(Scenario(text="", events=_flood(texts)), model="flood")
         await product.add_model("flood", provider.url)
         body = {"query": COMPLETION, "variables": {"input": chat(model=model("flood"))}}
         sock = socket.socket()
