@@ -15,7 +15,8 @@ import pytest
 from core.catalog import Catalog, discover
 from core.manifest_files import read_manifest
 from core.model_types import ModelType
-from core.provider import Provider, Values
+from core.parameters import TEMPLATES
+from core.provider import ConfigurationMethod, FormFieldType, ParameterType, PricingUnit, Provider, Values
 from core.providers import openai_compatible
 from core.secret import Secret
 from core.wire.http import Http
@@ -179,8 +180,10 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def test_the_page_names_every_key_of_a_manifest() -> None:
-    from core.manifest_files import _File
+    from core.manifest_files import _File, _Rule
 
     page = (DOCS / "providers.md").read_text("utf-8")
 
     assert [key for key in _File.__struct_fields__ if f"`{key}`" not in page and f"[{key}]" not in page] == []
+    words = [*TEMPLATES, *_Rule.__struct_fields__, *ConfigurationMethod, *FormFieldType, *ParameterType, *PricingUnit]
+    assert [word for word in words if f"`{word}`" not in page] == []
