@@ -137,9 +137,10 @@ class CompletionOwner(Owner[CompletionStep]):
 
         A model that names no limit of its output is given the one that was held for.
         """
-        ceiling, output = self._purse.ceiling(step), step.estimate.output
+        ceiling = self._purse.ceiling(step)
         if ceiling is None or all(rule.name != "max_tokens" for rule in step.card.parameter_rules):
             return step.chat
+        output = step.estimate.output
         if ceiling >= output and known_ceiling(step.card, wished_output(step.chat).most) is not None:
             return step.chat
         parameters = {**step.chat.parameters, "max_tokens": min(ceiling, output)}
