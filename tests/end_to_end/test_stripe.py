@@ -438,9 +438,11 @@ async def test_a_failed_refund_that_many_workers_are_told_of_at_once_is_given_ba
     async with shop.resources.storage.read() as tx:
         waiting = [row.id for row in await tx.connection.rows(select(columns.id).where(columns.state == "RECEIVED"))]
 
-    states = await asyncio.gather(*(process(shop.world.app, event_id) for event_id in waiting * 5))
+    await asyncio.gather(*(process(shop.world.app, event_id) for event_id in waiting * 5))
 
-    assert (len(states), states.count(EventState.APPLIED)) == (15, 1)
+    async with shop.resources.storage.read() as tx:
+        states = [row.state for row in await tx.connection.rows(select(columns.state).where(columns.id.in_(waiting)))]
+    assert (len(states), states.count(EventState.APPLIED)) == (3, 1)
     assert (await shop.now(made))["status"] == "PAID"
     assert await shop.ledger() == [("PURCHASE", 100), ("REFUND", -100), ("ADJUST", 100)]
 
