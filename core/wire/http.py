@@ -8,7 +8,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, Self
@@ -189,9 +189,10 @@ class Http:
         ) as session:
             yield cls(session, egress, whole)
 
-    def stream(
+    @asynccontextmanager
+    async def stream(
         self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None = None
-    ) -> AbstractAsyncContextManager[Answer]:
+    ) -> AsyncIterator[Answer]:
         """Send a request and give its answer once the headers are there; leaving the block closes what is unread.
 
         Raises:
@@ -199,7 +200,10 @@ class Http:
             UpstreamProtocol: what answers is not HTTP.
             UpstreamBadRequest: it redirects.
         """
-        return self._answer(method, url, {"accept-encoding": "identity", **headers}, body, self._session.timeout)
+        headers = {"accept-encoding": "identity", **headers}
+        async with self._answer(method, url, headers, body, self._session.timeout) as answer:
+            with self.pace.stream():
+                yield answer
 
     async def request(
         self,
@@ -238,8 +242,7 @@ class Http:
         try:
             if 300 <= response.status < 400:
                 raise UpstreamBadRequest(REDIRECTED.format(status=response.status))
-            with self.pace.stream():
-                yield Answer(response, self.pace)
+            yield Answer(response, self.pace)
         finally:
             response.close()
 
