@@ -6,6 +6,7 @@ from uuid import UUID
 import msgspec
 from arq.connections import ArqRedis
 from redis.asyncio import ConnectionPool
+from redis.asyncio.client import Pipeline
 
 from storage.redis import redis_errors
 
@@ -23,11 +24,29 @@ def decode(data: bytes) -> dict[str, Any]:
     return found
 
 
+class _Pipeline(Pipeline):
+    """A pipeline that gives its connection back when it is cancelled while it unwatches, where redis-py 5 keeps it."""
+
+    async def reset(self) -> None:
+        try:
+            await super().reset()  # type: ignore[no-untyped-call]
+        finally:
+            if self.connection:
+                await self.connection.disconnect(nowait=True)
+                self.watching = False
+                await super().reset()  # type: ignore[no-untyped-call]
+
+
+class _Redis(ArqRedis):
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:  # noqa: FBT001, FBT002
+        return _Pipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
+
+
 class Queue:
     """Hands jobs to the workers. `redis` is what an arq worker runs on."""
 
     def __init__(self, pool: ConnectionPool) -> None:
-        self.redis = ArqRedis(
+        self.redis: ArqRedis = _Redis(
             pool_or_conn=pool, job_serializer=encode, job_deserializer=decode, default_queue_name=QUEUE
         )
 

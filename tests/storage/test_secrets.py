@@ -88,5 +88,5 @@ async def _everything(redis: Redis) -> bytes:
     await redis.config_set("rdbcompression", "no")
     found = b""
     for key in await redis.keys("*"):
-        found += key + await redis.dump(key)
+        found += key + (await redis.dump(key) or b"")  # nothing, when its time was up just now
     return found
