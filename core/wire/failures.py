@@ -146,10 +146,11 @@ _WORDS: tuple[tuple[frozenset[int], type[ModelyardError], re.Pattern[str]], ...]
         ),
     ),
     (
-        frozenset({200, 400, 403, 422}),
+        frozenset({200, 400, 403, 422, 498}),
         ContentFiltered,
         re.compile(
-            r"content management policy|violat\w+ .{0,80}(?:content|usage) polic|content polic\w+ violation",
+            r"content management policy|violat\w+ .{0,80}(?:content|usage) polic|content polic\w+ violation"
+            r"|\bblocked (?:in|out)put",
             re.IGNORECASE,
         ),
     ),
@@ -204,12 +205,16 @@ _INVALID_REQUEST_TYPES = frozenset({"invalid_request_error", "invalid_argument",
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """The parts of an error body that tell something, whatever its shape. `codes` are lower case, the surest first."""
+    """The parts of an error body that tell something, whatever its shape. `codes` are lower case, the surest first.
+
+    `is_brief`: the limits that it names are those of a minute, whatever its words say of quota and billing.
+    """
 
     message: str = ""
     codes: tuple[str, ...] = ()
     status: int | None = None
     retry_after: float | None = None
+    is_brief: bool = False
 
 
 def failure(
@@ -302,6 +307,8 @@ def _kind(status: int, refusal: Refusal) -> type[ModelyardError]:
                 return UpstreamQuotaExhausted
             return kind
     for statuses, kind, words in _WORDS:
+        if kind is UpstreamQuotaExhausted and refusal.is_brief:
+            continue
         if status in statuses and words.search(refusal.message[:_READ_LIMIT]):
             return kind
     if status in _STATUSES:
@@ -314,7 +321,7 @@ def _kind(status: int, refusal: Refusal) -> type[ModelyardError]:
 
 
 def _is_exhausted(refusal: Refusal) -> bool:
-    return _WORDS[0][2].search(refusal.message[:_READ_LIMIT]) is not None
+    return not refusal.is_brief and _WORDS[0][2].search(refusal.message[:_READ_LIMIT]) is not None
 
 
 # ---- bodies
@@ -354,9 +361,12 @@ def _fields(value: Mapping[str, Any]) -> Refusal:
         for part in parts
         if isinstance(part.get(name), str)
     ]
+    message = _message(value, nested, more)
+    limits = f"{message} {[part.get('violations') for part in more]}"
     return Refusal(
-        message=_message(value, nested, more),
+        message=message,
         codes=tuple(codes),
+        is_brief="PerMinute" in limits and "PerDay" not in limits,
         status=_status(value),
         retry_after=next(
             (wait for part in more if (wait := parse_wait(str(part.get("retryDelay", "")))) is not None), None

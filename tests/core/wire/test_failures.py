@@ -33,6 +33,14 @@ def openai(message: str = "m", *, code: Any = None, kind: str | None = None) -> 
     return {"error": {"message": message, "type": kind, "param": None, "code": code}}
 
 
+def gemini_limit(*limits: str) -> dict[str, Any]:
+    """Return what Gemini says of every limit of its quotas, in the same words; only the ids tell how long it lasts."""
+    words = "You exceeded your current quota, please check your plan and billing details."
+    violations = [{"quotaId": f"GenerateRequests{limit}PerProjectPerModel-FreeTier"} for limit in limits]
+    details = [{"violations": violations}, {"retryDelay": "37s"}]
+    return {"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "message": words, "details": details}}
+
+
 @pytest.mark.parametrize(
     ("status", "body", "expected"),
     [
@@ -80,8 +88,15 @@ def openai(message: str = "m", *, code: Any = None, kind: str | None = None) -> 
         (400, [{"error": {"status": "INVALID_ARGUMENT", "message": "API key not valid. Please pass one."}}], UpstreamAuthentication),
         (429, {"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "message": "slow", "details": [{"violations": [{"quotaId": "RequestsPerMinute"}]}]}}, UpstreamRateLimited),
         (429, {"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "message": "slow", "details": [{"violations": [{"quotaId": "RequestsPerDay"}]}]}}, UpstreamQuotaExhausted),
+        (429, gemini_limit("PerMinute"), UpstreamRateLimited),
+        (429, [gemini_limit("PerMinute")], UpstreamRateLimited),
+        (429, gemini_limit("PerDay"), UpstreamQuotaExhausted),
+        (429, gemini_limit("PerMinute", "PerDay"), UpstreamQuotaExhausted),
+        (429, {"error": {"message": "Provider returned error", "code": 429, "metadata": {"raw": json.dumps(gemini_limit("PerMinute"))}}}, UpstreamRateLimited),
         # Cohere, ElevenLabs, FastAPI, Ollama
         (498, {"message": "invalid token"}, UpstreamAuthentication),
+        (498, {"message": "blocked output: please try again with another prompt"}, ContentFiltered),
+        (400, {"message": "blocked input: please try again with another prompt"}, ContentFiltered),
         (401, {"detail": {"status": "quota_exceeded", "message": "no characters left"}}, UpstreamQuotaExhausted),
         (404, {"detail": "Not Found"}, UpstreamModelNotFound),
         (404, {"error": "model 'x' not found"}, UpstreamModelNotFound),
@@ -307,6 +322,4 @@ def test_only_a_limit_or_an_overload_carries_a_wait() -> None:
 
 
 def test_a_wait_in_the_body_serves_where_no_header_has_one() -> None:
-    body = {"error": {"status": "RESOURCE_EXHAUSTED", "message": "m", "details": [{"retryDelay": "37s"}]}}
-
-    assert failure(429, {}, json.dumps(body).encode()).retry_after == 37.0
+    assert failure(429, {}, json.dumps(gemini_limit("PerMinute")).encode()).retry_after == 37.0
