@@ -24,7 +24,7 @@ from core.wire.failures import secrets_of
 from core.wire.http import Http
 
 SCOPE = "https://cognitiveservices.azure.com/.default"
-_QUIRKS = Quirks(max_tokens_parameter="max_completion_tokens", max_texts=2048, base64_vectors=True)
+_QUIRKS = Quirks(max_tokens_parameter="max_completion_tokens", done_required=True, max_texts=2048, base64_vectors=True)
 _PASTED = re.compile(r"/openai(?:/.*)?$")
 _VERSION = re.compile(r"\d{4}-\d{2}-\d{2}(?:-preview)?")
 
@@ -82,7 +82,7 @@ class AzureOpenAI(Provider):
 
 
 def _endpoint(values: Values, headers: dict[str, str]) -> Endpoint:
-    """Return where the deployment is.
+    """Return where the deployment is; a token that the headers carry is as secret as what it was given for.
 
     Raises:
         InvalidInput: a field is missing or wrong; the path names it.
@@ -91,8 +91,9 @@ def _endpoint(values: Values, headers: dict[str, str]) -> Endpoint:
     deployment = text_of(values, "deployment")
     if not deployment:
         raise InvalidInput("The deployment's name is missing.", path=("deployment",))
+    secrets = (*secrets_of(values), *(value.removeprefix("Bearer ") for value in headers.values()))
     if text_of(values, "api_style") != "dated":
-        return Endpoint(base_url=f"{resource}/openai/v1", headers=headers, secrets=secrets_of(values), model=deployment)
+        return Endpoint(base_url=f"{resource}/openai/v1", headers=headers, secrets=secrets, model=deployment)
     version = text_of(values, "api_version")
     if not _VERSION.fullmatch(version):
         raise InvalidInput(
@@ -102,7 +103,7 @@ def _endpoint(values: Values, headers: dict[str, str]) -> Endpoint:
     return Endpoint(
         base_url=f"{resource}/openai/deployments/{quote(deployment, safe='')}",
         headers=headers,
-        secrets=secrets_of(values),
+        secrets=secrets,
         model=deployment,
         query=f"?api-version={version}",
     )

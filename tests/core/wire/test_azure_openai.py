@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from core.cards import custom_card
-from core.errors import InvalidInput, UpstreamAuthentication, UpstreamBadRequest, UpstreamPermission
+from core.errors import InvalidInput, UpstreamAuthentication, UpstreamBadRequest, UpstreamPermission, UpstreamProtocol
 from core.model_types import ModelFeature, ModelKey, ModelType
 from core.model_types.text_embedding import EmbeddingRequest
 from core.provider import Call, Manifest, Provider, Value
@@ -102,6 +102,26 @@ async def test_a_token_of_entra_is_asked_for_once(azure: Provider, provider: Fak
     assert b"cognitiveservices.azure.com%2F.default" in asked[0].body
     assert [request.key for request in provider.calls] == ["token-1", "token-1"]
     assert all("api-key" not in request.headers for request in provider.calls)
+
+
+@pytest.mark.parametrize("style", ["v1", "dated"])
+async def test_a_token_of_entra_is_in_no_message(azure: Provider, provider: FakeProvider, style: str) -> None:
+    provider.answers_at(TOKEN_PATH, Scenario(body=b'{"access_token": "eyJ0eXAi.opaque.token", "expires_in": 3600}'))
+    echo = b'{"error": {"code": "400", "message": "cannot route KEY anywhere"}}'
+    provider.answers(Scenario(status=400, body=echo))
+
+    with pytest.raises(UpstreamBadRequest, match="cannot route") as raised:
+        await ask(azure, entra(provider, api_style=style, api_version="2024-10-21"))
+
+    assert provider.calls[-1].key == "eyJ0eXAi.opaque.token"
+    assert "opaque" not in raised.value.message
+
+
+async def test_a_stream_that_ends_without_its_mark_is_cut_off(azure: Provider, provider: FakeProvider) -> None:
+    provider.answers("no_done")
+
+    with pytest.raises(UpstreamProtocol, match="ended before"):
+        await ask(azure, values(provider))
 
 
 async def test_a_token_about_to_end_is_asked_for_anew(azure: Provider, provider: FakeProvider) -> None:
