@@ -83,6 +83,26 @@ def test_system_messages_stand_apart_and_results_of_tools_are_the_users() -> Non
     ]
 
 
+def test_blank_texts_which_it_refuses_are_left_out() -> None:
+    body = encoded(
+        Message(role=Role.SYSTEM, content=(Text(""),)),
+        user(Text("Look."), Text(" \n")),
+        Message(
+            role=Role.ASSISTANT,
+            content=(Text("\n\n"),),
+            tool_calls=(ToolCall(id="a", name="look", arguments="{}"),),
+        ),
+        Message(role=Role.TOOL, content=(Text(""),), tool_call_id="a"),
+    )
+
+    assert "system" not in body
+    assert [message["content"] for message in body["messages"]] == [
+        [{"type": "text", "text": "Look."}],
+        [{"type": "tool_use", "id": "a", "name": "look", "input": {}}],
+        [{"type": "tool_result", "tool_use_id": "a"}],
+    ]
+
+
 @pytest.mark.parametrize(
     ("limit", "asked", "sent"), [(None, {}, 4096), (64_000, {}, 64_000), (64_000, {"max_tokens": 5}, 5)]
 )

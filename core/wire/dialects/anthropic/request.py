@@ -46,7 +46,7 @@ def encode_request(request: ChatRequest, *, call: Call, provider: str, stream: b
     parameters = dict(request.parameters)
     max_tokens = parameters.pop("max_tokens", None) or call.card.max_output_tokens or _MAX_TOKENS
     body: dict[str, Any] = {"model": call.model, "max_tokens": max_tokens, "messages": _messages(request, provider)}
-    if system := system_text(request.messages):
+    if system := [text for text in system_text(request.messages) if text.strip()]:
         body["system"] = [{"type": "text", "text": text} for text in system]
     output: dict[str, Any] = {}
     effort = parameters.pop("reasoning_effort", None)
@@ -118,15 +118,17 @@ def _own_block(part: Part, message: Message, number: int, path: tuple[str, ...])
     if part.content is None:
         return part.extra
     if isinstance(part.content, Text):
-        return {"type": "text", "text": part.content.text} if part.content.text else {}
+        return {"type": "text", "text": part.content.text} if part.content.text.strip() else {}
     return _block(part.content, number)
 
 
 def _users(message: Message, number: int) -> list[dict[str, Any]]:
-    blocks = [_block(part, number) for part in message.content]
+    """Return what is said, without the blank texts that this API refuses; a tool may well have nothing to say."""
+    said = (part for part in message.content if not isinstance(part, Text) or part.text.strip())
+    blocks = [_block(part, number) for part in said]
     if message.role is not Role.TOOL:
         return blocks
-    return [{"type": "tool_result", "tool_use_id": message.tool_call_id, "content": blocks}]
+    return [{"type": "tool_result", "tool_use_id": message.tool_call_id, **({"content": blocks} if blocks else {})}]
 
 
 def _block(part: Text | Media, number: int) -> dict[str, Any]:
