@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from core.errors import InvalidInput, UpstreamModelNotFound, UpstreamUnavailable
+from core.errors import CapabilityUnsupported, InvalidInput, UpstreamModelNotFound, UpstreamUnavailable
 from core.model_types import ModelKey, ModelType
 from core.model_types.llm import (
     ChatRequest,
@@ -92,6 +92,22 @@ def test_no_tools_are_offered_where_none_may_be_called() -> None:
 
     assert "tools" in encoded(tools=(tool,))
     assert "tools" not in encoded(tools=(tool,), tool_choice=ToolChoice(mode=ToolChoiceMode.NONE))
+
+
+@pytest.mark.parametrize("choice", [ToolChoice(mode=ToolChoiceMode.REQUIRED), ToolChoice(tool="look")])
+def test_a_tool_that_must_be_called_is_refused_as_nothing_would_make_the_model(choice: ToolChoice) -> None:
+    with pytest.raises(CapabilityUnsupported) as refused:
+        encoded(tools=(Tool(name="look", parameters=SCHEMA),), tool_choice=choice)
+
+    assert refused.value.path == ("toolChoice",)
+
+
+def test_a_call_without_arguments_is_one_with_none_of_them() -> None:
+    line = {"message": {"tool_calls": [{"function": {"name": "look", "arguments": None}}]}, "done": True}
+
+    (call,) = outcome_of(decode_answer(json.dumps(line).encode(), provider="ollama")).tool_calls
+
+    assert call["arguments"] == "{}"
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,7 @@ class _Reader(Reader):
             self.pieces.say(TextPiece, message.content)
         for call in message.tool_calls or ():
             arguments = bytes(call.function.arguments).decode()
+            arguments = "{}" if arguments == "null" else arguments
             self.pieces.add(ToolCallPiece(self._calls, call.id or made_up_id(), call.function.name, arguments))
             self._calls += 1
 

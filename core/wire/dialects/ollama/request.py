@@ -6,7 +6,8 @@ from typing import Any
 import msgspec
 
 from core.continuation import arranged
-from core.model_types.llm import ChatRequest, Media, MediaKind, Message, Role, Tool, ToolChoiceMode
+from core.errors import CapabilityUnsupported
+from core.model_types.llm import ChatRequest, Media, MediaKind, Message, Role, Tool, ToolChoice, ToolChoiceMode
 from core.wire.asking import passed_on
 from core.wire.turns import arguments_of, called_name, names_of_calls, not_taken, text_of_parts
 
@@ -23,6 +24,7 @@ def encode_request(
     long it stays loaded.
 
     Raises:
+        CapabilityUnsupported: it asks that a tool be called for certain.
         InvalidInput: a part has no form in this dialect, or provider options name what they may not set.
     """
     names = names_of_calls(request.messages)
@@ -36,7 +38,7 @@ def encode_request(
     settings |= {_NAMES.get(name, name): value for name, value in parameters.items()}
     if request.stop:
         settings["stop"] = list(request.stop)
-    if request.tools and not (request.tool_choice and request.tool_choice.mode is ToolChoiceMode.NONE):
+    if request.tools and _may_call(request.tool_choice):
         body["tools"] = [_tool(tool) for tool in request.tools]
     if request.response_format is not None:
         body["format"] = request.response_format.json_schema or "json"
@@ -49,6 +51,15 @@ def encode_request(
         body["options"] = settings
     body.update(options)
     return msgspec.json.encode(body)
+
+
+def _may_call(choice: ToolChoice | None) -> bool:
+    """Tell whether tools are offered; nothing in this dialect makes a model call one."""
+    if choice is None or choice.mode is ToolChoiceMode.AUTO:
+        return True
+    if choice.mode is ToolChoiceMode.NONE:
+        return False
+    raise CapabilityUnsupported("Ollama cannot make a model call a tool: leave the choice to it.", path=("toolChoice",))
 
 
 def _think(effort: str, model: str) -> bool | str:
