@@ -48,7 +48,7 @@ def check_addresses(egress: Egress, request: ChatRequest) -> None:
         for place, part in enumerate(message.content):
             if isinstance(part, Media) and part.url is not None:
                 kind = part.kind.value.lower()
-                egress.check_url(part.url, path=("messages", str(number), "content", str(place), kind, "url"))
+                egress.check_reference(part.url, path=("messages", str(number), "content", str(place), kind, "url"))
 
 
 async def _fetched(http: Http, url: str) -> bytes:

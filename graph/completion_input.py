@@ -319,7 +319,7 @@ class CompletionInput:
 def _check_url(url: str, path: Path) -> None:
     try:
         parts = urlsplit(url)
-        is_web = parts.scheme.lower() in {"http", "https"} and bool(parts.hostname)
+        is_web = parts.scheme.lower() in {"http", "https"} and bool(parts.hostname) and parts.port != 0
     except ValueError:
         is_web = False
     if not is_web or len(url) > MAX_URL or any(character <= " " for character in url):

@@ -43,6 +43,8 @@ _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _NAT64_LOCAL = ipaddress.ip_network("64:ff9b:1::/48")
 _COMPATIBLE = ipaddress.ip_network("::/96")
 
+_LOOPBACK_NAMES = frozenset({"localhost", "localhost."})
+
 _ENTRY = re.compile(r"(?:\[(?P<bracketed>[^\]]+)\]|(?P<plain>[^\[\]:]+)):(?P<port>\*|[0-9]{1,5})")
 _HOST = re.compile(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?\.?")
 
@@ -133,10 +135,27 @@ class Egress:
                 raise InvalidInput(f"{where} tells secrets of the machine: it is never called.", path=path)
             if not self.permits(target, address):
                 raise InvalidInput(_denied(where, "is not a public https address"), path=path)
-        elif not allowed and target.host in {"localhost", "localhost."} and not self._allows_loopback(target):
+        elif not allowed and target.host in _LOOPBACK_NAMES and not self._allows_loopback(target):
             raise InvalidInput(_denied(where, "is this server itself"), path=path)
         elif not allowed and not _is_standard(target) and not self._allows_some_network(target):
             raise InvalidInput(_denied(where, f"({target.scheme}) is not https on port 443"), path=path)
+
+    def check_reference(self, url: str, *, path: tuple[str, ...] = ()) -> None:
+        """Refuse a URL that a provider is to read where it names a private address, unless the operator allows that.
+
+        How it is read, by which scheme and at which port, is the provider's affair.
+
+        Raises:
+            InvalidInput: the text says what mends it.
+        """
+        host = target_of(url).host
+        address = _literal(host)
+        is_private = host in _LOOPBACK_NAMES
+        if address is not None:
+            candidates = (address, *embedded(address))
+            is_private = any(one in _METADATA or not is_public(one) for one in candidates)
+        if is_private:
+            self.check_url(url, path=path)
 
     def _allows_loopback(self, target: Target) -> bool:
         return any(self.permits(target, ipaddress.ip_address(text)) for text in ("127.0.0.1", "::1"))

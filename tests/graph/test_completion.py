@@ -281,8 +281,9 @@ async def test_media_on_a_private_address_are_refused_by_their_place(world: Worl
     assert event["invocationId"] is None
 
 
-async def test_media_that_anybody_may_see_are_passed_on(world: World) -> None:
-    content = [{"text": "What is this?"}, {"image": {"url": "https://example.com/a.png"}}]
+@pytest.mark.parametrize("url", ["https://example.com/a.png", "http://example.com:8080/a.png"])
+async def test_media_that_anybody_may_see_are_passed_on(world: World, url: str) -> None:
+    content = [{"text": "What is this?"}, {"image": {"url": url}}]
 
     events = await collect(world, "member", asked(messages=[{"role": "USER", "content": content}]))
 

@@ -139,6 +139,7 @@ CALL = ToolCallInput(id="1", name="look_up", arguments="{}")
         (media(url="data:image/png;base64,xx"), (*IMAGE, "url")),
         (media(url="https://"), (*IMAGE, "url")),
         (media(url="https://[bad"), (*IMAGE, "url")),
+        (media(url="https://example.org:99999/a"), (*IMAGE, "url")),
         (media(url="https://example.org/a b"), (*IMAGE, "url")),
         (media(base64=PIXEL), (*IMAGE, "mimeType")),
         (media(base64=PIXEL, mime_type="a\r\nb"), (*IMAGE, "mimeType")),

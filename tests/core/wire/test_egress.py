@@ -248,6 +248,35 @@ def test_a_url_whose_address_decides_later_passes(url: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1/a.png",
+        "http://localhost./a.png",
+        "https://0x7f.1/a.png",
+        "https://[::ffff:10.0.0.1]/a.png",
+        "https://168.63.129.16/a.png",
+        "http://169.254.169.254/a.png",
+    ],
+)
+def test_a_private_address_is_given_to_no_provider_to_read(url: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        Egress().check_reference(url, path=("url",))
+
+    assert refused.value.path == ("url",)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://example.com/a.png", "https://example.com:8443/a.png", "http://8.8.8.8/a.png", "https://a.example/"]
+)
+def test_how_a_provider_reads_a_public_address_is_its_own_affair(url: str) -> None:
+    Egress().check_reference(url)
+
+
+def test_a_private_address_that_the_operator_lists_may_be_read_by_a_provider() -> None:
+    Egress(["127.0.0.1:8123"]).check_reference("http://127.0.0.1:8123/a.png")
+
+
+@pytest.mark.parametrize(
     ("entry", "url"),
     [
         ("127.0.0.0/8:*", "http://127.0.0.1:11434/v1"),
