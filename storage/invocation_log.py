@@ -81,6 +81,10 @@ class _End:
     by_sweep: bool = False
 
 
+class _KeyForgotten(Exception):
+    """The call that a key stood for was refused in the same moment, so that it stands for nothing."""
+
+
 TELL_S = 0.2
 """How long changes of balances are gathered that are told of."""
 
@@ -118,8 +122,12 @@ class SqlInvocationLog:
         if invocation.credential_id is not None:
             self._last_used.note_credential(invocation.credential_id)
         begin = _Begin(invocation=invocation, wants=wants, spends=spends, once=once)
-        holds: Holds | None = await self._batch.do(begin)
-        return holds or NOTHING_HELD
+        while True:
+            try:
+                holds: Holds | None = await self._batch.do(begin)
+            except _KeyForgotten:
+                continue
+            return holds or NOTHING_HELD
 
     async def hold(self, invocation: Invocation, wants: Sequence[Want] = (), spends: Sequence[Spend] = ()) -> Holds:
         """Let a running invocation hold what its model, another one by now, asks: all or nothing.
@@ -252,7 +260,7 @@ def _written(connection: Connection, writes: Sequence[_Write], clock: Clock) -> 
     ends = [write for write in writes if isinstance(write, _End)]
     told: _Told = {}
     _claim_keys(connection, begins, told, clock)
-    begins = [write for write in begins if write not in told]
+    twins, begins = [write for write in begins if write in told], [write for write in begins if write not in told]
     if not (mores or others or any(one.wants or one.spends for one in begins) or any(_holds(one) for one in ends)):
         if begins:
             connection.execute(INSERT, [to_row(write.invocation) for write in begins])
@@ -274,6 +282,7 @@ def _written(connection: Connection, writes: Sequence[_Write], clock: Clock) -> 
             told[begin] = _held(books, begin)
     refused = [write for write in begins if isinstance(told.get(write), ModelyardError)]
     _forget_keys(connection, refused)
+    _tell_twins(twins, refused, told)
     begun = [to_row(write.invocation) for write in begins if write not in refused]
     if begun:
         connection.execute(INSERT, begun)
@@ -333,6 +342,17 @@ def _forget_keys(connection: Connection, refused: Sequence[_Begin]) -> None:
     ids = [write.invocation.id for write in refused if write.once is not None]
     if ids:
         connection.execute(delete_rows(idempotency_keys).where(idempotency_keys.c.result_id.in_(ids)))
+
+
+def _tell_twins(twins: Sequence[_Begin], refused: Sequence[_Begin], told: _Told) -> None:
+    """Let calls whose twin was refused have no part in what never was: the same call is refused, another may try."""
+    of_calls = {write.invocation.id: write for write in refused}
+    for twin in twins:
+        admitted = told[twin]
+        first = of_calls.get(admitted.repeats) if isinstance(admitted, AlreadyAdmitted) else None
+        if first is not None and first.once is not None and twin.once is not None:
+            is_same = first.once.input_hash == twin.once.input_hash
+            told[twin] = told[first] if is_same else _KeyForgotten()
 
 
 def _running(connection: Connection, ids: Sequence[UUID]) -> set[UUID]:

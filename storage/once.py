@@ -12,7 +12,7 @@ from core.ids import uuid7
 from core.ports.once import OnceKey, Repeated
 from storage.base import id_column, metadata, times
 from storage.connection import Connection
-from storage.engine import Upsert
+from storage.engine import Upsert, translated
 
 KEPT = timedelta(hours=24)
 
@@ -42,9 +42,11 @@ def claim(connection: SyncConnection, key: OnceKey, now: Any) -> Repeated | None
     """Write a key unless it stands for something already, which is returned then."""
     place = {f"of_{name}": getattr(key, name) for name in _PLACE}
     connection.execute(_OLD, {**place, "before": now - KEPT})
-    if connection.execute(_INSERT.on(connection.dialect), _row(key, now)).rowcount:
-        return None
-    return _repeated(connection.execute(_FIND, place).one())
+    while not connection.execute(_INSERT.on(connection.dialect), _row(key, now)).rowcount:
+        if (row := connection.execute(_FIND, place).first()) is not None:
+            return _repeated(row)
+        # What was in the way has been forgotten since.
+    return None
 
 
 class SqlOnceKeys:
@@ -66,14 +68,8 @@ class SqlOnceKeys:
 
     async def claim(self, key: OnceKey) -> Repeated | None:
         """Write the key with the transaction; return what it stands for already if it does, and write nothing then."""
-        now = self._connection.now()
-        place = {f"of_{name}": getattr(key, name) for name in _PLACE}
-        await self._connection.run(_OLD, {**place, "before": now - KEPT})
-        if await self._connection.run(_INSERT, _row(key, now)):
-            return None
-        row = await self._connection.row(_FIND, place)
-        assert row is not None, "what is in the way is there"
-        return _repeated(row)
+        with translated():
+            return await self._connection.raw.run_sync(claim, key, self._connection.now())
 
     async def forget(self, result_id: UUID) -> None:
         """Forget the key of what was not made after all."""

@@ -1,7 +1,7 @@
 """Quotas in the database: held exactly, booked once, by whoever comes first; on both engines."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -10,7 +10,7 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
-from sqlalchemy import delete, select, update
+from sqlalchemy import Connection, Select, delete, event, select, update
 
 from core.entities import BudgetPeriod, EntryKind, Invocation, InvocationStatus, Quota, QuotaType, QuotaUnit
 from core.errors import AlreadyAdmitted, QuotaExceeded
@@ -20,11 +20,11 @@ from core.model_types import Usage
 from core.model_types.llm import AssistantMessage, CompletionFinished, FinishReason
 from core.ports.event_log import LogHead, LogWrite
 from core.ports.invocation_log import Hold, Holds, Want
-from core.ports.once import OnceKey
+from core.ports.once import OnceKey, Repeated
 from core.ports.paging import PageRequest
 from core.ports.quotas import Note
 from core.settings import Settings
-from storage import processes
+from storage import once, processes
 from storage.quotas import out_of_balance, quota_holds
 from storage.resources import Resources, open_resources
 from tests.conftest import MovableClock
@@ -234,6 +234,61 @@ async def test_a_key_stands_for_one_call_for_a_day(resources: Resources, clock: 
         assert list(await tx.invocations.get_many([tenant.id], [call.id for call in calls])) == [first]
     clock.advance(seconds=timedelta(days=1, seconds=1).total_seconds())
     await resources.app.invocations.admit(call := rows.invocation(resources.app, tenant), (), key(call))
+
+
+async def test_the_twins_of_a_refused_call_join_nothing(resources: Resources) -> None:
+    tenant = await rows.tenant(resources.app)
+    quota = await _grant(resources, tenant.id, 4)
+    refused, twin, other = (rows.invocation(resources.app, tenant) for _ in range(3))
+
+    def admit(call: Invocation, amount: int, given: bytes) -> Coroutine[None, None, Holds]:
+        key = OnceKey(
+            workspace_id=tenant.id, principal=tenant.account.id, operation="completion", key="k", input_hash=given * 32,
+            result_id=call.id,
+        )  # fmt: skip
+        return resources.app.invocations.admit(call, [_want(quota, amount)], key)
+
+    found = await asyncio.gather(
+        admit(refused, 5, b"h"), admit(twin, 5, b"h"), admit(other, 2, b"o"), return_exceptions=True
+    )
+
+    assert [type(one) for one in found] == [QuotaExceeded, QuotaExceeded, Holds]
+    assert await _balance(resources, quota) == (4, 0, 2)
+    async with resources.storage.read() as tx:
+        assert list(await tx.invocations.get_many([tenant.id], [refused.id, twin.id, other.id])) == [other.id]
+        repeated = await tx.once.find(tenant.id, tenant.account.id, "completion", "k")
+    assert repeated == Repeated(input_hash=b"o" * 32, result_id=other.id)
+
+
+async def test_a_key_that_is_forgotten_as_it_is_claimed_is_claimed_anew(resources: Resources) -> None:
+    tenant = await rows.tenant(resources.app)
+    first, second = (
+        OnceKey(
+            workspace_id=tenant.id, principal=tenant.account.id, operation="completion", key="k", input_hash=b"h" * 32,
+            result_id=uuid7(),
+        )
+        for _ in range(2)
+    )  # fmt: skip
+
+    def claimed(connection: Connection) -> Repeated | None:
+        now = resources.app.clock.now()
+        assert once.claim(connection, first, now) is None
+        is_looked_up = False
+
+        @event.listens_for(connection, "before_execute")
+        def forget(connection: Connection, statement: object, *_: object) -> None:
+            nonlocal is_looked_up
+            if isinstance(statement, Select) and not is_looked_up:
+                is_looked_up = True
+                connection.execute(delete(once.idempotency_keys))
+
+        return once.claim(connection, second, now)
+
+    assert await resources.storage.write_hot(claimed) is None
+
+    async with resources.storage.read() as tx:
+        found = await tx.once.find(tenant.id, tenant.account.id, "completion", "k")
+    assert found == Repeated(input_hash=b"h" * 32, result_id=second.result_id)
 
 
 async def test_the_check_of_the_ledger_finds_a_changed_balance(resources: Resources, tmp_path: Path) -> None:
