@@ -10,7 +10,7 @@ from core.app import App
 from core.budgets import funds_of
 from core.configuration import Configuration
 from core.entities import Invocation
-from core.errors import OutcomeUnknown, ServerUnavailable
+from core.errors import BudgetExceeded, OutcomeUnknown, ServerUnavailable
 from core.ids import id_of
 from core.model_types.llm import ProviderType
 from core.plan import Step
@@ -61,15 +61,39 @@ async def admit(
 ) -> tuple[Invocation, Tries[S]]:
     """Choose the first attempt, hold what it may use, and write the call down; return its record and its attempts.
 
+    A model that a budget cannot pay for gives way to those after it.
+
     Raises:
         RateLimited: the token or the workspace has made too many calls in the last minute.
         PoolExhausted: every member of the pool rests.
         QuotaExceeded: no quota has enough left; nothing was written.
-        BudgetExceeded: a budget has not, or the model has no price in its currency; nothing was written.
+        BudgetExceeded: a budget has not, or the first model has no price in its currency; nothing was written.
         AlreadyAdmitted: its key stands for another call already.
     """
-    purse = Purse(app, funds_of(viewer, workspace_id, app.settings))
-    tries = Tries(app, workspace_id, steps, purse)
+    left, refusal = steps, None
+    while True:
+        tries = Tries(app, workspace_id, left, Purse(app, funds_of(viewer, workspace_id, app.settings)))
+        try:
+            return await _written(app, viewer, workspace_id, tries, end_user=end_user, tags=tags, once=once), tries
+        except BudgetExceeded as error:
+            refusal, dear = refusal or error, tries.current.step.key
+            left = [step for step in left if step.key != dear]
+            if not left:
+                raise refusal from None
+
+
+async def _written(
+    app: App,
+    viewer: Viewer,
+    workspace_id: UUID,
+    tries: Tries[S],
+    *,
+    end_user: str | None,
+    tags: Mapping[str, str],
+    once: Callable[[UUID], OnceKey] | None,
+) -> Invocation:
+    """Begin with the first attempt that may be made now, and return the record of the call; raises as `admit`."""
+    purse = tries.purse
     purse.taken = await _begun(app, tries, rates_of(viewer, workspace_id, app.settings))
     first = tries.current.step
     now = app.clock.now()
@@ -98,7 +122,7 @@ async def admit(
         if purse.taken is not None:
             await app.rates.give_back(purse.taken)
         raise
-    return invocation, tries
+    return invocation
 
 
 async def _begun(app: App, tries: Tries[S], rates: Sequence[Rate]) -> Taken | None:

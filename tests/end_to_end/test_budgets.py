@@ -183,6 +183,35 @@ async def test_a_failure_costs_nothing_and_a_dearer_fallback_holds_the_differenc
     assert await spent(client) == (2 * (usage["inputTokens"] + 2 * usage["outputTokens"]), 0)
 
 
+async def test_a_model_that_the_budget_cannot_pay_for_gives_way_to_the_fallbacks(
+    product: Product, provider: FakeProvider
+) -> None:
+    quota = await grant(product, "TIMES", None)
+    await price(product, "llm", amount=100)
+    await price(product, "third")
+    client = await thrifty(product, millionths(BOUND + 2 * 400), requestsPerMinute=2)
+    asked = chat(model=model("llm"), fallbacks=[model("other"), model("third")], idempotencyKey="once")
+
+    refused = (await client.data(COMPLETE, input=asked | {"fallbacks": [model("other")]}))["complete"]
+    unpriced = (await client.data(COMPLETE, input=chat(model=model("other"), fallbacks=[model("llm")])))["complete"]
+    streamed = await client.stream(**asked)
+    whole = (await client.data(COMPLETE, input=asked))["complete"]
+
+    assert [(error["code"], "setModelPricing" in error["message"]) for error in refused["errors"]] == [
+        ("BUDGET_EXCEEDED", False)
+    ]
+    assert [(error["code"], "setModelPricing" in error["message"]) for error in unpriced["errors"]] == [
+        ("BUDGET_EXCEEDED", True)
+    ]
+    assert (streamed[0]["__typename"], streamed[0]["model"]["name"]) == ("CompletionStarted", "third")
+    assert streamed[-1]["__typename"] == "CompletionFinished"
+    assert whole["errors"] == [], "it is the same call again"
+    assert [call.model for call in provider.calls] == ["third"]
+    usage = streamed[-1]["usage"]
+    assert await spent(client) == (usage["inputTokens"] + 2 * usage["outputTokens"], 0)
+    assert await hosted.balance(product, quota) == (1, 0, ["GRANT", "RESERVE", "SETTLE"])
+
+
 async def test_what_a_dead_process_held_is_booked_by_what_it_had_said(product: Product, provider: FakeProvider) -> None:
     await grant(product, "TIMES", None)
     await price(product, "llm")
