@@ -54,12 +54,16 @@ _DELTAS = (TextPiece, ReasoningPiece, ToolCallPiece)
 
 
 class Answer:
-    """What is known of the answer besides the events: its size in bytes, and what belongs to its end."""
+    """What is known of the answer besides the events: its size in bytes, and what belongs to its end.
 
-    __slots__ = ("continuation", "finish", "size", "usage")
+    `counted` is the size that it had when its provider reported the `usage`.
+    """
+
+    __slots__ = ("continuation", "counted", "finish", "size", "usage")
 
     def __init__(self) -> None:
         self.usage: Usage | None = None
+        self.counted = 0
         self.finish: FinishReason | None = None
         self.continuation: str | None = None
         self.size = 0
@@ -173,7 +177,7 @@ class CompletionOwner(Owner[CompletionStep]):
                     )
                 )
             elif isinstance(piece, UsagePiece):
-                answer.usage = piece.usage
+                answer.usage, answer.counted = piece.usage, answer.size
             elif isinstance(piece, FinishPiece):
                 answer.finish = piece.reason
             elif isinstance(piece, ContinuationPiece):
@@ -198,9 +202,11 @@ class CompletionOwner(Owner[CompletionStep]):
         )
 
     def _usage(self) -> Usage | None:
-        used = self._answer.usage
-        if used is None and (self._first_delta is not None or self._answer.finish is not None):
-            used = estimate_usage(self._step.chat, self._stream.written().produced, self._step.card.vocabulary)
+        answer, used = self._answer, self._answer.usage
+        has_more = answer.finish is None and answer.size > answer.counted
+        if (used is None or has_more) and (self._first_delta is not None or answer.finish is not None):
+            counted = estimate_usage(self._step.chat, self._stream.written().produced, self._step.card.vocabulary)
+            used = counted if used is None else _at_least(used, counted.output_tokens)
         for lost in self._lost:  # its provider had read the input when it was called off
             if lost in self._answers:
                 asked = Usage(input_tokens=estimated_input(lost.step.chat, lost.step.card.vocabulary), estimated=True)
@@ -224,6 +230,13 @@ class CompletionOwner(Owner[CompletionStep]):
             usage=usage,
             cost=record.cost,
         )
+
+
+def _at_least(used: Usage, output_tokens: int) -> Usage:
+    """Return the usage of an answer that was cut off after its provider had last reported one."""
+    if used.output_tokens >= output_tokens:
+        return used
+    return msgspec.structs.replace(used, output_tokens=output_tokens, estimated=True)
 
 
 def _output_count(step: CompletionStep, chat: ChatRequest) -> OutputCount:

@@ -223,7 +223,8 @@ class Owner(ABC, Generic[S]):
     async def _finish(self, error: ModelyardError | None) -> None:
         if error is None:
             await self._keep()
-        record = self._record(error, self._usage())
+        usage = self._usage()
+        record = self._record(error, usage.credible() if usage is not None else None)
         charges, spent = (of(self._step, record.usage) for of in (self._purse.charges, self._purse.spent))
         settling = Settling(self._app, Settlement(invocation=record, charges=charges, spent=spent))
         await settling.secure()

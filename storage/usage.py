@@ -41,7 +41,7 @@ from sqlalchemy import (
 
 from core.entities import InvocationStatus, UsageBucket, UsageDimension, UsageInterval, UsageKey
 from core.ids import uuid7
-from core.model_types import ModelType, Usage
+from core.model_types import MOST, ModelType, Usage
 from core.model_types.llm import Cost, ProviderType
 from core.ports.usage import UsageQuery
 from core.pricing import plain
@@ -110,9 +110,6 @@ usage_rollups = Table(
     Index(None, "hour"),
 )
 
-_MOST = 2**40
-"""More than any call can use: a provider that reports more must not make the sums overflow."""
-
 _ADD = Upsert(usage_rollups, key=("workspace_id", "hour", "key"), columns=("updated_at",), added=_SUMS)
 _CLAIM = (
     select(
@@ -175,10 +172,10 @@ def _amounts(call: Row[Any]) -> Iterable[tuple[str, float]]:
     yield "calls", 1
     yield "estimated", 1 if call.estimated else 0
     for name in _COUNTED:
-        yield name, min(getattr(call, name) or 0, _MOST)
+        yield name, min(getattr(call, name) or 0, MOST)
     units, _, parts = (call.cost or "0").partition(".")
     parts = parts.ljust(18, "0")
-    yield from zip(_MONEY, (min(int(units), _MOST), int(parts[:9]), int(parts[9:18])), strict=True)
+    yield from zip(_MONEY, (min(int(units), MOST), int(parts[:9]), int(parts[9:18])), strict=True)
 
 
 # ---- asking

@@ -38,6 +38,10 @@ class ModelKey(msgspec.Struct, frozen=True, kw_only=True):
     type: ModelType
 
 
+MOST = 2**40
+"""More of anything than one call can use: a provider that reports more must not make the sums overflow."""
+
+
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
     """What a call used. `input_tokens` includes cached and cache-write tokens, `output_tokens` includes reasoning.
 
@@ -64,6 +68,13 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
         """Return input plus output."""
         return self.input_tokens + self.output_tokens
 
+    def credible(self) -> "Usage":
+        """Return it with every count between 0 and `MOST`: what a provider reports may be any number."""
+        wrong = {name: count for name in _COUNTS if not 0 <= (count := getattr(self, name) or 0) <= MOST}
+        if not wrong:
+            return self
+        return msgspec.structs.replace(self, **{name: 0 if count < 0 else MOST for name, count in wrong.items()})
+
     def plus(self, other: "Usage") -> "Usage":
         """Return what two requests used together; estimated where one of them is."""
         return Usage(
@@ -88,6 +99,9 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
             "billed_input_tokens": sum(_either(one.billed_input_tokens, one.input_tokens) for one in (self, other)),
             "billed_output_tokens": sum(_either(one.billed_output_tokens, one.output_tokens) for one in (self, other)),
         }
+
+
+_COUNTS = tuple(name for name in Usage.__struct_fields__ if name != "estimated")
 
 
 def _either(said: int | None, counted: int) -> int:

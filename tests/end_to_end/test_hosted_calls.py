@@ -1,6 +1,7 @@
 """What hosted calls hold and are charged, whatever becomes of them, as their callers see it."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from core.completion import start
 from core.counting import input_upper_bound
+from core.model_types import MOST
 from core.plan import CompletionRequest, ModelReference
 from core.secret import hash_secret
 from tests import make
@@ -144,6 +146,43 @@ async def test_usage_above_the_hold_is_booked_in_full_and_then_blocks(product: P
     assert [event["error"]["code"] for event in again] == ["QUOTA_EXCEEDED"]
     assert await balance(product, quota) == (211, 0, ["GRANT", "RESERVE", "SETTLE"])
     assert len(provider.calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("sent", "used"),
+    [({"prompt_tokens": 10**19, "completion_tokens": 5}, MOST + 5), ({"prompt_tokens": 7, "completion_tokens": -9}, 7)],
+)
+async def test_what_no_call_can_use_is_booked_as_what_one_can(
+    product: Product, provider: FakeProvider, sent: dict[str, int], used: int
+) -> None:
+    quota = await grant(product, "TOKENS", 100_000)
+    message = {"message": {"role": "assistant", "content": "Hello"}, "finish_reason": "stop"}
+    provider.answers(Scenario(body=json.dumps({"choices": [message], "usage": sent}).encode()))
+
+    answered = await product.changed(COMPLETE, **chat(model=model("llm")))
+
+    assert answered["message"]["text"] == "Hello"
+    counted = answered["invocation"]["usage"]
+    assert (answered["invocation"]["status"], counted["inputTokens"] + counted["outputTokens"]) == ("SUCCEEDED", used)
+    assert await balance(product, quota) == (used, 0, ["GRANT", "RESERVE", "SETTLE"])
+
+
+async def test_a_cut_answer_is_charged_for_what_came_after_the_last_count(
+    product: Product, provider: FakeProvider
+) -> None:
+    quota = await grant(product, "TOKENS", 100_000)
+    sent = {"prompt_tokens": 11, "completion_tokens": 1, "total_tokens": 12}
+    chunks = [{"choices": [{"index": 0, "delta": {"content": "0123 " * 8}}], "usage": sent}]
+    chunks += [{"choices": [{"index": 0, "delta": {"content": "0123 " * 8}}]}] * 4
+    events = tuple(b"data: " + json.dumps(chunk).encode() + b"\n\n" for chunk in chunks)
+    provider.answers(Scenario(text="", events=events, ending="cut"))
+
+    streamed = await product.stream(model=model("llm"))
+
+    assert (streamed[-1]["error"]["code"], len(text_of(streamed))) == ("UPSTREAM_PROTOCOL", 200)
+    spent = streamed[-1]["spent"]
+    assert (spent["inputTokens"], spent["outputTokens"], spent["estimated"]) == (11, 50, True)
+    assert await balance(product, quota) == (61, 0, ["GRANT", "RESERVE", "SETTLE"])
 
 
 async def test_a_failure_before_the_first_delta_frees_all(product: Product, provider: FakeProvider) -> None:
