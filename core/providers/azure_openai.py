@@ -38,7 +38,7 @@ class AzureOpenAI(Provider):
         options = dict(manifest.options)
         self._entra = Entra(http, **options.pop("entra", {}))
         quirks = msgspec.convert({**msgspec.structs.asdict(_QUIRKS), **options}, Quirks)
-        self.llm = OpenAIChat(http, self._deployment, quirks)
+        self.llm = OpenAIChat(http, self._deployment, quirks, manifest.name)
         self.text_embedding = OpenAIEmbeddings(http, self._deployment, quirks)
         self.speech2text = OpenAITranscriptions(http, self._deployment)
         self.tts = OpenAISpeech(http, self._deployment)

@@ -42,7 +42,8 @@ class OpenAI(Provider):
         self._http = http
         self._quirks = msgspec.convert({**msgspec.structs.asdict(_QUIRKS), **manifest.options}, Quirks)
         self.llm = _LanguageModels(
-            OpenAIChat(http, self._endpoint, self._quirks), OpenAIResponses(http, self._endpoint, manifest.name)
+            OpenAIChat(http, self._endpoint, self._quirks, manifest.name),
+            OpenAIResponses(http, self._endpoint, manifest.name),
         )
         self.text_embedding = OpenAIEmbeddings(http, self._endpoint, self._quirks)
         self.speech2text = OpenAITranscriptions(http, self._endpoint)

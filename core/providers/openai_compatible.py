@@ -27,7 +27,7 @@ class OpenAICompatible(Provider):
         self.manifest = manifest
         self._http = http
         self._quirks = msgspec.convert(dict(manifest.options), Quirks)
-        self.llm = OpenAIChat(http, self._endpoint, self._quirks)
+        self.llm = OpenAIChat(http, self._endpoint, self._quirks, manifest.name)
         self.text_embedding = OpenAIEmbeddings(http, self._endpoint, self._quirks)
         self.rerank = Reranking(
             http,

@@ -38,7 +38,7 @@ class Xinference(Provider):
         self.manifest = manifest
         self._http = http
         quirks = msgspec.convert(dict(manifest.options), Quirks)
-        self.llm = OpenAIChat(http, self._endpoint, quirks)
+        self.llm = OpenAIChat(http, self._endpoint, quirks, manifest.name)
         self.text_embedding = OpenAIEmbeddings(http, self._endpoint, quirks)
         self.rerank = Reranking(http, self._endpoint)
         self.speech2text = OpenAITranscriptions(http, self._endpoint)

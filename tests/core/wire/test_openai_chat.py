@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Mapping
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ from core.errors import (
 from core.model_types import ModelType
 from core.model_types.llm import (
     ChatRequest,
+    ContinuationPiece,
     FinishReason,
     Message,
     Piece,
@@ -104,6 +106,31 @@ async def test_an_answer_is_the_same_streamed_and_whole(
     assert streamed.reasoning == SCENARIOS[scenario].reasoning
     assert [(made["name"], made["arguments"]) for made in streamed.tool_calls] == list(SCENARIOS[scenario].tool_calls)
     assert streamed.usage is not None
+
+
+@pytest.mark.parametrize("scenario", ["reasoning", "text"])
+async def test_reasoning_goes_back_to_its_provider_alone(
+    scenario: str, provider: FakeProvider, compatible: Provider, http: Http
+) -> None:
+    provider.answers(scenario)
+    pieces, _ = await stream(compatible, values(provider))
+    assert compatible.llm is not None
+    whole = await compatible.llm.complete(call(values(provider)), REQUEST)
+    found = [piece.continuation for piece in (*pieces, *whole) if isinstance(piece, ContinuationPiece)]
+
+    if scenario == "text":
+        assert found == []
+        return
+    assert len(found) == 2
+    assert found[0] == found[1]
+    said = Message(role=Role.ASSISTANT, content=(Text("Hello."),), continuation=found[0])
+    again = ChatRequest(messages=(*REQUEST.messages, said, *REQUEST.messages))
+    await stream(compatible, values(provider), again)
+    await stream(openai_compatible.build(replace(manifest(), name="other"), http), values(provider), again)
+
+    plain = {"role": "assistant", "content": "Hello."}
+    sent = [request.json["messages"][1] for request in provider.calls[-2:]]
+    assert sent == [{**plain, "reasoning_content": SCENARIOS[scenario].reasoning}, plain]
 
 
 async def test_the_request_carries_the_key_the_model_and_a_wish_for_usage(

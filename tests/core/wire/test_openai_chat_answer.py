@@ -18,15 +18,20 @@ from core.errors import (
 )
 from core.model_types import Usage
 from core.model_types.llm import (
+    ContinuationPiece,
     FinishPiece,
     FinishReason,
+    Message,
     Piece,
     ReasoningPiece,
+    Role,
+    Text,
     TextPiece,
     ToolCallPiece,
     UsagePiece,
 )
 from core.wire.dialects.openai_chat.answer import StreamDecoder, decode_answer
+from core.wire.dialects.openai_chat.thoughts import thoughts_of
 from tests.wire.recordings import outcome_of
 
 BODIES = Path(__file__).parents[2] / "wire" / "openai_chat"
@@ -116,6 +121,33 @@ def test_reasoning_and_text_of_one_delta_come_in_this_order() -> None:
     body = sse(delta("stop", reasoning="r", content="t")) + DONE
 
     assert well(body)[:2] == [ReasoningPiece("r"), TextPiece("t")]
+
+
+def test_blocks_of_reasoning_are_put_together_to_go_back_as_they_were() -> None:
+    def block(number: int, **fields: Any) -> dict[str, Any]:
+        return {"type": "reasoning.text", "index": number, "format": "f", **fields}
+
+    sealed = {"type": "reasoning.encrypted", "data": "opaque", "index": 1, "id": None}
+    decoder = StreamDecoder(provider="openrouter")
+    body = sse(
+        delta(reasoning="Hm", reasoning_details=[block(0, text="Hm")]),
+        delta(reasoning=", so", reasoning_details=[block(0, text=", so", signature=None)]),
+        delta(content="", reasoning_details=[block(0, text="", signature="signed")]),
+        delta(content="", reasoning_details=[sealed]),
+        delta(content="", reasoning_details=[sealed, "nonsense"]),
+        delta(content="", reasoning_details="nonsense"),
+        delta(content="Yes."),
+        delta("stop"),
+    )
+
+    pieces = decoder.feed(body + DONE)
+
+    (continuation,) = (piece.continuation for piece in pieces if isinstance(piece, ContinuationPiece))
+    said = Message(role=Role.ASSISTANT, content=(Text("Yes."),), continuation=continuation)
+    whole = block(0, text="Hm, so", signature="signed")
+    assert thoughts_of(said, "openrouter", 0) == {"reasoning": "Hm, so", "reasoning_details": [whole, sealed, sealed]}
+    assert thoughts_of(said, "another", 0) == {}
+    assert outcome_of(pieces).text == "Yes."
 
 
 def test_thinking_parts_are_reasoning() -> None:

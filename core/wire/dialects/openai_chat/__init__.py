@@ -19,12 +19,15 @@ _REMEMBERED_SERVERS = 1024
 
 
 class OpenAIChat(Dialect):
-    """The language models of a provider that speaks this dialect."""
+    """The language models of a provider that speaks this dialect; `provider` is its name."""
 
-    def __init__(self, http: Http, endpoint_of: Callable[[Values], Awaitable[Endpoint]], quirks: Quirks) -> None:
+    def __init__(
+        self, http: Http, endpoint_of: Callable[[Values], Awaitable[Endpoint]], quirks: Quirks, provider: str
+    ) -> None:
         super().__init__(http)
         self._endpoint_of = endpoint_of
         self._quirks = quirks
+        self._provider = provider
         self._without_stream_options: dict[str, None] = {}  # servers that refused them, the oldest first
 
     async def _question(self, call: Call, request: ChatRequest, *, stream: bool) -> Question:
@@ -56,9 +59,21 @@ class OpenAIChat(Dialect):
             url=endpoint.url("chat/completions"),
             headers=endpoint.headers,
             secrets=endpoint.secrets,
-            body=encode_request(request, model=model, quirks=quirks, stream=stream, stream_options=stream_options),
-            decoder=partial(StreamDecoder, done_required=quirks.done_required, secrets=endpoint.secrets),
-            whole=partial(decode_answer, secrets=endpoint.secrets),
+            body=encode_request(
+                request,
+                model=model,
+                quirks=quirks,
+                stream=stream,
+                stream_options=stream_options,
+                provider=self._provider,
+            ),
+            decoder=partial(
+                StreamDecoder,
+                provider=self._provider,
+                done_required=quirks.done_required,
+                secrets=endpoint.secrets,
+            ),
+            whole=partial(decode_answer, provider=self._provider, secrets=endpoint.secrets),
         )
 
     def _remember(self, base_url: str) -> None:

@@ -7,6 +7,7 @@ import msgspec
 
 from core.errors import ModelyardError, UpstreamProtocol
 from core.model_types.llm import (
+    ContinuationPiece,
     FinishPiece,
     FinishReason,
     Piece,
@@ -26,6 +27,7 @@ from core.wire.dialects.openai_chat.chunks import (
     decode_chunk,
     usage_of,
 )
+from core.wire.dialects.openai_chat.thoughts import Thoughts
 from core.wire.failures import failure_in_stream
 from core.wire.sse import EventDecoder
 
@@ -52,11 +54,12 @@ _REASONS: Mapping[str, FinishReason] = {
 class Assembler:
     """Turns the choices of one answer into pieces; text and reasoning that follow one another become one piece."""
 
-    __slots__ = ("_calls", "_new_id", "_parts", "_piece", "_pieces", "finish", "saw_choice")
+    __slots__ = ("_calls", "_new_id", "_parts", "_piece", "_pieces", "_thoughts", "finish", "saw_choice")
 
-    def __init__(self, new_id: Callable[[], str]) -> None:
+    def __init__(self, new_id: Callable[[], str], provider: str | None) -> None:
         self._new_id = new_id
         self._calls = _ToolCalls(new_id)
+        self._thoughts = Thoughts(provider)
         self._pieces: list[Piece] = []
         self._piece: type[TextPiece | ReasoningPiece] = TextPiece
         self._parts: list[str] = []
@@ -92,7 +95,8 @@ class Assembler:
         delta = choice.delta or choice.message
         if delta is not None:
             content = delta.content
-            if content.__class__ is str and content and delta.reasoning is None and delta.reasoning_content is None:
+            thinks = not (delta.reasoning is delta.reasoning_content is delta.reasoning_details is None)
+            if content.__class__ is str and content and not thinks:
                 self._say(TextPiece, content)
             else:
                 self._add_all(delta)
@@ -107,6 +111,7 @@ class Assembler:
             self._finish(FinishReason.TOOL_CALLS if is_call else reason)
 
     def _add_all(self, delta: Delta) -> None:
+        self._thoughts.add(delta)
         reasoning = delta.reasoning_content or delta.reasoning
         if reasoning:
             self._say(ReasoningPiece, reasoning)
@@ -145,6 +150,8 @@ class Assembler:
 
     def _finish(self, reason: FinishReason) -> None:
         self.finish = reason
+        if (continuation := self._thoughts.sealed()) is not None:
+            self._append(ContinuationPiece(continuation))
         self._append(FinishPiece(reason))
 
     def _append(self, piece: Piece) -> None:
@@ -215,7 +222,7 @@ class _ToolCalls:
 
 
 class StreamDecoder:
-    """Decodes the bytes of one streamed answer.
+    """Decodes the bytes of one streamed answer; `provider` is who can take its reasoning back, None: nobody.
 
     After each `feed` or `end`, `failure` tells what went wrong after the pieces that were returned, and `complete` that
     nothing more is to come.
@@ -226,12 +233,13 @@ class StreamDecoder:
     def __init__(
         self,
         *,
+        provider: str | None = None,
         done_required: bool = False,
         secrets: Sequence[str] = (),
         new_id: Callable[[], str] | None = None,
     ) -> None:
         self._events = EventDecoder()
-        self._answer = Assembler(new_id or made_up_id)
+        self._answer = Assembler(new_id or made_up_id, provider)
         self._done_required = done_required
         self._secrets = secrets
         self.complete = False
@@ -289,9 +297,13 @@ class StreamDecoder:
 
 
 def decode_answer(
-    body: bytes, *, secrets: Sequence[str] = (), new_id: Callable[[], str] | None = None
+    body: bytes,
+    *,
+    provider: str | None = None,
+    secrets: Sequence[str] = (),
+    new_id: Callable[[], str] | None = None,
 ) -> Sequence[Piece]:
-    """Return the pieces of a whole answer.
+    """Return the pieces of a whole answer; `provider` as for a stream.
 
     Raises:
         UpstreamProtocol: it is no chat completion.
@@ -306,7 +318,7 @@ def decode_answer(
         if chunk.error or is_error(value):
             raise failure_in_stream(value, secrets=secrets)
         raise UpstreamProtocol(EMPTY)
-    answer = Assembler(new_id or made_up_id)
+    answer = Assembler(new_id or made_up_id, provider)
     answer.add(chunk)
     answer.end()
     return answer.take()

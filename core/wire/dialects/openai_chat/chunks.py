@@ -59,6 +59,7 @@ class Delta(msgspec.Struct):
     content: str | list[Part] | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
+    reasoning_details: Any = None  # OpenRouter
     refusal: str | None = None
     tool_calls: list[ToolCallFragment] | None = None
 

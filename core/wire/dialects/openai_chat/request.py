@@ -20,6 +20,7 @@ from core.model_types.llm import (
 )
 from core.wire.asking import passed_on
 from core.wire.dialects.openai_chat.endpoint import Quirks
+from core.wire.dialects.openai_chat.thoughts import thoughts_of
 from core.wire.turns import not_taken
 
 _AUDIO_FORMATS = {
@@ -37,14 +38,22 @@ _DEFAULT_MIME_TYPES = {
 
 
 def encode_request(
-    request: ChatRequest, *, model: str, quirks: Quirks, stream: bool, stream_options: bool = False
+    request: ChatRequest,
+    *,
+    model: str,
+    quirks: Quirks,
+    stream: bool,
+    stream_options: bool = False,
+    provider: str | None = None,
 ) -> bytes:
     """Return the body that asks `model` for what `request` says; `stream_options` asks for usage in the stream.
+
+    Reasoning of its own goes back to `provider`.
 
     Raises:
         InvalidInput: a part has no form in this dialect, or provider options name what they may not set.
     """
-    messages = [_message(message, number) for number, message in enumerate(request.messages)]
+    messages = [_message(message, number, provider) for number, message in enumerate(request.messages)]
     body: dict[str, Any] = {"model": model, "messages": messages}
     body.update(_parameters(request.parameters, quirks))
     if request.tools:
@@ -102,8 +111,9 @@ def _schema(value: object) -> dict[str, Any]:
 # ---- messages
 
 
-def _message(message: Message, number: int) -> dict[str, Any]:
+def _message(message: Message, number: int, provider: str | None) -> dict[str, Any]:
     body: dict[str, Any] = {"role": message.role.lower(), "content": _content(message, number)}
+    body |= thoughts_of(message, provider, number)
     if message.role is Role.TOOL:
         body["tool_call_id"] = message.tool_call_id
     if message.tool_calls:
