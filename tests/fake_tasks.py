@@ -41,6 +41,8 @@ def score(query: str, document: str) -> float:
 def answer(request: Asked, *, usage: bool) -> tuple[bytes, str] | None:
     """Return body and content type for a path that is no completion and no list; None for others."""
     path = request.path.partition("?")[0]
+    if path == "/v1/models" and "xi-api-key" in request.headers:
+        return json.dumps(_ELEVEN_MODELS).encode(), "application/json"
     for ending, answering in _ANSWERS.items():
         if path.endswith(ending):
             return json.dumps(answering(request, usage)).encode(), "application/json"
@@ -197,6 +199,11 @@ def _moderation(request: Asked, usage: bool) -> dict[str, Any]:
     }
     return {"id": "modr-fake", "model": request.json["model"], "results": [result]}
 
+
+_ELEVEN_MODELS = [
+    {"model_id": "eleven_new", "name": "Eleven New", "can_do_text_to_speech": True},
+    {"model_id": "eleven_changer", "name": "Changer", "can_do_text_to_speech": False},
+]
 
 _ANSWERS: Mapping[str, Callable[[Asked, bool], Any]] = {
     "/embeddings": _embeddings,

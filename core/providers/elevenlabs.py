@@ -5,7 +5,7 @@ import re
 import time
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
 import msgspec
@@ -29,6 +29,8 @@ from core.wire.failures import secrets_of
 from core.wire.http import Http
 from core.wire.multipart import encode_form
 from core.wire.sound import sound
+
+T = TypeVar("T")
 
 _HOSTS: Mapping[str, str] = {
     "global": "https://api.elevenlabs.io",
@@ -89,7 +91,7 @@ class ElevenLabs(Provider):
     async def validate(self, values: Values, model: ModelKey | None, card: ModelCard | None) -> None:
         """Ask for the list of models, which is free; a key that may not see it may still speak."""
         try:
-            await self._models.get(values, "/v1/models")
+            await self._models.get(values, "/v1/models", list[Any])
         except UpstreamPermission:
             return
         except UpstreamAuthentication as refusal:
@@ -165,8 +167,8 @@ class ElevenLabsModels:
                 self._voices.popitem(last=False)
         return kept[1]
 
-    async def get(self, values: Values, path: str) -> Any:
-        """Return what a GET answers, as JSON."""
+    async def get(self, values: Values, path: str, kind: type[T]) -> T:
+        """Return what a GET answers, as a type."""
         try:
             reply = await ask(
                 self._http,
@@ -177,13 +179,13 @@ class ElevenLabsModels:
             )
         except ModelyardError as refusal:
             raise _meant(refusal) from refusal
-        return read(reply, Any, secrets_of(values))
+        return read(reply, kind, secrets_of(values))
 
     async def _ask_voices(self, values: Values) -> list[Voice]:
         found: list[_Voice] = []
         query = {"page_size": "100"}
         for _ in range(_VOICE_PAGES):
-            page = msgspec.convert(await self.get(values, f"/v2/voices?{urlencode(query)}"), _Voices)
+            page = await self.get(values, f"/v2/voices?{urlencode(query)}", _Voices)
             found += page.voices
             if not page.has_more or not page.next_page_token:
                 break

@@ -15,6 +15,7 @@ from core.errors import (
     UpstreamModelNotFound,
     UpstreamOverloaded,
     UpstreamPermission,
+    UpstreamProtocol,
     UpstreamQuotaExhausted,
     UpstreamRateLimited,
 )
@@ -149,6 +150,17 @@ async def test_a_key_is_tried_at_the_list_of_models(eleven: Provider, provider: 
     await eleven.validate(values(), None, None)
 
     assert [(request.method, request.path) for request in provider.requests] == [("GET", "/v1/models")]
+
+
+async def test_an_answer_that_is_none_of_its_api_is_named(eleven: Provider, provider: FakeProvider) -> None:
+    assert eleven.tts is not None
+    provider.answers_at("/v1/models", Scenario(body=b'{"hello": "world"}'))
+    provider.answers_at("/v2/voices", Scenario(body=b'{"voices": [{"id": 5}]}'))
+
+    with pytest.raises(UpstreamProtocol):
+        await eleven.validate(values(), None, None)
+    with pytest.raises(UpstreamProtocol):
+        await eleven.tts.voices(call())
 
 
 async def test_a_scoped_key_passes_and_a_wrong_one_names_the_region(eleven: Provider, provider: FakeProvider) -> None:
