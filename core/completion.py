@@ -7,7 +7,7 @@ from functools import partial
 from uuid import UUID
 
 from core.access import Permission, Viewer
-from core.admission import admit
+from core.admission import admit, current
 from core.app import App
 from core.completion_owner import CompletionOwner
 from core.configuration import Configuration
@@ -116,6 +116,9 @@ async def start(app: App, viewer: Viewer, request: CompletionRequest, *, streami
 
     async def planned(configuration: Configuration) -> tuple[UUID, list[CompletionStep]]:
         steps = plan(app.catalog, viewer, configuration, request, streaming=streaming)
+        if any(step.quotas for step in steps if step.key != steps[0].key):
+            # Own credentials may serve a fallback whose quotas are used up, which its hold would find out too late.
+            steps = plan(app.catalog, viewer, await current(app, configuration), request, streaming=streaming)
         check_addresses(app.egress, request.chat)
         return configuration.workspace_id, steps
 

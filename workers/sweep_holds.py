@@ -1,11 +1,12 @@
 """Books what the calls of dead processes used, and frees what they held."""
 
+import logging
 from dataclasses import replace
 from typing import Any
 
 from core.completion import Logged, logged
 from core.entities import InvocationStatus, QuotaUnit
-from core.errors import ErrorCode
+from core.errors import ErrorCode, ServerUnavailable
 from core.metering import charge, spent
 from core.model_types import Usage, estimated_tokens
 from core.model_types.llm import CompletionFinished
@@ -13,6 +14,8 @@ from core.pricing import cost
 from storage import processes
 from storage.processes import DeadCall, DeadHold
 from storage.resources import Resources
+
+log = logging.getLogger(__name__)
 
 _GROUP = 100
 
@@ -27,10 +30,21 @@ async def sweep_holds(resources: Resources) -> int:
     while True:
         async with resources.storage.connect() as connection:
             found = await processes.holding_left_behind(connection, limit=_GROUP)
-        ended = [await _sweep(resources, call) for call in found]
+        ended = [await _swept(resources, call) for call in found]
         swept += sum(ended)
         if len(found) < _GROUP or not any(ended):
             return swept
+
+
+async def _swept(resources: Resources, call: DeadCall) -> bool:
+    """Book one call; tell whether that was done. One that cannot be booked holds up no other."""
+    try:
+        return await _sweep(resources, call)
+    except ServerUnavailable:
+        raise
+    except Exception:
+        log.exception("what the call %s of a dead process used cannot be booked", call.id)
+        return False
 
 
 async def _sweep(resources: Resources, call: DeadCall) -> bool:

@@ -19,7 +19,7 @@ from tests.conftest import sqlite_in
 from tests.end_to_end import hosted
 from tests.end_to_end.hosted import balance, grant, hosting
 from tests.end_to_end.test_completion import settled
-from tests.end_to_end.test_invoke import AUDIO, EMBED, MODERATE, RERANK, TRANSCRIBE, heard
+from tests.end_to_end.test_invoke import AUDIO, CREATE, EMBED, MODERATE, RERANK, TRANSCRIBE, heard
 from tests.fake_provider import FakeProvider, Scenario
 from tests.product import COMPLETE, INVOCATIONS, LLM, Product, chat, check_sequence, completion, model, text_of
 from tests.waiting import LIMIT_S, wait_for
@@ -32,6 +32,8 @@ OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
     "words": (TRANSCRIBE, {"audio": AUDIO}),
     "judge": (MODERATE, {"text": "hello"}),
 }
+PREFER = """mutation ($input: SetPreferredProviderTypeInput!) { setPreferredProviderType(input: $input) {
+  errors { code message } } }"""
 HI = make.chat("hi")
 BOUND = input_upper_bound(HI)
 
@@ -276,6 +278,29 @@ async def test_a_fallback_serves_once_the_quota_of_the_first_model_is_used_up(
     assert [events[-1]["__typename"] for events in served] == ["CompletionFinished"] * 2
     assert refused["error"]["code"] == "QUOTA_EXCEEDED"
     assert [(await balance(product, quota))[:2] for quota in (first, second)] == [(1, 0), (1, 0)]
+
+
+async def test_own_credentials_serve_a_fallback_whose_quota_is_used_up(
+    sqlite_template: Path, redis_url: str, tmp_path: Path, provider: FakeProvider
+) -> None:
+    both = tmp_path / "both.toml"
+    hosts = f'[providers.openai]\nvalues = {{ api_key = "sk-hosted", base_url = "{provider.url}" }}\n'
+    both.write_text(Path(hosted.hosted_file(tmp_path, provider)).read_text() + hosts)
+    url = sqlite_in(tmp_path, sqlite_template)
+    async with hosting(url, redis_url, tmp_path, provider, HOSTED=str(both)) as product:
+        await grant(product, "TIMES", None, type="FREE")
+        quota = await grant(product, "TIMES", 1, provider="openai")
+        values = [{"field": "api_key", "value": "sk-own"}, {"field": "base_url", "value": provider.url}]
+        await product.changed(CREATE, provider="openai", values=values)
+        await product.changed(PREFER, provider="openai", type="SYSTEM")
+        asked: dict[str, Any] = {"model": model("llm"), "fallbacks": [model("gpt-4o-mini", "openai")]}
+        provider.answers("server_error", model="llm")
+
+        served = [await product.stream(**asked) for _ in range(2)]
+
+        assert [events[-1]["__typename"] for events in served] == ["CompletionFinished"] * 2
+        assert [call.key for call in provider.calls if call.model != "llm"] == ["sk-hosted", "sk-own"]
+        assert (await balance(product, quota))[:2] == (1, 0)
 
 
 async def test_an_owner_that_was_taken_for_dead_books_the_difference_once(

@@ -386,6 +386,27 @@ async def test_the_sweep_books_what_the_log_of_a_dead_process_says(
     assert (found.status.value, found.usage.total_tokens, found.usage.estimated) == (status, used, not is_over)
 
 
+async def test_a_call_that_cannot_be_swept_holds_up_no_other(resources: Resources, clock: MovableClock) -> None:
+    tenant = await rows.tenant(resources.app)
+    quota = await _grant(resources, tenant.id, 10)
+    broken, other = (replace(rows.invocation(resources.app, tenant), owner=uuid7()) for _ in range(2))
+    for dead in (broken, other):
+        await resources.app.invocations.admit(dead, [_want(quota)])
+    head = LogHead(
+        invocation_id=broken.id, workspace_id=tenant.id, principal=broken.principal, token_id=broken.token_id,
+        owner=broken.owner,
+    )  # fmt: skip
+    await resources.app.log.append([LogWrite(head=head, first=0, lines=b"{\n", count=1)])
+    clock.advance(seconds=120)
+
+    assert await sweep_holds(resources) == 1
+
+    assert await _balance(resources, quota) == (10, 0, 1)
+    async with resources.storage.read() as tx:
+        found = await tx.invocations.get_many([tenant.id], [broken.id, other.id])
+    assert [found[one.id].status.value for one in (broken, other)] == ["RUNNING", "FAILED"]
+
+
 async def test_the_sweep_frees_what_a_dead_process_held_and_no_other(resources: Resources, clock: MovableClock) -> None:
     tenant = await rows.tenant(resources.app)
     quota = await _grant(resources, tenant.id, 10)
