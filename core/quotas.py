@@ -215,7 +215,7 @@ def once_key(viewer: Viewer, workspace_id: UUID, operation: str, key: str, given
         principal=viewer.principal,
         operation=operation,
         key=key,
-        input_hash=sha256(msgspec.json.encode(given)).digest(),
+        input_hash=sha256(msgspec.json.encode(given, order="sorted")).digest(),
         result_id=result_id,
     )
 

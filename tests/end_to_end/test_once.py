@@ -101,6 +101,22 @@ async def test_a_key_with_another_input_is_a_conflict(product: Product, provider
     assert len(provider.requests) == 3
 
 
+async def test_an_object_whose_fields_come_in_another_order_is_the_same_input(
+    product: Product, provider: FakeProvider
+) -> None:
+    await grant(product, "TIMES", None)
+    options = {"one": 1, "more": {"two": [{"a": 2, "b": 3}], "three": None}}
+    turned = {"more": {"three": None, "two": [{"b": 3, "a": 2}]}, "one": 1}
+
+    first = await call(product, "judge", providerOptions=options)
+    again = await call(product, "judge", providerOptions=turned)
+    other = await call(product, "judge", providerOptions=turned | {"one": 2})
+
+    assert (again, first["errors"]) == (first, [])
+    assert [error["code"] for error in other["errors"]] == ["CONFLICT"]
+    assert len(provider.requests) == 1
+
+
 async def test_a_failure_is_told_again(product: Product, other: Product, provider: FakeProvider) -> None:
     quota = await grant(product, "TIMES", 5)
     provider.answers("server_error")
