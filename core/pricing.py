@@ -2,7 +2,7 @@
 
 import math
 import re
-from decimal import Context, Decimal
+from decimal import Context, Decimal, localcontext
 
 from core.errors import InvalidInput
 from core.model_types import Usage
@@ -47,16 +47,17 @@ def cost(usage: Usage, pricing: Pricing | None) -> Cost | None:
         return None
     if not _counted(usage, pricing.unit):
         return None
-    match pricing.unit:
-        case PricingUnit.TOKEN:
-            amount = _tokens(usage, pricing)
-        case PricingUnit.CHARACTER:
-            amount = usage.characters * pricing.input
-        case PricingUnit.SECOND:
-            amount = Decimal(repr(usage.seconds)) * pricing.input
-        case PricingUnit.REQUEST:
-            amount = usage.requests * pricing.input
-    return Cost(amount=plain(amount / _MILLION), currency=pricing.currency)
+    with localcontext(_EXACT):
+        match pricing.unit:
+            case PricingUnit.TOKEN:
+                amount = _tokens(usage, pricing)
+            case PricingUnit.CHARACTER:
+                amount = usage.characters * pricing.input
+            case PricingUnit.SECOND:
+                amount = Decimal(repr(usage.seconds)) * pricing.input
+            case PricingUnit.REQUEST:
+                amount = usage.requests * pricing.input
+        return Cost(amount=plain(amount / _MILLION), currency=pricing.currency)
 
 
 def is_free(pricing: Pricing) -> bool:

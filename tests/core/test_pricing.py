@@ -2,14 +2,15 @@
 
 from dataclasses import replace
 from decimal import Decimal
+from fractions import Fraction
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.model_types import ModelType, Usage
+from core.model_types import MOST, ModelType, Usage
 from core.model_types.llm import Cost
-from core.pricing import cost, plain
+from core.pricing import MAX_DECIMALS, MAX_PRICE, cost, plain
 from core.provider import LongInputPrice, Pricing, PricingUnit
 from tests.catalogs import CATALOG
 
@@ -89,16 +90,19 @@ def test_amounts_are_plain_text(amount: str, text: str) -> None:
     assert plain(Decimal(amount)) == text
 
 
-@given(st.integers(0, 10**10), st.integers(0, 10**10), st.integers(0, 10**10), st.decimals(0, 10**4, places=6))
+COUNTS = st.integers(0, MOST)
+
+
+@given(COUNTS, COUNTS, COUNTS, st.decimals(0, MAX_PRICE, places=MAX_DECIMALS))
 def test_the_cost_is_exact(uncached: int, cached: int, output: int, price: Decimal) -> None:
     pricing = Pricing(currency="USD", input=price, output=price * 2, cached_input=price / 4)
 
     found = cost(Usage(input_tokens=uncached + cached, cached_input_tokens=cached, output_tokens=output), pricing)
 
-    millionths = int(price * 1_000_000) * (4 * (uncached + 2 * output) + cached)
+    parts = int(price.scaleb(MAX_DECIMALS)) * (4 * (uncached + 2 * output) + cached)
     assert found is not None
     assert "E" not in found.amount
-    assert Decimal(found.amount) * 4 * 10**12 == millionths
+    assert Fraction(found.amount) * 4 * 10 ** (MAX_DECIMALS + 6) == parts
 
 
 def test_every_shipped_price_is_sound() -> None:
