@@ -3,6 +3,7 @@
 import base64
 import binascii
 import ipaddress
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
@@ -119,7 +120,7 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
         max_attempts=reader.take("MAX_ATTEMPTS", _count, 8),
         failover_seconds=reader.take("FAILOVER_SECONDS", _positive, 60.0),
         database_pool=reader.take("DATABASE_POOL", _count, 5),
-        allowed_origins=reader.take("ALLOWED_ORIGINS", _words, ()),
+        allowed_origins=reader.take("ALLOWED_ORIGINS", _origins, ()),
         retention_days=reader.take("RETENTION_DAYS", _count, 90),
         usage_retention_days=reader.take("USAGE_RETENTION_DAYS", _count, 730),
         workspace_requests_per_minute=reader.take("WORKSPACE_REQUESTS_PER_MINUTE", _per_minute, None),
@@ -261,6 +262,26 @@ def _level(text: str) -> str:
 
 def _words(text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
+_PLACE = re.compile(r"([a-z0-9._-]+|\[[0-9a-f:.]+\])(:\d{1,5})?")
+
+
+def _origins(text: str) -> tuple[str, ...]:
+    return tuple(_origin(word) for word in _words(text))
+
+
+def _origin(text: str) -> str:
+    """Return an origin as browsers write it: in lower case, without the port that its scheme has anyway."""
+    scheme, _, place = text.lower().removesuffix("/").partition("://")
+    standard = {"http": ":80", "https": ":443"}.get(scheme)
+    if not _SCHEME.fullmatch(scheme) or not _PLACE.fullmatch(place):
+        raise ValueError(
+            f"holds {text!r}, which is no origin; each is a scheme, a host and perhaps a port, such as "
+            "https://app.example.com"
+        )
+    return f"{scheme}://{place.removesuffix(standard) if standard is not None else place}"
 
 
 def _database_url(text: str) -> str:

@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 import msgspec
 from graphql import GraphQLError
 from starlette.datastructures import Headers
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from core.app import App
 from core.errors import ErrorCode, ModelyardError, Unauthenticated
@@ -16,7 +16,7 @@ from graph.context import make_context
 from graph.documents import Prepared, Refused
 from graph.execution import Engine, refusal
 from web.auth import secret_of, viewer_of
-from web.negotiation import EVENTS, GRAPHQL_JSON, JSON, MIXED, is_foreign, is_json_body, wanted
+from web.negotiation import EVENTS, GRAPHQL_JSON, JSON, MIXED, allowed_origin, is_foreign, is_json_body, wanted
 from web.streams import StreamingAnswer
 
 MAX_BODY = 256 * 1024
@@ -31,6 +31,9 @@ _HEADERS = (
     (b"cache-control", b"no-store"),
     (b"referrer-policy", b"no-referrer"),
 )
+PREFLIGHT_SECONDS = 600
+"""How long a browser may remember that it need not ask before it asks."""
+
 _decode = msgspec.json.Decoder().decode
 
 
@@ -78,9 +81,15 @@ class HttpEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
-        want = wanted(headers.get("accept"))
+        want = wanted(",".join(headers.getlist("accept")))
         media = want if want in {GRAPHQL_JSON, JSON} else JSON
+        origin = allowed_origin(headers, self._app.settings.allowed_origins)
+        if origin is not None:
+            send = _readable(send, origin)
         try:
+            if origin is not None and scope["method"] == "OPTIONS":
+                await _let_ask(send, headers)
+                return
             if scope["method"] not in {"GET", "POST"}:
                 raise Unfit(405, "Use GET or POST.", [(b"allow", b"GET, POST")])
             if want is None:
@@ -237,6 +246,29 @@ def _status(refused: Refused) -> int:
         isinstance(cause, ModelyardError) and cause.code is ErrorCode.SERVER_UNAVAILABLE for cause in causes
     )
     return 503 if unavailable else 400
+
+
+def _readable(send: Send, origin: str) -> Send:
+    """Return how to answer a page of another origin that is allowed: its browser shows it the answer."""
+
+    async def sent(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            named = ((b"access-control-allow-origin", origin.encode()), (b"vary", b"origin"))
+            message = {**message, "headers": [*message["headers"], *named]}
+        await send(message)
+
+    return sent
+
+
+async def _let_ask(send: Send, headers: Headers) -> None:
+    """Answer the browser that asks, before a request of such a page, whether that may be sent."""
+    allowed = [
+        (b"access-control-allow-methods", b"GET, POST"),
+        (b"access-control-allow-headers", headers.get("access-control-request-headers", "").encode("latin-1")),
+        (b"access-control-max-age", b"%d" % PREFLIGHT_SECONDS),
+    ]
+    await send({"type": "http.response.start", "status": 204, "headers": allowed})
+    await send({"type": "http.response.body", "body": b""})
 
 
 async def _answer(

@@ -45,6 +45,12 @@ def is_foreign(headers: Headers, allowed_origins: Collection[str]) -> bool:
     return headers.get("sec-fetch-site") == "cross-site"
 
 
+def allowed_origin(headers: Headers, allowed_origins: Collection[str]) -> str | None:
+    """Return the other origin whose page asks, where it is allowed to; None for anybody else."""
+    origin = headers.get("origin")
+    return origin if origin in allowed_origins else None
+
+
 def _same(origin: str, host: str | None) -> bool:
     parts = urlsplit(origin)
     if parts.scheme not in {"http", "https"} or not parts.netloc or host is None:

@@ -134,6 +134,54 @@ async def test_pages_of_other_origins_are_refused(view: View) -> None:
     assert (await view.post(body, sec_fetch_site="same-origin")).status_code == 200
 
 
+async def test_a_page_of_an_allowed_origin_may_ask_and_read_the_answer(view: View) -> None:
+    friend = "https://friend.example"
+    asked = {"origin": friend, "access-control-request-method": "POST"}
+
+    before = await view.client.options(
+        "/graphql", headers={**asked, "access-control-request-headers": "authorization,content-type,last-event-id"}
+    )
+    answers = [
+        await view.post({"query": "{ hello }"}, origin=friend),
+        await view.post({"query": "{ hello }"}, origin=friend, token="my_wrong"),
+        await view.post({"query": "subscription { count(end: 1) }"}, origin=friend, accept=EVENTS),
+        await view.post(b"[", origin=friend),
+    ]
+
+    assert before.status_code == 204
+    assert before.headers["access-control-allow-origin"] == friend
+    assert "POST" in before.headers["access-control-allow-methods"]
+    assert before.headers["access-control-allow-headers"] == "authorization,content-type,last-event-id"
+    assert [answer.status_code for answer in answers] == [200, 401, 200, 400]
+    assert {answer.headers.get("access-control-allow-origin") for answer in answers} == {friend}
+    assert {answer.headers.get("vary") for answer in answers} == {"origin"}
+    assert not any("access-control-allow-credentials" in answer.headers for answer in (before, *answers))
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "null", "https://friend.example.evil.example"])
+async def test_a_page_of_another_origin_is_not_let_ask(view: View, origin: str) -> None:
+    asked = {"origin": origin, "access-control-request-method": "POST"}
+
+    before = await view.client.options("/graphql", headers=asked)
+    answer = await view.post({"query": "{ hello }"}, origin=origin)
+
+    assert (before.status_code, answer.status_code) == (405, 403)
+    assert not any(name.startswith("access-control") for one in (before, answer) for name in one.headers)
+
+
+async def test_a_client_may_name_what_it_accepts_in_several_lines(view: View) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", view.port)
+    body = b'{"query": "{ hello }"}'
+    writer.write(
+        b"POST /graphql HTTP/1.1\r\nhost: x\r\naccept: image/png\r\naccept: application/graphql-response+json\r\n"
+        b"content-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+    )
+    answer = await asyncio.wait_for(reader.read(), LIMIT_S)
+    writer.close()
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert GRAPHQL.encode() in answer
+
+
 async def test_who_asks_is_looked_up_for_each_operation(view: View) -> None:
     known, body = [], {"query": "{ known }"}
     known.append((await view.post(body)).json())
