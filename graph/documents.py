@@ -55,6 +55,7 @@ class Checked:
 
     document: DocumentNode
     introspects: bool
+    is_billable: bool
     compiled: dict[Any, Any] = field(default_factory=dict)
 
 
@@ -131,12 +132,13 @@ class Documents:
         return self._judged(document), document.token_count or MAX_TOKENS
 
     def _judged(self, document: DocumentNode) -> Checked | Refused:
-        introspects = any(name in {"__schema", "__type"} for name in _root_names(document))
+        names = _root_names(document)
+        introspects = not names.isdisjoint({"__schema", "__type"})
         over = _over_limits(document, INTROSPECTION_FACTOR if introspects else 1)
         if over:
             return Refused(*over)
         errors = validate(self._schema, document, _RULES, max_errors=MAX_ERRORS, hide_suggestions=True)
-        return Refused(*errors) if errors else Checked(document, introspects)
+        return Refused(*errors) if errors else Checked(document, introspects, not names.isdisjoint(BILLABLE))
 
 
 def _operation(document: DocumentNode, name: str | None) -> OperationDefinitionNode:

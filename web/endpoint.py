@@ -1,5 +1,6 @@
 """The GraphQL view over HTTP: what a request must be, and the answer in the form that its client takes."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,12 +13,12 @@ from starlette.types import Message, Receive, Scope, Send
 
 from core.app import App
 from core.errors import ErrorCode, ModelyardError, Unauthenticated
-from graph.context import make_context
+from graph.context import Context, make_context
 from graph.documents import Prepared, Refused
 from graph.execution import Engine, refusal
 from web.auth import secret_of, viewer_of
 from web.negotiation import EVENTS, GRAPHQL_JSON, JSON, MIXED, allowed_origin, is_foreign, is_json_body, wanted
-from web.streams import StreamingAnswer
+from web.streams import StreamingAnswer, left
 
 MAX_BODY = 256 * 1024
 MAX_MEDIA_BODY = 28 * 1024 * 1024
@@ -170,10 +171,25 @@ class HttpEndpoint:
                 answer = StreamingAnswer(payloads, media, _HEADERS, resumes=last_event_id is not None)
                 await answer(scope, receive, send)
                 return
-            payload = await self._engine.execute(prepared, request.variables, context, self._seconds(prepared))
+            payload = await self._executed(receive, prepared, request, context)
         finally:
             await context.aclose()
-        await _answer(send, 200, media, payload)
+        if payload is not None:
+            await _answer(send, 200, media, payload)
+
+    async def _executed(self, receive: Receive, prepared: Prepared, request: Request, context: Context) -> bytes | None:
+        """Return the payload of a query or mutation; None where the client has left a call that it waited for."""
+        payload = self._engine.execute(prepared, request.variables, context, self._seconds(prepared))
+        if not prepared.checked.is_billable:
+            return await payload
+        answered, gone = asyncio.ensure_future(payload), asyncio.ensure_future(left(receive))
+        try:
+            await asyncio.wait({answered, gone}, return_when=asyncio.FIRST_COMPLETED)
+            return answered.result() if answered.done() else None
+        finally:
+            gone.cancel()
+            answered.cancel()
+            await asyncio.shield(asyncio.gather(answered, return_exceptions=True))
 
     def _seconds(self, prepared: Prepared) -> float:
         return self._app.settings.call_seconds + 30 if prepared.is_mutation else QUERY_SECONDS

@@ -23,6 +23,7 @@ from tests.product import (
 from tests.waiting import LIMIT_S, wait_for
 
 HELLO = "Hello from the fake provider."
+EMBED = "mutation ($input: EmbedInput!) { embed(input: $input) { embeddings errors { code } } }"
 ECHO = {"provider": "echo", "name": "echo"}
 
 
@@ -254,6 +255,27 @@ async def test_a_reader_who_leaves_for_good_closes_the_provider(product: Product
     record = await settled(product, "CANCELLED")
     assert record["usage"]["estimated"] is True
     assert record["usage"]["outputTokens"] > 0
+
+
+@pytest.mark.parametrize("operation", ["complete", "embed"])
+async def test_who_hangs_up_before_a_whole_answer_has_left(
+    product: Product, provider: FakeProvider, operation: str
+) -> None:
+    await product.add_model("mine", provider.url)
+    await product.add_model("mine", provider.url, kind="TEXT_EMBEDDING")
+    provider.answers("silent")
+    given = chat(model=model("mine")) if operation == "complete" else {"model": model("mine"), "texts": ["hi"]}
+    query = COMPLETE if operation == "complete" else EMBED
+
+    async with httpx.AsyncClient(trust_env=False, verify=NO_TLS) as client:
+        body = {"query": query, "variables": {"input": given}}
+        call = asyncio.ensure_future(client.post(f"{product.url}/graphql", json=body, headers=product.headers()))
+        await wait_for(lambda: provider.answering == 1)
+        call.cancel()
+        await asyncio.wait({call})
+
+    await wait_for(lambda: provider.answering == 0)
+    await settled(product, "CANCELLED")
 
 
 async def test_cancelling_ends_every_reader_with_the_reason(product: Product, provider: FakeProvider) -> None:
