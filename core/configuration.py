@@ -55,9 +55,9 @@ class HostedProvider:
     values: Values = field(default_factory=dict, repr=False)
     grants: tuple[Grant, ...] = ()
 
-    def allows(self, key: ModelKey) -> bool:
-        """Tell whether the allow-list has the model."""
-        return self.models is None or key in self.models
+    def allows(self, key: ModelKey, *, is_predefined: bool) -> bool:
+        """Tell whether the allow-list has the model; without one, every predefined model is hosted and no other."""
+        return is_predefined if self.models is None else key in self.models
 
     def base_model(self, key: ModelKey) -> str | None:
         """Return the name by which the provider is asked for a model, where it is another one."""

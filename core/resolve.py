@@ -444,7 +444,7 @@ def _allowing(configuration: Configuration, model: Known) -> list[Quota]:
     """Return the quotas that may pay for a model; those of TOKENS only where it is priced per token."""
     key = model.key
     hosted = configuration.hosted.get(key.provider)
-    if hosted is None or not hosted.allows(key):
+    if hosted is None or not hosted.allows(key, is_predefined=model.source is ModelSource.PREDEFINED):
         return []
     in_tokens = is_counted_in_tokens(model.card)
     return [

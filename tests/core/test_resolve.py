@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.configuration import Configuration, HostedProvider
+from core.configuration import Configuration, HostedModel, HostedProvider
 from core.entities import CredentialStatus, ModelSetting, ModelSource, ProviderRow, Quota, QuotaType
 from core.errors import ErrorCode
 from core.model_types import ModelType
 from core.model_types.llm import ProviderType
 from core.models import ModelStatus, status_of
-from core.provider import Pricing
+from core.provider import Pricing, RemoteModel
 from core.resolve import Request, Route, find_model, preferred_type, resolve
 from tests import make
 from tests.catalogs import CATALOG
@@ -215,6 +215,26 @@ def test_a_custom_model_is_served_by_its_own_credentials_alone() -> None:
     assert none_active.problem.code is ErrorCode.CREDENTIAL_REMOVED
     assert none.problem is not None
     assert none.problem.code is ErrorCode.CREDENTIAL_MISSING
+
+
+@pytest.mark.parametrize("hosted", [HOSTED, NOT_LISTED])
+def test_a_model_that_a_workspace_found_in_a_list_is_not_hosted_unless_it_is_named(hosted: Any) -> None:
+    found = make.key("found-in-a-list")
+    row = replace(make.model_row(found, ModelSource.REMOTE), remote=RemoteModel(name=found.name, type=found.type))
+    named = {"openai": HostedProvider(name="openai", models={found: HostedModel(key=found)})}
+
+    alone = asked(with_choice(SYSTEM, hosted=hosted, quotas=(TRIAL,), models=[row]), name=found.name)
+    own = asked(
+        with_choice(SYSTEM, PLAIN, active=[PLAIN], hosted=hosted, quotas=(TRIAL,), models=[row]), name=found.name
+    )
+    listed = asked(
+        with_choice(SYSTEM, PLAIN, active=[PLAIN], hosted=named, quotas=(TRIAL,), models=[row]), name=found.name
+    )
+
+    assert alone.problem is not None
+    assert alone.problem.code is ErrorCode.MODEL_NOT_PERMITTED
+    assert [one.credential for one in own.usable] == [PLAIN]
+    assert (listed.provider_type, listed.quota) == (SYSTEM, TRIAL)
 
 
 def test_preferred_types() -> None:
