@@ -1,10 +1,13 @@
 """What is known of a model that no manifest lists: of a custom one, and of one that the provider's own list names."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 
 from core.model_types import ModelType
 from core.provider import FormFieldType, Manifest, ModelCard, ParameterRule, RemoteModel
+
+_DATE = re.compile(r"-\d{4}-?\d{2}-?\d{2}$")
 
 
 def custom_card(manifest: Manifest, name: str, model_type: ModelType, values: Mapping[str, str]) -> ModelCard:
@@ -34,8 +37,16 @@ def custom_card(manifest: Manifest, name: str, model_type: ModelType, values: Ma
 
 
 def remote_card(manifest: Manifest, remote: RemoteModel) -> ModelCard:
-    """Return what is known of a model that the provider's list names: the defaults of its type, over them the list."""
-    base = manifest.defaults.get(remote.type) or ModelCard(name="", label="", type=remote.type)
+    """Return what is known of a model that the provider's list names: the defaults of its type, over them the list.
+
+    Of a snapshot, a listed name with a date behind it, it is what is known of the model; but not its price, which may
+    have been another.
+    """
+    base = (
+        manifest.model(_DATE.sub("", remote.name), remote.type)
+        or manifest.defaults.get(remote.type)
+        or ModelCard(name="", label="", type=remote.type)
+    )
     limit = remote.max_output_tokens or base.max_output_tokens
     return replace(
         base,
@@ -45,6 +56,7 @@ def remote_card(manifest: Manifest, remote: RemoteModel) -> ModelCard:
         context_window=remote.context_window or base.context_window,
         max_output_tokens=limit,
         parameter_rules=tuple(bounded(rule, limit) for rule in base.parameter_rules),
+        pricing=None,
         deprecated=remote.gone,
     )
 

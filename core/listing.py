@@ -13,7 +13,7 @@ from core.configuration import Configuration
 from core.entities import Credential, ModelRow, ModelSource
 from core.errors import Conflict, CredentialMissing, InvalidInput, UpstreamAuthentication, UpstreamTimeout
 from core.model_types import ModelKey
-from core.provider import Manifest, ModelLists, Provider, RemoteModel
+from core.provider import ConfigurationMethod, Manifest, ModelLists, Provider, RemoteModel
 from core.providers_state import active_credential_of, provider_problem
 from core.validation import provider_of, validate_soon
 
@@ -45,7 +45,7 @@ async def refresh_models(
 async def refresh(app: App, workspace_id: UUID, provider: Provider, viewer: Viewer | None = None) -> Configuration:
     """Read a provider's list and keep what it says; models that it has no more are deprecated. As `refresh_models`."""
     manifest, listing = provider.manifest, provider.listing
-    if listing is None:
+    if listing is None or ConfigurationMethod.FETCH_FROM_REMOTE not in manifest.methods:
         raise InvalidInput(f"The provider {manifest.name} has no list of models to read.", path=("provider",))
     credential = _credential(await app.configurations.get(workspace_id), manifest)
     models = _kept(manifest, await _ask(app, listing, credential))

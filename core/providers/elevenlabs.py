@@ -19,10 +19,10 @@ from core.errors import (
     UpstreamPermission,
     UpstreamRateLimited,
 )
-from core.model_types import ModelKey, Usage
+from core.model_types import ModelKey, ModelType, Usage
 from core.model_types.speech2text import Transcript, TranscriptionRequest
 from core.model_types.tts import SpeechRequest, Voice
-from core.provider import Call, Manifest, ModelCard, Provider, Values
+from core.provider import Call, Manifest, ModelCard, Provider, RemoteModel, Values
 from core.wire.asking import ask, passed_on, read
 from core.wire.credential import base_url, required_key, text_of
 from core.wire.failures import secrets_of
@@ -56,6 +56,12 @@ class _Transcription(msgspec.Struct):
     words: list[_Word] = []
 
 
+class _Model(msgspec.Struct):
+    model_id: str
+    name: str | None = None
+    can_do_text_to_speech: bool | None = None
+
+
 class _Language(msgspec.Struct):
     language: str | None = None
     locale: str | None = None
@@ -83,6 +89,7 @@ class ElevenLabs(Provider):
         self._models = models
         self.speech2text = models
         self.tts = models
+        self.listing = models
 
     async def check(self, values: Values) -> None:
         """Refuse an address or a key that no request can carry."""
@@ -166,6 +173,15 @@ class ElevenLabsModels:
             while len(self._voices) > _ACCOUNTS_KEPT:
                 self._voices.popitem(last=False)
         return kept[1]
+
+    async def list_models(self, values: Values) -> Sequence[RemoteModel]:
+        """Return those that speak; what writes down is in no list. See `ModelLists`."""
+        found = await self.get(values, "/v1/models", list[_Model])
+        return [
+            RemoteModel(name=model.model_id, type=ModelType.TTS, label=model.name)
+            for model in found
+            if model.can_do_text_to_speech
+        ]
 
     async def get(self, values: Values, path: str, kind: type[T]) -> T:
         """Return what a GET answers, as a type."""

@@ -14,6 +14,7 @@ from core.wire.dialects.openai_chat import (
     check_models,
 )
 from core.wire.dialects.openai_embeddings import OpenAIEmbeddings
+from core.wire.dialects.openai_models import OpenAIModelList
 from core.wire.dialects.openai_moderations import OpenAIModerations
 from core.wire.dialects.rerank import Reranking
 from core.wire.failures import secrets_of
@@ -39,6 +40,7 @@ class OpenAICompatible(Provider):
         self.speech2text = OpenAITranscriptions(http, self._endpoint)
         self.tts = OpenAISpeech(http, self._endpoint)
         self.moderation = OpenAIModerations(http, self._endpoint)
+        self.listing = OpenAIModelList(http, self._endpoint)
 
     async def check(self, values: Values) -> None:
         """Refuse an address or a key that no request can carry."""

@@ -18,6 +18,10 @@ MODELS = """query ($all: Boolean) { workspace { id models(provider: "anthropic",
   name label source deprecated features contextWindow maxOutputTokens status } } } }"""
 
 
+OPENAI = """{ workspace { models(provider: "openai", first: 100, includeDeprecated: true) { nodes {
+  name type source contextWindow pricing { input } } } } }"""
+
+
 def listed(*names: str) -> Scenario:
     data = [{"id": name, "display_name": name.title(), "max_input_tokens": 1000, "max_tokens": 100} for name in names]
     return Scenario(body=json.dumps({"data": data, "has_more": False}).encode(), content_type="application/json")
@@ -68,6 +72,30 @@ async def test_what_a_list_names_is_a_model_that_the_providers_credential_serves
     assert "TOOL_CALL" in found["claude-new"]["features"]
     assert text_of(events) == "Hello from the fake provider."
     assert provider.calls[-1].key == KEY
+
+
+async def test_a_list_of_names_alone_tells_types_and_whose_snapshot_a_model_is(
+    product: Product, provider: FakeProvider
+) -> None:
+    values = [{"field": "api_key", "value": KEY}, {"field": "base_url", "value": provider.url}]
+    await product.changed(CREATE, provider="openai", values=values)
+    names = ("gpt-4o", "gpt-4o-2024-08-06", "gpt-new", "text-embedding-new", "sora-new")
+    data = [{"id": name, "object": "model", "owned_by": "openai"} for name in names]
+    answer_lists(provider, Scenario(body=json.dumps({"object": "list", "data": data}).encode()))
+
+    await product.changed(REFRESH, provider="openai")
+    events = await product.stream(model={"provider": "openai", "name": "gpt-4o-2024-08-06"})
+
+    nodes = (await product.data(OPENAI))["workspace"]["models"]["nodes"]
+    found = {node["name"]: node for node in nodes}
+    remote_ones = [node["name"] for node in nodes if node["source"] == "REMOTE"]
+    assert remote_ones == ["gpt-4o-2024-08-06", "gpt-new", "text-embedding-new"]
+    assert found["text-embedding-new"]["type"] == "TEXT_EMBEDDING"
+    assert found["gpt-4o-2024-08-06"]["contextWindow"] == found["gpt-4o"]["contextWindow"]
+    assert found["gpt-4o"]["pricing"] is not None
+    assert found["gpt-4o-2024-08-06"]["pricing"] is None
+    assert events[-1]["cost"] is None
+    assert provider.calls[-1].model == "gpt-4o-2024-08-06"
 
 
 async def test_a_model_that_vanishes_is_deprecated_and_stays_callable(product: Product, provider: FakeProvider) -> None:

@@ -163,5 +163,6 @@ def about(request: Request) -> bytes | None:
     """Answer what is no completion."""
     if request.method != "GET":
         return None
-    data = [{"id": name, "object": "model", "created": 1_700_000_000, "owned_by": "fake"} for name in SCENARIOS]
+    about = {"object": "model", "created": 1_700_000_000, "owned_by": "fake", "context_window": 131_072}  # as Groq does
+    data = [{"id": name, **about} for name in SCENARIOS]
     return json.dumps({"object": "list", "data": data}).encode()

@@ -22,7 +22,7 @@ from core.errors import (
 from core.model_types import ModelType, Usage
 from core.model_types.speech2text import Audio, TranscriptionRequest
 from core.model_types.tts import SpeechRequest, Voice
-from core.provider import Call, Manifest, ModelCard, Provider, Value
+from core.provider import Call, Manifest, ModelCard, Provider, RemoteModel, Value
 from core.providers import elevenlabs
 from core.secret import Secret
 from core.wire.http import Http
@@ -161,6 +161,14 @@ async def test_an_answer_that_is_none_of_its_api_is_named(eleven: Provider, prov
         await eleven.validate(values(), None, None)
     with pytest.raises(UpstreamProtocol):
         await eleven.tts.voices(call())
+
+
+async def test_models_that_speak_are_listed(eleven: Provider, provider: FakeProvider) -> None:
+    assert eleven.listing is not None
+
+    found = await eleven.listing.list_models(values())
+
+    assert found == [RemoteModel(name="eleven_new", type=ModelType.TTS, label="Eleven New")]
 
 
 async def test_a_scoped_key_passes_and_a_wrong_one_names_the_region(eleven: Provider, provider: FakeProvider) -> None:
