@@ -200,6 +200,8 @@ class Quota(Node):
     @resolved
     def resets_at(self, info: Info) -> datetime | None:
         """When the next period begins; null: never."""
+        if self.quota.archived_at is not None:
+            return None
         return period_end(self.quota.resets_every, info.context.app.clock.now())
 
     @resolved

@@ -277,9 +277,10 @@ def entry_row(
 
 
 def to_quota(row: Row[Any], now: datetime) -> Quota:
-    """Return the quota of a row as it is at a time: in a new period nothing is used yet."""
-    every = _every(row)
-    balance, _ = opened(_stored(row), period_start(every, now))
+    """Return the quota of a row as it is at a time: in a new period nothing is used yet. One that ended stays."""
+    every, balance = _every(row), _stored(row)
+    if row.archived_at is None:
+        balance, _ = opened(balance, period_start(every, now))
     return Quota(
         id=row.id,
         workspace_id=row.workspace_id,

@@ -101,6 +101,7 @@ async def test_what_is_archived_or_never_resets_stays(resources: Resources, cloc
     assert await reset_quotas(resources) == 0
 
     assert await _stored(resources) == before
+    assert await _balance(resources, ended) == (10, 1, 0), "it is shown as the sum of its changes, as ever"
 
 
 async def test_followers_are_told(resources: Resources, clock: MovableClock) -> None:
