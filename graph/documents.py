@@ -1,7 +1,7 @@
 """Documents of clients: parsed, measured and validated once, then kept by their text."""
 
-from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,7 @@ from graphql import (
     FragmentSpreadNode,
     GraphQLError,
     GraphQLSchema,
+    NoFragmentCyclesRule,
     OperationDefinitionNode,
     OperationType,
     SelectionSetNode,
@@ -31,10 +32,15 @@ KEPT_TOKENS = 150_000
 
 _RULES = (*specified_rules, MaybeNullValidationRule, OneOfInputValidationRule)
 
+_CIRCLES = (NoFragmentCyclesRule,)
+
 LIMITS = {"depth": 15, "fields": 400, "aliases": 60, "directives": 60, "root fields": 20, "fragments": 60}
 """The most of each that one operation may have, its fragments expanded."""
 
-INTROSPECTION_FACTOR = 3
+INTROSPECTION_DEPTH = 45
+MAX_REPEATS = 60
+"""How often a field may stand at one place: validation compares each with each of the others, and all below them."""
+
 BILLABLE = frozenset({"complete", "embed", "rerank", "transcribe", "moderate", "completion", "speech"})
 """Root fields of which a document has at most one, so that aliases cannot multiply charges."""
 
@@ -134,10 +140,12 @@ class Documents:
     def _judged(self, document: DocumentNode) -> Checked | Refused:
         names = _root_names(document)
         introspects = not names.isdisjoint({"__schema", "__type"})
-        over = _over_limits(document, INTROSPECTION_FACTOR if introspects else 1)
+        measuring = _Measuring(document)
+        over = _over_limits(document, measuring, LIMITS | {"depth": INTROSPECTION_DEPTH} if introspects else LIMITS)
         if over:
             return Refused(*over)
-        errors = validate(self._schema, document, _RULES, max_errors=MAX_ERRORS, hide_suggestions=True)
+        rules = _CIRCLES if measuring.is_circular else _RULES
+        errors = validate(self._schema, document, rules, max_errors=MAX_ERRORS, hide_suggestions=True)
         return Refused(*errors) if errors else Checked(document, introspects, not names.isdisjoint(BILLABLE))
 
 
@@ -182,6 +190,7 @@ class _Measuring:
         }
         self._known: dict[str, Measure] = {}
         self._open: set[str] = set()
+        self.is_circular = False
 
     def selection(self, selection_set: SelectionSetNode | None) -> Measure:
         total = Measure()
@@ -200,6 +209,28 @@ class _Measuring:
                 )
             )
         return total
+
+    def repeats(self, selection_sets: Sequence[SelectionSetNode]) -> int:
+        """Return how often, at the most, one field stands at one place.
+
+        For documents without circles, whose fields have been found to be not too many: each is looked at.
+        """
+        found: Counter[str] = Counter()
+        below: dict[str, list[SelectionSetNode]] = {}
+        waiting = list(selection_sets)
+        while waiting:
+            for node in waiting.pop().selections:
+                if isinstance(node, FieldNode):
+                    name = (node.alias or node.name).value
+                    found[name] += 1
+                    if node.selection_set is not None:
+                        below.setdefault(name, []).append(node.selection_set)
+                elif isinstance(node, FragmentSpreadNode):
+                    if self._fragment(node.name.value).fields:
+                        waiting.append(self.fragments[node.name.value].selection_set)
+                else:
+                    waiting.append(node.selection_set)  # type: ignore[attr-defined]
+        return max([*found.values(), *(self.repeats(sets) for sets in below.values())], default=0)
 
     def root_names(self, selection_set: SelectionSetNode) -> Iterator[str]:
         """Yield the names of the root fields, a fragment's once for each name that it is met under."""
@@ -221,6 +252,7 @@ class _Measuring:
         if name in self._known:
             return self._known[name]
         if name not in self.fragments or name in self._open:
+            self.is_circular |= name in self._open
             return Measure()  # unknown or in a circle: validation says so
         self._open.add(name)
         fragment = self.fragments[name]
@@ -242,12 +274,12 @@ def _root_names(document: DocumentNode) -> set[str]:
     }
 
 
-def _over_limits(document: DocumentNode, factor: int) -> Sequence[GraphQLError]:
+def _over_limits(document: DocumentNode, measuring: _Measuring, limits: Mapping[str, int]) -> Sequence[GraphQLError]:
     """Return which limits the document passes; fragments that no operation uses are validated too, so they count."""
-    measuring = _Measuring(document)
-    for definition in document.definitions:
-        if not isinstance(definition, OperationDefinitionNode | FragmentDefinitionNode):
-            continue
+    definitions = [
+        one for one in document.definitions if isinstance(one, OperationDefinitionNode | FragmentDefinitionNode)
+    ]
+    for definition in definitions:
         measure = measuring.selection(definition.selection_set)
         found = {
             "depth": measure.depth,
@@ -260,13 +292,15 @@ def _over_limits(document: DocumentNode, factor: int) -> Sequence[GraphQLError]:
         if isinstance(definition, OperationDefinitionNode):
             roots = list(measuring.root_names(definition.selection_set))
             found["root fields"] = len(roots)
-        over = [
-            _too_large(name, str(LIMITS[name] * factor)) for name, size in found.items() if size > LIMITS[name] * factor
-        ]
+        over = [_too_large(name, str(limits[name])) for name, size in found.items() if size > limits[name]]
         if over:
             return over
         if sum(name in BILLABLE for name in roots) > 1:
             return [_too_large("billable root field", "1")]
+    if not measuring.is_circular and any(
+        measuring.repeats([definition.selection_set]) > MAX_REPEATS for definition in definitions
+    ):
+        return [_too_large("repeats of one field", str(MAX_REPEATS))]
     return ()
 
 

@@ -33,6 +33,11 @@ def refusal_of(served: Documents, query: str, operation: str | None = None) -> d
         ("{ " + "__typename " * 21 + "}", "root fields"),
         ("{ __typename } fragment Unused on Viewer { " + "id " * 401 + "}", "fields"),
         ("{ __typename }" + "".join(f" fragment F{n} on Query {{ __typename }}" for n in range(61)), "fragments"),
+        ("{ viewer { " + "isOperator " * 61 + "} }", "repeats of one field"),
+        ("{ workspace { " + "models { nodes { id id id id id } } " * 13 + "} }", "repeats of one field"),
+        ("{ viewer { " + "...A " * 31 + "} } fragment A on Viewer { ... { isOperator } isOperator }", "repeats of one field"),
+        ("{ __typename } fragment Unused on Viewer { " + "id " * 61 + "}", "repeats of one field"),
+        ('{ __type(name: "Query") { ' + "name " * 401 + "} }", "fields"),
         ("mutation { a: complete(input: {}) { __typename } b: complete(input: {}) { __typename } }", "billable root field"),
         ("mutation { ...A ...B } fragment A on Mutation { complete } fragment B on Mutation { complete }", "billable root field"),
     ],
@@ -53,11 +58,22 @@ def test_fragments_that_double_are_measured_once(served: Documents) -> None:
     assert time.thread_time() - began < 0.5
 
 
+def test_what_is_not_repeated_too_often_is_compared(served: Documents) -> None:
+    assert served.prepare("{ viewer { " + "isOperator " * 60 + "} }", None)
+    nowhere = " ".join(f"fragment F{n} on Viewer {{ ...F{n + 1} ...F{n + 1} }}" for n in range(40))
+    assert "F41" in str(refusal_of(served, f"{{ viewer {{ ...F0 }} }} {nowhere} fragment F40 on Viewer {{ ...F41 }}"))
+    assert "conflict" in str(refusal_of(served, '{ a: workspace(slug: "a") { id } a: workspace(slug: "b") { id } }'))
+
+
 def test_a_long_chain_or_a_circle_of_fragments_breaks_nothing(served: Documents) -> None:
     chain = " ".join(f"fragment F{n} on Query {{ ...F{n + 1} }}" for n in range(240))
     assert refusal_of(served, f"{{ ...F0 }} {chain} fragment F240 on Query {{ __typename }}")["limit"] == "fragments"
     circle = "{ ...A } fragment A on Query { ...B } fragment B on Query { ...A }"
     assert "itself" in str(refusal_of(served, circle)["message"])
+    repeating = (
+        "{ viewer { " + "...A " * 190 + "} } fragment A on Viewer { isOperator ...B } fragment B on Viewer { ...B }"
+    )
+    assert "itself" in str(refusal_of(served, repeating)["message"])
 
 
 def test_tokens_and_nesting_are_bounded_by_the_parser(served: Documents) -> None:
