@@ -1,17 +1,21 @@
 """The scalars: how each value is written and read."""
 
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NewType
 
 import strawberry
-from graphql import GraphQLError, GraphQLScalarType
+from graphql import GraphQLError, GraphQLScalarType, ValueNode
 from strawberry.types.scalar import ScalarDefinition
 
 MAX_SAFE = 2**53 - 1
 MAX_DEPTH = 64
+
+_TIME = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}:\d{2}(\.\d+)?(Z|[+-]\d{2}:\d{2})", re.ASCII)
+_DECIMAL = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(E[+-]?\d{1,6})?", re.ASCII)
 
 if TYPE_CHECKING:
     BigInt = int
@@ -28,11 +32,12 @@ def _write_time(value: datetime) -> str:
 
 
 def _read_time(value: object) -> datetime:
+    text = value.upper() if isinstance(value, str) else ""
     try:
-        found = datetime.fromisoformat(value) if isinstance(value, str) else None
+        found = datetime.fromisoformat(text) if _TIME.fullmatch(text) else None
     except ValueError:
         found = None
-    if found is None or found.tzinfo is None:
+    if found is None:
         raise GraphQLError("A DateTime is text of RFC 3339 with its offset, such as 2026-01-31T12:00:00Z.")
     try:
         return found.astimezone(UTC)
@@ -45,13 +50,11 @@ def _write_decimal(value: Decimal | str) -> str:
 
 
 def _read_decimal(value: object) -> Decimal:
-    try:
-        found = Decimal(str(value)) if isinstance(value, str | int) and not isinstance(value, bool) else None
-    except InvalidOperation:
-        found = None
-    if found is None or not found.is_finite() or len(str(value)) > 40:
+    text = str(value).upper() if isinstance(value, str | int) and not isinstance(value, bool) else ""
+    if len(text) > 40 or not _DECIMAL.fullmatch(text):
         raise GraphQLError('A Decimal is a finite decimal number as text, such as "12.50".')
-    return found
+    found = Decimal(text)
+    return found or found.copy_abs()
 
 
 def _check_whole(value: object) -> int:
@@ -73,6 +76,25 @@ def refuse_nul(text: GraphQLScalarType) -> None:
 
     text.coerce_input_value = lambda given: checked(value(given))
     text.coerce_input_literal = lambda node: checked(literal(node))
+
+
+def say_where(scalar: GraphQLScalarType) -> None:
+    """Let what is wrong with a literal be told with its place in the document, also where it has digits without end."""
+
+    def told(read: Callable[..., object]) -> Callable[..., object]:
+        def reading(node: ValueNode, *variables: object) -> object:
+            try:
+                return read(node, *variables)
+            except GraphQLError as error:
+                raise (error if error.nodes else GraphQLError(error.message, node)) from None
+            except ValueError:
+                raise GraphQLError(f"{scalar.name} cannot represent this value.", node) from None
+
+        return reading
+
+    scalar.parse_literal = told(scalar.parse_literal)  # type: ignore[method-assign]  # each scalar has its own
+    if scalar.coerce_input_literal is not None:
+        scalar.coerce_input_literal = told(scalar.coerce_input_literal)
 
 
 def _check_json(value: object) -> object:

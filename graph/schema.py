@@ -24,7 +24,7 @@ from graph.pools import PoolMutations, PoolSubscriptions
 from graph.providers import ProviderMutations, ProviderSubscriptions
 from graph.quotas import QuotaMutations, QuotaSubscriptions
 from graph.rerank import RerankMutations
-from graph.scalars import SCALARS, refuse_nul
+from graph.scalars import SCALARS, refuse_nul, say_where
 from graph.server import ServerQuery
 from graph.speech2text import TranscriptionMutations
 from graph.text_embedding import EmbeddingMutations
@@ -93,6 +93,9 @@ def build() -> strawberry.Schema:
     core_schema = built._schema
     _drop_null_defaults(core_schema)
     refuse_nul(cast("GraphQLScalarType", core_schema.type_map["String"]))
+    for kind in core_schema.type_map.values():
+        if isinstance(kind, GraphQLScalarType):
+            say_where(kind)
     shorten(core_schema)
     guard(core_schema)
     return built

@@ -17,6 +17,7 @@ from sqlalchemy import (
     Uuid,
     bindparam,
     delete,
+    false,
     insert,
     or_,
     select,
@@ -32,11 +33,14 @@ from storage.base import UtcDateTime, id_column, metadata, times, within
 from storage.cipher import Cipher, WrappedKey
 from storage.connection import Connection
 
+MAX_TEXT = 200
+"""No name or slug is longer."""
+
 workspaces = Table(
     "workspaces",
     metadata,
     id_column(),
-    Column("name", String(200), nullable=False),
+    Column("name", String(MAX_TEXT), nullable=False),
     Column("slug", String(100), nullable=False),
     Column("key_version", Integer, nullable=False),
     Column("config_version", Integer, nullable=False),
@@ -107,7 +111,9 @@ class SqlWorkspaces:
     async def page(self, page: PageRequest, *, among: Sequence[UUID] | None, search: str | None) -> Slice[Workspace]:
         """Return workspaces, oldest first; `search` is found in name or slug."""
         conditions: list[ColumnElement[bool]] = [] if among is None else [workspaces.c.id.in_(among)]
-        if search:
+        if search and len(search) > MAX_TEXT:  # SQLite refuses such a pattern where it is very long
+            conditions.append(false())
+        elif search:
             conditions.append(
                 or_(
                     workspaces.c.name.icontains(search, autoescape=True),

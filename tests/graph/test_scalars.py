@@ -5,8 +5,9 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from graphql import GraphQLError, GraphQLScalarType, StringValueNode
+from graphql import GraphQLError, GraphQLScalarType, StringValueNode, parse_value
 
+from graph.documents import Documents, Refused
 from graph.schema import schema
 
 
@@ -20,6 +21,8 @@ def scalar(name: str) -> Any:
     ("text", "time"),
     [
         ("2026-01-02T03:04:05Z", datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)),
+        ("2026-01-02t03:04:05z", datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)),
+        ("2026-01-02T03:04:05.123456789Z", datetime(2026, 1, 2, 3, 4, 5, 123456, tzinfo=UTC)),
         ("2026-01-02T03:04:05.25+02:00", datetime(2026, 1, 2, 1, 4, 5, 250000, tzinfo=UTC)),
     ],
 )
@@ -28,7 +31,20 @@ def test_a_time_is_read_with_its_offset(text: str, time: datetime) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["2026-01-02T03:04:05", "2026-13-02T03:04:05Z", "now", "", 5, None, True, "0001-01-01T00:00:00+23:00"]
+    "value",
+    [
+        "2026-01-02T03:04:05",
+        "2026-13-02T03:04:05Z",
+        "2026-W01-1T03:04:05Z",
+        "20260102T030405Z",
+        "2026-01-02T03:04Z",
+        "now",
+        "",
+        5,
+        None,
+        True,
+        "0001-01-01T00:00:00+23:00",
+    ],
 )
 def test_a_time_without_an_offset_or_of_no_year_is_refused(value: object) -> None:
     with pytest.raises(GraphQLError):
@@ -48,7 +64,41 @@ def test_a_decimal_is_written_exactly_and_without_exponent(value: Decimal | str,
     assert scalar("Decimal").serialize(value) == text
 
 
-@pytest.mark.parametrize("value", ["NaN", "Infinity", "1,5", "", 1.5, True, None, "9" * 50, []])
+@pytest.mark.parametrize("value", ["1", "+1.50", "-0.5", ".5", "5.", "1e3", "1E-10", 7])
+def test_a_decimal_is_read_exactly(value: str | int) -> None:
+    assert scalar("Decimal").parse_value(value) == Decimal(value)
+
+
+def test_there_is_one_zero() -> None:
+    assert str(scalar("Decimal").parse_value("-0.00")) == "0.00"
+
+
+@pytest.mark.parametrize("literal", ["1" * 5000, "-" + "9" * 5000])
+def test_digits_without_end_are_of_the_clients_making(literal: str) -> None:
+    with pytest.raises(Refused) as refused:
+        Documents(schema._schema).prepare(f"{{ workspaces(first: {literal}) {{ totalCount }} }}", None)
+
+    (error,) = refused.value.errors
+    assert error.original_error is None
+    assert error.locations
+
+
+@pytest.mark.parametrize(
+    ("scalar_name", "literal"),
+    [("DateTime", '"now"'), ("Decimal", '"1,5"'), ("BigInt", "1" * 5000), ("JSON", "{a: " + "1" * 5000 + "}")],
+)
+def test_what_is_wrong_with_a_literal_is_told_with_its_place(scalar_name: str, literal: str) -> None:
+    node = parse_value(literal)
+
+    with pytest.raises(GraphQLError) as refused:
+        scalar(scalar_name).parse_literal(node)
+
+    assert refused.value.nodes == [node]
+
+
+@pytest.mark.parametrize(
+    "value", ["NaN", "Infinity", "1,5", "1_000", " 12", "١٢", "1e9999999", "", 1.5, True, None, "9" * 50, []]
+)
 def test_what_is_no_decimal_is_refused(value: object) -> None:
     with pytest.raises(GraphQLError):
         scalar("Decimal").parse_value(value)

@@ -136,6 +136,18 @@ async def test_an_admin_may_rename_and_not_delete(world: World) -> None:
     assert await slugs(world) == ["away", "home"]
 
 
+@pytest.mark.parametrize(
+    ("search", "found"),
+    [("HOM", ["home"]), ("", ["away", "home"]), ("%", []), ("_", []), ("o_e", []), ("x" * 60_000, []), ("é%_/\\'", [])],
+)
+async def test_workspaces_are_searched_by_name_and_slug(world: World, search: str, found: list[str]) -> None:
+    data = await world.data(
+        "operator", "query ($text: String) { workspaces(search: $text) { nodes { slug } } }", text=search
+    )
+
+    assert sorted(one["slug"] for one in data["workspaces"]["nodes"]) == found
+
+
 async def slugs(world: World) -> list[str]:
     data = await world.data("operator", "{ workspaces { nodes { slug } } }")
     return sorted(one["slug"] for one in data["workspaces"]["nodes"])
