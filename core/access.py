@@ -164,7 +164,15 @@ def require(viewer: Viewer, workspace_id: UUID, permission: Permission) -> None:
     if not viewer.sees(workspace_id):
         raise NotFound("There is no such workspace, or it is not one of yours.")
     if not viewer.can(workspace_id, permission):
-        raise Forbidden(f"This needs the permission {permission} in the workspace; ask an owner or admin of it.")
+        raise lacking(permission)
+
+
+def lacking(permission: Permission) -> Forbidden:
+    """Return the refusal of a viewer who lacks a permission; it says who has it."""
+    roles = [role for role in Role if permission in ROLE_PERMISSIONS[role]]
+    by_role = f"a token and a role of {' or '.join(roles)} in the workspace" if roles else ""
+    by_operator = "an operator's personal token" if permission in OPERATOR_PERMISSIONS else ""
+    return Forbidden(f"This needs the permission {permission}: {', or '.join(filter(None, (by_role, by_operator)))}.")
 
 
 def require_unlimited(viewer: Viewer, what: str) -> None:
@@ -187,8 +195,10 @@ def require_all_models(viewer: Viewer, what: str) -> None:
         raise Forbidden(f"Your token is limited to some models: {what} with one that is not.")
 
 
-def workspace_of(viewer: Viewer, workspace_id: UUID | None) -> UUID:
+def workspace_of(viewer: Viewer, workspace_id: UUID | None, field_name: str = "workspaceId") -> UUID:
     """Return the workspace that an input means: the one it names, else the token's, else the account's only one.
+
+    `field_name` is where it is named.
 
     Raises:
         InvalidInput: none is named and the account belongs to none or to several.
@@ -199,5 +209,6 @@ def workspace_of(viewer: Viewer, workspace_id: UUID | None) -> UUID:
         return viewer.workspace_id
     if len(viewer.memberships) == 1:
         return next(iter(viewer.memberships))
-    problem = "belongs to several workspaces" if viewer.memberships else "belongs to no workspace"
-    raise InvalidInput(f"Your account {problem}: name one by `workspaceId`.", path=("workspaceId",))
+    several = f"several workspaces: name one by `{field_name}`"
+    none = f"no workspace: make one with `createWorkspace`, or name one by `{field_name}`"
+    raise InvalidInput(f"Your account belongs to {several if viewer.memberships else none}.", path=(field_name,))

@@ -20,8 +20,7 @@ from graphql import (
     get_named_type,
 )
 
-from core.access import OPERATOR_PERMISSIONS, Permission, Viewer
-from core.errors import Forbidden
+from core.access import OPERATOR_PERMISSIONS, Permission, Viewer, lacking
 from core.tokens import may_see_token
 from graph.context import Context
 from graph.invocations import may_see_invocation
@@ -309,12 +308,7 @@ def _check(viewer: Viewer, permission: Permission, workspace_id: UUID | None) ->
     else:
         allowed = workspace_id is not None and viewer.can(workspace_id, permission)
     if not allowed:
-        raise _refusal(permission)
-
-
-def _refusal(permission: Permission) -> Forbidden:
-    who = "an operator's personal token" if permission in INSTALLATION else "a role that has it"
-    return Forbidden(f"This needs the permission {permission}: {who}.")
+        raise lacking(permission)
 
 
 # ---- what the schema says of it

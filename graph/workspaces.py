@@ -438,7 +438,7 @@ class WorkspaceQuery:
             async with context.app.storage.read() as tx:
                 found = await tx.workspaces.by_slug(slug)
         else:
-            key = ids.key_of(id, "Workspace") if id is not None else workspace_of(context.who, None)
+            key = ids.key_of(id, "Workspace") if id is not None else workspace_of(context.who, None, "id")
             found = await context.load.workspace(key) if key is not None and context.who.sees(key) else None
         return Workspace(workspace=found) if found is not None and context.who.sees(found.id) else None
 

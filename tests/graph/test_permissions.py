@@ -4,7 +4,7 @@ import pytest
 import strawberry
 from graphql import GraphQLObjectType, GraphQLSchema, build_schema
 
-from core.access import Role
+from core.access import Permission, Role, lacking
 from core.entities import Member
 from core.ids import uuid7
 from graph import ids
@@ -200,3 +200,19 @@ def test_what_a_field_needs_is_said_in_its_description() -> None:
             assert str(rule) in (kind.fields[field_name].description or "")
     for name, rule in TYPE_PERMISSIONS.items():
         assert str(getattr(rule, "otherwise", rule)) in (types[name].description or "")
+
+
+@pytest.mark.parametrize(
+    ("permission", "who"),
+    [
+        (Permission.OWNER_MANAGE, "a token and a role of OWNER in the workspace"),
+        (Permission.CREDENTIAL_READ, "a token and a role of OWNER or ADMIN in the workspace"),
+        (
+            Permission.ORDER_READ,
+            "a token and a role of OWNER or ADMIN in the workspace, or an operator's personal token",
+        ),
+        (Permission.QUOTA_MANAGE, "an operator's personal token"),
+    ],
+)
+def test_a_refusal_says_who_may(permission: Permission, who: str) -> None:
+    assert lacking(permission).message == f"This needs the permission {permission}: {who}."

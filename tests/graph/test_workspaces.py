@@ -136,6 +136,18 @@ async def test_an_admin_may_rename_and_not_delete(world: World) -> None:
     assert await slugs(world) == ["away", "home"]
 
 
+async def test_one_of_several_workspaces_is_asked_for_by_what_names_it(world: World) -> None:
+    await world.change("owner", CREATE, name="Second")
+
+    read = await world.ask("owner", "{ workspace { id } }")
+    changed = await world.refused("owner", COMPLETE, model=ECHO, messages=[{"role": "USER", "text": "hi"}])
+
+    (error,) = read["errors"]
+    assert (read["data"], error["extensions"]["code"]) == ({"workspace": None}, "INVALID_INPUT")
+    assert (error["extensions"]["path"], "`id`" in error["message"]) == (["id"], True)
+    assert (changed["code"], "`workspaceId`" in changed["message"]) == ("INVALID_INPUT", True)
+
+
 @pytest.mark.parametrize(
     ("search", "found"),
     [("HOM", ["home"]), ("", ["away", "home"]), ("%", []), ("_", []), ("o_e", []), ("x" * 60_000, []), ("é%_/\\'", [])],
