@@ -28,9 +28,10 @@ class Phase(StrEnum):
 
 
 class Cooldown(msgspec.Struct, frozen=True, kw_only=True):
-    """That a credential rests, or is on trial after a rest; there is none of one that is healthy.
+    """That a credential rests, or is on trial after a rest; there is none of one that has served a call since.
 
-    `until` is seconds since the epoch; None waits for a validation. `times` counts rests without a success between.
+    `until` is seconds since the epoch; None waits for a validation. `times` counts rests that double, without a success
+    between. `has_spoken`: its trial has begun to answer, so that calls go to it again, and has not been served yet.
     """
 
     scope: Scope
@@ -39,6 +40,7 @@ class Cooldown(msgspec.Struct, frozen=True, kw_only=True):
     message: str
     times: int = 1
     was_validated: bool = False
+    has_spoken: bool = False
 
     def rests(self, now: float) -> bool:
         """Tell whether it is left alone now."""
@@ -46,7 +48,9 @@ class Cooldown(msgspec.Struct, frozen=True, kw_only=True):
 
     def phase(self, now: float) -> Phase:
         """Return where it stands."""
-        return Phase.COOLING_DOWN if self.rests(now) else Phase.PROBING
+        if self.rests(now):
+            return Phase.COOLING_DOWN
+        return Phase.HEALTHY if self.has_spoken else Phase.PROBING
 
 
 def rest(before: Cooldown | None, error: ModelyardError, now: float) -> Cooldown | None:
@@ -60,7 +64,9 @@ def rest(before: Cooldown | None, error: ModelyardError, now: float) -> Cooldown
     if policy.seconds is None and before is not None and before.was_validated:
         policy = AFTER_VALIDATION
     is_resting = before is not None and before.rests(now)
-    times = 1 if before is None else before.times if is_resting else before.times + 1
+    times = before.times if before is not None else 0
+    if policy.ceiling is not None:
+        times = max(times, 1) if is_resting else times + 1
     until = None if policy.seconds is None else now + _seconds(policy, error, policy.seconds, times)
     if before is not None and is_resting and (before.until is None or (until is not None and until <= before.until)):
         return before
@@ -81,9 +87,14 @@ def later(one: Cooldown | None, other: Cooldown) -> Cooldown:
     return one if one.until is None or one.until >= other.until else other
 
 
-def after_success(before: Cooldown, now: float) -> Cooldown | None:
-    """Return what is left when a call is served: nothing after a rest; a call from before it does not end it."""
-    return before if before.rests(now) else None
+def after_first_word(before: Cooldown, now: float) -> Cooldown:
+    """Return what is left when a call begins to be answered: a call from before a rest does not end it."""
+    return before if before.rests(now) else msgspec.structs.replace(before, has_spoken=True)
+
+
+def after_success(before: Cooldown) -> Cooldown | None:
+    """Return what is left when a call has been served: nothing of a rest after which the member has spoken."""
+    return None if before.has_spoken else before
 
 
 def on_trial(before: Cooldown, now: float) -> Cooldown:

@@ -22,7 +22,10 @@ ENOUGH = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contender:
-    """A member that may be chosen. `place` is its place in the whole pool, `latency_s` None: not yet known."""
+    """A member that may be chosen. `place` is its place in the whole pool, `latency_s` None: not yet known.
+
+    Of a member through which nothing goes, `latency_s` has `faded`.
+    """
 
     key: str
     place: int
@@ -33,10 +36,18 @@ class Contender:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turns:
-    """What a pool remembers between choices: who was last, and how far each weighted member is ahead."""
+    """What a pool remembers between choices: who was last, and how far each weighted member is ahead.
+
+    `version` is the pool's by whose weights they are ahead.
+    """
 
     last: int = -1
     ahead: Mapping[str, int] = field(default_factory=dict)
+    version: int = 0
+
+    def by(self, version: int) -> "Turns":
+        """Return what counts for a pool of this version: nobody is ahead yet by weights that are new."""
+        return self if version <= self.version else Turns(last=self.last, version=version)
 
 
 Chances = tuple[float, float]
@@ -57,6 +68,14 @@ def observe(latency_s: float | None, since_s: float, seen_s: float) -> float:
         return seen_s
     keeps = math.exp(-max(since_s, 0.0) / LATENCY_TAU_S)
     return latency_s * keeps + seen_s * (1.0 - keeps)
+
+
+def faded(latency_s: float, since_s: float) -> float:
+    """Return what is left of the time of a member through which nothing goes, so long after it was seen.
+
+    Whoever was slow once is asked again by and by; else nobody would learn that it no longer is.
+    """
+    return latency_s * math.exp(-max(since_s, 0.0) / LATENCY_TAU_S)
 
 
 def late_after(recent_s: Sequence[float], percentile: int) -> float | None:
@@ -84,14 +103,16 @@ def _least_busy(contenders: Sequence[Contender], turns: Turns, chances: Chances)
 
 
 def _lowest_latency(contenders: Sequence[Contender], turns: Turns, chances: Chances) -> tuple[Contender, Turns]:
-    """The better of two by chance; whose time is not known yet goes first."""
+    """The better of two by chance; whose time is not known yet goes first, but waits for its first call to answer."""
     unknown = [one for one in contenders if one.latency_s is None]
-    if unknown:
-        return _least_busy(unknown, turns, chances)
-    first = int(chances[0] * len(contenders))
-    second = int(chances[1] * (len(contenders) - 1)) if len(contenders) > 1 else first
-    second += second >= first and len(contenders) > 1
-    return min(contenders[first], contenders[second], key=_cost), turns
+    known = [one for one in contenders if one.latency_s is not None]
+    unasked = [one for one in unknown if not one.in_flight]
+    if unasked or not known:
+        return _least_busy(unasked or unknown, turns, chances)
+    first = int(chances[0] * len(known))
+    second = int(chances[1] * (len(known) - 1)) if len(known) > 1 else first
+    second += second >= first and len(known) > 1
+    return min(known[first], known[second], key=_cost), turns
 
 
 def _cost(one: Contender) -> float:

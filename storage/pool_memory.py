@@ -7,12 +7,12 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 from uuid import UUID
 
-from core.cooldown import PROBE_AGAIN_S, Cooldown, after_success, after_validation, on_trial, rest
+from core.cooldown import PROBE_AGAIN_S, Cooldown, after_first_word, after_success, after_validation, on_trial, rest
 from core.entities import Pool
 from core.errors import ModelyardError, Scope, ServerUnavailable
 from core.ports.clock import Clock
 from core.ports.pool_state import Due, Lease, MemberCounts, Picked, Place, PoolNow, PoolState
-from core.strategies import RECENT, Chances, Contender, Turns, choose, late_after, observe
+from core.strategies import RECENT, Chances, Contender, Turns, choose, faded, late_after, observe
 from storage.pool_state import RedisPoolState
 
 log = logging.getLogger(__name__)
@@ -54,10 +54,11 @@ class MemoryPoolState:
             elif not self._tried.isdisjoint(found):
                 waits.append(now + PROBE_AGAIN_S)
             else:
-                contenders.append(self._contender(pool.id, place, whole=whole))
+                contenders.append(self._contender(pool.id, place, now, whole=whole))
         if not contenders:
             return Picked(retry_after=min(waits) - now if waits else None)
-        chosen, self._turns[pool.id] = choose(pool.strategy, contenders, self._turns.get(pool.id, Turns()), chances)
+        turns = self._turns.get(pool.id, Turns()).by(pool.version)
+        chosen, self._turns[pool.id] = choose(pool.strategy, contenders, turns, chances)
         place, hedge = next(one for one in places if one.member_id.hex == chosen.key), pool.hedge_percentile
         self._busy[pool.id, place.member_id] += 1
         trials = self._rests_of(workspace_id, pool.id, place.credential_id)
@@ -88,9 +89,9 @@ class MemoryPoolState:
         healed = False
         for place in (lease.pool_id, lease.workspace_id):
             found = self.rests.get((place, credential_id))
-            if found is not None and after_success(found, now) is None:
-                self.forget_rest((place, credential_id), found)
-                healed = True
+            if found is not None:
+                self.rests[place, credential_id] = after = after_first_word(found, now)
+                healed = healed or after.has_spoken is not found.has_spoken
         return healed
 
     async def failed(self, lease: Lease, error: ModelyardError) -> Cooldown | None:
@@ -119,6 +120,11 @@ class MemoryPoolState:
                 self._tried.discard((place, lease.place.credential_id))
         if served is not None:
             (self.served if served else self.failures)[key] += 1
+        for place in (lease.pool_id, lease.workspace_id) if served else ():
+            rest_key = (place, lease.place.credential_id)
+            known = self.rests.get(rest_key)
+            if known is not None and after_success(known) is None:
+                self.forget_rest(rest_key, known)
 
     async def now(self, workspace_id: UUID, pools: Sequence[Pool]) -> Mapping[UUID, PoolNow]:
         """Return how each pool stands, by its id."""
@@ -154,7 +160,7 @@ class MemoryPoolState:
         rests: dict[UUID, tuple[Cooldown, ...]] = defaultdict(tuple)
         for place in (workspace_id, pool.id):
             for (of, credential_id), found in self.rests.items():
-                if of == place:
+                if of == place and not found.has_spoken:
                     rests[credential_id] += (found,)
         counts = {
             member.id: MemberCounts(
@@ -166,19 +172,22 @@ class MemoryPoolState:
         }
         return PoolNow(counts=counts, rests=rests)
 
-    def _contender(self, pool_id: UUID, place: Place, *, whole: bool) -> Contender:
-        latency = self._latency.get((pool_id, place.member_id, whole))
+    def _contender(self, pool_id: UUID, place: Place, now: float, *, whole: bool) -> Contender:
+        latency_s, seen_at = self._latency.get((pool_id, place.member_id, whole), (None, now))
+        in_flight = self._busy[pool_id, place.member_id]
+        if latency_s is not None and not in_flight:
+            latency_s = faded(latency_s, now - seen_at)
         return Contender(
             key=place.member_id.hex,
             place=place.number,
             weight=place.weight,
-            in_flight=self._busy[pool_id, place.member_id],
-            latency_s=latency[0] if latency is not None else None,
+            in_flight=in_flight,
+            latency_s=latency_s,
         )
 
     def _rests_of(self, workspace_id: UUID, pool_id: UUID, credential_id: UUID) -> Mapping[tuple[UUID, UUID], Cooldown]:
         keys = ((place, credential_id) for place in (workspace_id, pool_id))
-        return {key: self.rests[key] for key in keys if key in self.rests}
+        return {key: found for key in keys if (found := self.rests.get(key)) is not None and not found.has_spoken}
 
     def _now(self) -> float:
         return self._clock.now().timestamp()

@@ -1,12 +1,12 @@
 """What all processes know of pools, in Redis: whose turn it is, who rests, what is under way. Each step is atomic.
 
-`modelyard:pool:<pool>` is a hash: `last`; of a member `w:` how far it is ahead, `l:` and `t:` its time to first token
-and when that was seen, `s:` and `f:` calls served and failed, `b:<member>:<process>` calls under way; of a credential
-`r:` its rest for this model, `p:` which process tries it; `recent` times to first token, newest first. The times of
-answers that come whole stand under the same names with `:whole` behind. `modelyard:rests:<workspace>` holds the rests
-of credentials for all models by their ids, and `p:` which process tries one of them; `modelyard:deadlines` when rests
-are due. Calls under way of a process that no longer says that it lives do not count. Times are the callers', whose
-clocks agree within a second or so.
+`modelyard:pool:<pool>` is a hash: `last`; of a member `w:` how far it is ahead, by the weights of the pool's `version`,
+`l:` and `t:` its time to first token and when that was seen, `s:` and `f:` calls served and failed,
+`b:<member>:<process>` calls under way; of a credential `r:` its rest for this model, `p:` which process tries it;
+`recent` times to first token, newest first. The times of answers that come whole stand under the same names with
+`:whole` behind. `modelyard:rests:<workspace>` holds the rests of credentials for all models by their ids, and `p:`
+which process tries one of them; `modelyard:deadlines` when rests are due. Calls under way of a process that no longer
+says that it lives do not count. Times are the callers', whose clocks agree within a second or so.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -47,6 +47,15 @@ for name, count in pairs(map) do
     else redis.call('HDEL', KEYS[1], name) end
   end
 end
+if tonumber(ARGV[11]) > tonumber(map.version or '0') then
+  for name in pairs(map) do
+    if string.sub(name, 1, 2) == 'w:' then
+      redis.call('HDEL', KEYS[1], name)
+      map[name] = nil
+    end
+  end
+  redis.call('HSET', KEYS[1], 'version', ARGV[11])
+end
 local contenders, earliest = {}, nil
 for member, credential, place, weight in string.gmatch(ARGV[9], '(%x+) (%x+) (%d+) (%d+)') do
   local one = {member = member, credential = credential, place = tonumber(place), weight = tonumber(weight)}
@@ -56,10 +65,11 @@ for member, credential, place, weight in string.gmatch(ARGV[9], '(%x+) (%x+) (%d
   one.trials = {}
   for place, rest in ipairs(rests) do
     if rest[1] then
-      local ends = cjson.decode(rest[1])['until']
+      local known = cjson.decode(rest[1])
+      local ends = known['until']
       if ends == cjson.null then forever = true
       elseif ends > now then deadline = math.max(deadline or 0, ends)
-      else one.trials[#one.trials + 1] = place end
+      elseif not known.has_spoken then one.trials[#one.trials + 1] = place end
     end
   end
   if not forever and not deadline then
@@ -76,6 +86,10 @@ for member, credential, place, weight in string.gmatch(ARGV[9], '(%x+) (%x+) (%d
     if not earliest or deadline < earliest then earliest = deadline end
   else
     one.busy, one.latency = busy[one.member] or 0, tonumber(map['l:' .. one.member .. kind])
+    if one.latency and one.busy == 0 then
+      local since = now - tonumber(map['t:' .. one.member .. kind])
+      one.latency = one.latency * math.exp(-math.max(since, 0) / tonumber(ARGV[12]))
+    end
     contenders[#contenders + 1] = one
   end
 end
@@ -107,16 +121,24 @@ if strategy == 'WEIGHTED' then
 elseif strategy == 'LEAST_BUSY' then
   chosen = least_busy(contenders)
 elseif strategy == 'LOWEST_LATENCY' then
-  local unknown = {}
-  for _, one in ipairs(contenders) do if not one.latency then unknown[#unknown + 1] = one end end
-  if #unknown > 0 then
+  local unknown, unasked, known = {}, {}, {}
+  for _, one in ipairs(contenders) do
+    if one.latency then known[#known + 1] = one
+    else
+      unknown[#unknown + 1] = one
+      if one.busy == 0 then unasked[#unasked + 1] = one end
+    end
+  end
+  if #unasked > 0 then
+    chosen = least_busy(unasked)
+  elseif #known == 0 then
     chosen = least_busy(unknown)
   else
-    local n = #contenders
+    local n = #known
     local first = math.floor(tonumber(ARGV[4]) * n)
     local second = n > 1 and math.floor(tonumber(ARGV[5]) * (n - 1)) or first
     if n > 1 and second >= first then second = second + 1 end
-    local a, b = contenders[first + 1], contenders[second + 1]
+    local a, b = known[first + 1], known[second + 1]
     local cost_a, cost_b = a.latency * (a.busy + 1) / a.weight, b.latency * (b.busy + 1) / b.weight
     chosen = cost_b < cost_a and b or a
   end
@@ -136,8 +158,11 @@ local now, member, credential, seen, kind = tonumber(ARGV[1]), ARGV[2], ARGV[3],
 local healed = 0
 for _, rest in ipairs({{KEYS[1], 'r:' .. credential}, {KEYS[2], credential}}) do
   local raw = redis.call('HGET', rest[1], rest[2])
-  local ends = raw and cjson.decode(raw)['until']
-  if raw and ends ~= cjson.null and ends <= now then healed = healed + redis.call('HDEL', rest[1], rest[2]) end
+  local known = raw and cjson.decode(raw)
+  if known and not known.has_spoken and known['until'] ~= cjson.null and known['until'] <= now then
+    known.has_spoken, healed = true, healed + 1
+    redis.call('HSET', rest[1], rest[2], cjson.encode(known))
+  end
 end
 local before = redis.call('HMGET', KEYS[1], 'l:' .. member .. kind, 't:' .. member .. kind, 'recent' .. kind)
 local latency = seen
@@ -166,6 +191,12 @@ if ARGV[6] == '1' then
   end
 end
 if ARGV[4] ~= '' then redis.call('HINCRBY', KEYS[1], ARGV[4] .. ':' .. ARGV[1], 1) end
+if ARGV[4] == 's' then
+  for _, rest in ipairs({{KEYS[1], 'r:' .. ARGV[2]}, {KEYS[2], ARGV[2]}}) do
+    local raw = redis.call('HGET', rest[1], rest[2])
+    if raw and cjson.decode(raw).has_spoken then redis.call('HDEL', rest[1], rest[2]) end
+  end
+end
 redis.call('EXPIRE', KEYS[1], ARGV[5])
 """
 
@@ -216,7 +247,7 @@ class RedisPoolState:
         arguments.append(
             " ".join(f"{one.member_id.hex} {one.credential_id.hex} {one.number} {one.weight}" for one in places)
         )
-        arguments.append(_kind(whole=whole))
+        arguments += [_kind(whole=whole), pool.version, LATENCY_TAU_S]
         keys = _keys(workspace_id, pool.id)
         chosen, earliest, trial, recent, others = await self._commands.script(_PICK, keys, arguments)
         if not chosen:
@@ -423,12 +454,11 @@ def _counts(fields: Mapping[bytes, bytes], member: bytes, alive: set[str]) -> Me
 
 
 def _all_rests(fields: Mapping[bytes, bytes], rests: Mapping[bytes, bytes]) -> Mapping[UUID, tuple[Cooldown, ...]]:
-    """Return the rests of each credential, those for all models before those for the pool's."""
-    found: dict[UUID, tuple[Cooldown, ...]] = {
-        UUID(hex=name.decode()): (_decode(raw),) for name, raw in rests.items() if not name.startswith(b"p:")
-    }
-    for name, raw in fields.items():
-        if name.startswith(b"r:"):
-            credential_id = UUID(hex=name[2:].decode())
-            found[credential_id] = (*found.get(credential_id, ()), _decode(raw))
+    """Return the rests and trials of each credential, those for all models before those for the pool's."""
+    known = [(name.decode(), _decode(raw)) for name, raw in rests.items() if not name.startswith(b"p:")]
+    known += [(name[2:].decode(), _decode(raw)) for name, raw in fields.items() if name.startswith(b"r:")]
+    found: dict[UUID, tuple[Cooldown, ...]] = {}
+    for name, cooldown in known:
+        if not cooldown.has_spoken:
+            found[UUID(hex=name)] = (*found.get(UUID(hex=name), ()), cooldown)
     return found

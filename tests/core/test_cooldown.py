@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core import errors
-from core.cooldown import Cooldown, Phase, after_success, after_validation, on_trial, rest
+from core.cooldown import Cooldown, Phase, after_first_word, after_success, after_validation, on_trial, rest
 from core.errors import ModelyardError, Scope
 
 NOW = 1_000_000.0
@@ -99,8 +99,36 @@ def test_failures_during_a_rest_neither_double_it_nor_shorten_it() -> None:
 def test_a_call_from_before_a_rest_does_not_end_it_and_one_after_it_does() -> None:
     resting = rest(None, errors.UpstreamRateLimited("no"), NOW)
     assert resting is not None
-    assert after_success(resting, NOW + 59) == resting
-    assert after_success(resting, NOW + 60) is None
+    assert after_first_word(resting, NOW + 59) == resting
+    assert after_success(resting) == resting
+    assert after_success(after_first_word(resting, NOW + 60)) is None
+
+
+def test_who_dies_in_the_middle_of_a_trial_has_served_nobody() -> None:
+    first = rest(None, errors.UpstreamUnavailable("no"), NOW)
+    assert first is not None
+    spoken = after_first_word(first, NOW + 10)
+    again = rest(spoken, errors.UpstreamProtocol("cut"), NOW + 12)
+    assert again is not None
+    assert (spoken.phase(NOW + 10), again.phase(NOW + 12)) == (Phase.HEALTHY, Phase.COOLING_DOWN)
+    assert (again.until, again.has_spoken) == (NOW + 12 + 20, False)
+
+
+def test_a_rest_that_does_not_double_makes_no_other_longer() -> None:
+    cooldown, now = None, NOW
+    for _ in range(5):
+        cooldown = rest(cooldown, errors.UpstreamRateLimited("no", retry_after=2), now)
+        now += 2
+    for seconds in (10, 20):
+        cooldown = rest(cooldown, errors.UpstreamUnavailable("no"), now)
+        assert cooldown is not None
+        assert cooldown.until == now + seconds
+        now += seconds
+    during = rest(
+        rest(None, errors.UpstreamRateLimited("no", retry_after=5), NOW), errors.UpstreamUnavailable("no"), NOW + 1
+    )
+    assert during is not None
+    assert during.until == NOW + 1 + 10
 
 
 @given(

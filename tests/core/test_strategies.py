@@ -61,6 +61,22 @@ def test_the_unknown_is_tried_first_then_the_faster_of_two() -> None:
     assert choose(PoolStrategy.LOWEST_LATENCY, [slow, loaded], Turns(), (0.1, 0.9))[0] is slow
 
 
+def test_the_unknown_waits_for_its_first_call_to_answer() -> None:
+    slow, fast = Contender(key="slow", place=0, latency_s=2.0), Contender(key="fast", place=1, latency_s=0.5)
+    silent = Contender(key="silent", place=2, in_flight=1)
+    busier = Contender(key="busier", place=3, in_flight=2)
+    assert choose(PoolStrategy.LOWEST_LATENCY, [slow, fast, silent], Turns(), (0.9, 0.9))[0] is fast
+    assert choose(PoolStrategy.LOWEST_LATENCY, [slow, silent], Turns(), (0.9, 0.9))[0] is slow
+    assert choose(PoolStrategy.LOWEST_LATENCY, [busier, silent], Turns(), NO_CHANCE)[0] is silent
+
+
+def test_nobody_is_ahead_by_weights_that_were_changed() -> None:
+    turns = Turns(last=1, ahead={"m0": -400, "m1": 400}, version=3)
+    assert turns.by(3) is turns
+    assert turns.by(2) is turns, "a process that has not heard of the change yet"
+    assert turns.by(4) == Turns(last=1, version=4)
+
+
 def test_a_worse_time_counts_at_once_a_better_one_by_and_by() -> None:
     assert observe(None, 0, 0.4) == 0.4
     assert observe(0.4, 1, 3.0) == 3.0

@@ -130,6 +130,38 @@ async def test_one_call_at_a_time_goes_to_a_member_on_trial_until_one_is_served(
     assert again.times == 1
 
 
+@pytest.mark.parametrize("failure", [errors.UpstreamUnavailable, errors.UpstreamQuotaExhausted])
+async def test_a_member_that_dies_in_the_middle_of_its_trials_rests_longer_each_time(
+    state: PoolState, clock: MovableClock, failure: type[errors.ModelyardError]
+) -> None:
+    pool, rests = a_pool(1), []
+    shortest = failure("gone").rests
+    assert shortest is not None
+    assert shortest.seconds is not None
+    for times in (1, 2, 4):
+        lease = await pick(state, pool)
+        assert await state.spoke(lease, 0.2) is lease.is_trial
+        assert await state.spoke(lease, 0.2) is False
+        assert (await state.now(WORKSPACE, [pool]))[pool.id].rests == {}
+        beside = await pick(state, pool)
+        assert not beside.is_trial
+        await state.done(beside, served=None)
+        cooldown = await state.failed(lease, failure("gone"))
+        await state.done(lease, served=False)
+        assert cooldown is not None
+        assert cooldown.until is not None
+        rests.append((cooldown.until - clock.now().timestamp(), shortest.seconds * times))
+        clock.advance(cooldown.until - clock.now().timestamp() + 1)
+    served = await pick(state, pool)
+    await state.spoke(served, 0.2)
+    await state.done(served, served=True)
+    again = await state.failed(await pick(state, pool), failure("gone"))
+
+    assert [seconds for seconds, _ in rests] == pytest.approx([seconds for _, seconds in rests], abs=0.01)
+    assert again is not None
+    assert again.times == 1
+
+
 async def test_a_credential_on_trial_for_all_models_is_tried_by_one_pool_at_a_time(
     state: PoolState, clock: MovableClock
 ) -> None:
@@ -165,6 +197,44 @@ async def test_members_on_trial_are_tried_each_by_a_call_of_its_own(state: PoolS
 
     assert sorted(lease.place.number for lease in tried) == [0, 1, 2]
     assert (await state.pick(WORKSPACE, pool, places(pool), (0, 0))).retry_after == 1
+
+
+async def test_whoever_was_slow_once_is_asked_again_by_and_by(state: PoolState, clock: MovableClock) -> None:
+    pool = a_pool(1, 1, strategy=PoolStrategy.LOWEST_LATENCY)
+    for seconds in (5.0, 0.1):
+        lease = await pick(state, pool)
+        await state.spoke(lease, seconds)
+        await state.done(lease, served=True)
+
+    async def turn() -> int:
+        lease = await pick(state, pool)
+        clock.advance(0.1)
+        await state.spoke(lease, 0.1)
+        await state.done(lease, served=True)
+        return lease.place.number
+
+    assert {await turn() for _ in range(20)} == {1}
+    clock.advance(40)
+    assert [await turn() for _ in range(2)] == [1, 0]
+
+
+async def test_who_does_not_answer_the_first_call_is_asked_no_further(state: PoolState) -> None:
+    pool = a_pool(1, 1, strategy=PoolStrategy.LOWEST_LATENCY)
+    answering, silent = await pick(state, pool), await pick(state, pool)
+    await state.spoke(answering, 0.1)
+
+    assert [await number(state, pool) for _ in range(5)] == [answering.place.number] * 5
+    await state.spoke(silent, 0.001)
+    assert await number(state, pool) == silent.place.number
+
+
+async def test_new_weights_begin_anew(state: PoolState) -> None:
+    pool = a_pool(100, 1, strategy=PoolStrategy.WEIGHTED)
+    for _ in range(50):
+        await pick(state, pool)
+    even = replace(pool, version=2, members=tuple(replace(one, weight=1) for one in pool.members))
+
+    assert [await number(state, even) for _ in range(6)] == [0, 1, 0, 1, 0, 1]
 
 
 async def test_times_of_whole_answers_are_kept_apart(state: PoolState) -> None:
