@@ -29,6 +29,8 @@ _KEPT_S = 90 * 24 * 60 * 60
 _CLAIM_S = 180
 _TRIES = 8
 _DEADLINES = "modelyard:deadlines"
+_POOL = "modelyard:pool:"
+_RESTS = "modelyard:rests:"
 
 _PICK = """
 local now, strategy, me, kind = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[10]
@@ -220,8 +222,32 @@ _SWAP = """
 if (redis.call('HGET', KEYS[1], ARGV[1]) or '') ~= ARGV[2] then return 0 end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
 redis.call('EXPIRE', KEYS[1], ARGV[6])
-if ARGV[5] ~= '' then redis.call('ZADD', KEYS[2], ARGV[4], ARGV[5]) end
+if ARGV[5] ~= '' then
+  local known = redis.call('ZSCORE', KEYS[2], ARGV[5])
+  if not known or tonumber(known) > tonumber(ARGV[4]) then redis.call('ZADD', KEYS[2], ARGV[4], ARGV[5]) end
+end
 return 1
+"""
+
+_DUE = """
+local now, told = tonumber(ARGV[1]), {}
+for _, entry in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now)) do
+  local workspace, pool, credential = string.match(entry, '(%x+) (%x+) (%x+)')
+  local following, waits, ended = nil, false, false
+  for _, rest in ipairs({{ARGV[3] .. workspace, credential}, {ARGV[4] .. pool, 'r:' .. credential}}) do
+    local raw = redis.call('HGET', rest[1], rest[2])
+    local ends = raw and cjson.decode(raw)['until']
+    if ends == cjson.null then
+      ends, waits = now + tonumber(ARGV[2]), true
+    end
+    if ends and ends > now then following = math.min(following or ends, ends)
+    elseif ends then ended = true end
+  end
+  if following then redis.call('ZADD', KEYS[1], following, entry)
+  else redis.call('ZREM', KEYS[1], entry) end
+  if waits or ended then told[#told + 1] = {entry, waits and 1 or 0} end
+end
+return told
 """
 
 _encode = msgspec.json.Encoder().encode
@@ -370,27 +396,9 @@ class RedisPoolState:
 
         What waits stays due until `forget`, so that no process that dies takes it along.
         """
-        now = self._now()
-        async with self._commands.soon():
-            named = [_due(entry) for entry in await self._redis.zrangebyscore(_DEADLINES, "-inf", now)]
-            if not named:
-                return ()
-            pipe = self._redis.pipeline(transaction=False)
-            for one in named:
-                pipe.hget(_rests(one.workspace_id), one.credential_id.hex)
-            rests = await pipe.execute()
-            found = [
-                replace(one, waits=raw is not None and _decode(raw).until is None)
-                for one, raw in zip(named, rests, strict=True)
-            ]
-            pipe = self._redis.pipeline(transaction=True)
-            for one in found:
-                if one.waits:
-                    pipe.zadd(_DEADLINES, {_entry(one): now + VALIDATE_AGAIN_S})
-                else:
-                    pipe.zrem(_DEADLINES, _entry(one))
-            await pipe.execute()
-        return found
+        arguments = [self._now(), VALIDATE_AGAIN_S, _RESTS, _POOL]
+        found = await self._commands.script(_DUE, [_DEADLINES], arguments)
+        return [replace(_due(entry), waits=bool(waits)) for entry, waits in found]
 
     async def forget(self, due: Due) -> None:
         """Let a rest be due no more whose validation nobody waits for."""
@@ -426,7 +434,7 @@ def _keys(workspace_id: UUID, pool_id: UUID) -> list[str]:
 
 
 def _pool(pool_id: UUID) -> str:
-    return f"modelyard:pool:{pool_id.hex}"
+    return f"{_POOL}{pool_id.hex}"
 
 
 def _entry(due: Due) -> str:
@@ -439,7 +447,7 @@ def _due(entry: bytes) -> Due:
 
 
 def _rests(workspace_id: UUID) -> str:
-    return f"modelyard:rests:{workspace_id.hex}"
+    return f"{_RESTS}{workspace_id.hex}"
 
 
 def _counts(fields: Mapping[bytes, bytes], member: bytes, alive: set[str]) -> MemberCounts:

@@ -336,8 +336,10 @@ async def test_redis_chooses_as_the_pure_functions_do(redis_url: str, clock: Mov
                     open_leases.append([one.lease for one in picked if one.lease is not None])
                 continue
             leases = open_leases.pop(chance.randrange(len(open_leases)))
-            seconds, failing = chance.uniform(0.01, 3), drawn > 0.93
+            seconds, failing, in_the_middle = chance.uniform(0.01, 3), drawn > 0.93, drawn > 0.96
             for state, lease in zip(both, leases, strict=True):
+                if in_the_middle:
+                    await state.spoke(lease, seconds)
                 if failing:
                     await state.failed(lease, errors.UpstreamUnavailable("gone"))
                 else:
@@ -400,6 +402,22 @@ async def test_the_end_of_a_rest_is_told_once(redis_url: str, clock: MovableCloc
     await state.validated(WORKSPACE, waiting.credential_id, is_new=False)
     clock.advance(VALIDATE_AGAIN_S + 1)
     assert await due() == [replace(waiting, waits=False)]
+    await connections.aclose()
+
+
+async def test_of_two_rests_of_a_credential_the_end_of_each_is_told(redis_url: str, clock: MovableClock) -> None:
+    connections, pool = open_pool(redis_url), a_pool(1)
+    state = RedisPoolState(Commands(connections), uuid7(), clock)
+    first, second = await pick(state, pool), await pick(state, pool)
+    await state.failed(first, errors.UpstreamQuotaExhausted("empty"))
+    await state.failed(second, errors.UpstreamUnavailable("gone"))
+
+    told = []
+    for _ in range(12):
+        clock.advance(55)
+        told.append(len([one for one in await state.due() if one.pool_id == pool.id]))
+
+    assert told == [1, *[0] * 9, 1, 0]
     await connections.aclose()
 
 
