@@ -85,7 +85,7 @@ def differences(before: Configuration, after: Configuration) -> Iterator[Change]
             key=str(credential_id),
             kind=ChangeKind.CREATED if old is None else ChangeKind.DELETED if new is None else ChangeKind.UPDATED,
         )
-    yield from _pools(before, after, was_active ^ is_active)
+    yield from _pools(before, after, was_active, is_active)
     touched = {provider for old, new in _parts(before, after) for provider in _differing(old, new)}
     for provider in sorted(touched):
         yield Change(workspace_id=workspace_id, noun=Noun.PROVIDER, key=provider)
@@ -97,15 +97,20 @@ def _active(configuration: Configuration) -> set[UUID]:
     return {active for active in (*of_providers, *of_models) if active is not None}
 
 
-def _pools(before: Configuration, after: Configuration, moved: set[UUID]) -> Iterator[Change]:
+def _pools(
+    before: Configuration, after: Configuration, was_active: set[UUID], is_active: set[UUID]
+) -> Iterator[Change]:
     """Yield the pools that differ, or of which a member stands otherwise."""
+    moved = was_active ^ is_active
     old, new = ({pool.id: pool for pool in one.pools.values()} for one in (before, after))
     for pool_id in dict.fromkeys((*old, *new)):
         pool = new.get(pool_id) or old[pool_id]
-        members = [member.credential_id for member in pool.members if member.credential_id is not None]
+        members = {member.credential_id for member in pool.members}
+        if None in members:  # it stands for whatever is active
+            members |= was_active | is_active
         if (
             old.get(pool_id) == new.get(pool_id)
-            and all(before.credentials.get(one) == after.credentials.get(one) for one in members)
+            and all(before.credentials.get(one) == after.credentials.get(one) for one in members if one is not None)
             and not any(
                 after.credentials[one].provider == pool.key.provider for one in moved if one in after.credentials
             )

@@ -222,6 +222,11 @@ async def delete_credential(app: App, viewer: Viewer, workspace_id: UUID, creden
     async with changing(app, workspace_id) as change:
         tx, before = change.tx, change.before
         credential = _present(before, credential_id)
+        stood_in = [
+            pool for pool in before.pools.values() if credential_id in {one.credential_id for one in pool.members}
+        ]
+        for pool in stood_in:
+            await tx.pools.put(workspace_id, pool.without(credential_id))
         await tx.credentials.delete(workspace_id, credential_id)
         removed = None
         if credential.model is not None and len(before.model_credentials(credential.model)) == 1:
@@ -234,12 +239,12 @@ async def delete_credential(app: App, viewer: Viewer, workspace_id: UUID, creden
             summary=f"Deleted the credential {credential.name!r} of {credential.provider}",
             changes=changes(name=(credential.name, None)),
         )
-    stood_in = tuple(
-        key
-        for key, pool in before.pools.items()
-        if any(member.credential_id == credential_id for member in pool.members)
+    return Deleted(
+        configuration=change.after,
+        credential=credential,
+        removed_model=removed,
+        pools=tuple(pool.key for pool in stood_in),
     )
-    return Deleted(configuration=change.after, credential=credential, removed_model=removed, pools=stood_in)
 
 
 async def set_preferred_type(

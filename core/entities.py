@@ -1,7 +1,7 @@
 """The nouns that are remembered, as frozen values: one class a noun, no behaviour beyond reading itself."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -237,6 +237,11 @@ class Pool:
     members: tuple[PoolMember, ...]
     version: int = 1
     hedge_percentile: int | None = None
+
+    def without(self, credential_id: UUID) -> "Pool":
+        """Return the next version of it, in which a credential is no member."""
+        members = tuple(member for member in self.members if member.credential_id != credential_id)
+        return replace(self, members=members, version=self.version + 1)
 
 
 class QuotaType(StrEnum):

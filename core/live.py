@@ -10,6 +10,7 @@ from uuid import UUID
 from core.access import Permission, Viewer, require
 from core.app import App
 from core.changes import Change, ChangeKind, Noun, channel_of, from_message
+from core.configuration import Configuration
 from core.errors import Forbidden, ServerUnavailable, Unauthenticated
 from core.followers import Follower
 
@@ -67,11 +68,19 @@ async def tell_of_pools(app: App, workspace_id: UUID, credential_id: UUID) -> No
     """
     configuration = await app.configurations.get(workspace_id)
     try:
-        for pool in configuration.pools.values():
-            if any(member.credential_id in {None, credential_id} for member in pool.members):
-                await tell(app, Change(workspace_id=workspace_id, noun=Noun.POOL, key=str(pool.id)))
+        for change in changes_of_pools(configuration, credential_id):
+            await tell(app, change)
     except ServerUnavailable as error:
         log.info("nobody is told how the pools stand: %s", error)
+
+
+def changes_of_pools(configuration: Configuration, credential_id: UUID) -> list[Change]:
+    """Return what is to be told where a credential stands differently: of every pool that it may be a member of."""
+    return [
+        Change(workspace_id=configuration.workspace_id, noun=Noun.POOL, key=str(pool.id))
+        for pool in configuration.pools.values()
+        if any(member.credential_id in {None, credential_id} for member in pool.members)
+    ]
 
 
 def check_follower(viewer: Viewer | None, follower: Follower) -> None:

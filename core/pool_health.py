@@ -47,14 +47,12 @@ def standing(candidate: Candidate, pool_now: PoolNow, now: datetime) -> Standing
     assert candidate.member is not None
     counts = pool_now.counts.get(candidate.member.id, MemberCounts())
     credential = candidate.credential
-    if not candidate.member.enabled:
+    if not candidate.member.enabled or candidate.is_double:
         return Standing(health=MemberHealth.DISABLED, counts=counts)
     if credential is None:
         return Standing(health=MemberHealth.CREDENTIAL_MISSING, counts=counts)
     if credential.status in _STATUS:
         return Standing(health=_STATUS[credential.status], counts=counts)
-    if not candidate.usable:  # the Default Config is another member's credential
-        return Standing(health=MemberHealth.DISABLED, counts=counts)
     longest = _longest(pool_now, credential.id)
     health = _PHASE[longest.phase(now.timestamp())] if longest is not None else MemberHealth.HEALTHY
     return Standing(health=health, counts=counts, cooldown=longest)

@@ -8,12 +8,12 @@ from uuid import UUID
 from core.access import Permission, Viewer, require, workspace_of
 from core.app import App
 from core.audit import changes
-from core.changes import Change, Noun
 from core.changing import changing
 from core.configuration import Configuration
 from core.entities import Pool, PoolMember, PoolStrategy
 from core.errors import Conflict, InvalidInput, ModelNotFound, NotFound
 from core.ids import uuid7
+from core.live import changes_of_pools
 from core.model_types import ModelKey
 from core.resolve import Known, find_model, pool_candidates, serves
 
@@ -132,10 +132,10 @@ async def end_cooldown(app: App, viewer: Viewer, workspace_id: UUID, member_id: 
     known = find_model(configuration, app.catalog, pool.key)
     candidates = pool_candidates(configuration, known)[0] if known is not None else ()
     credential = next((one.credential for one in candidates if one.member == member), None)
-    if credential is not None:
-        await app.pools.end_rests(workspace_id, pool.id, credential.id)
+    if credential is not None and await app.pools.end_rests(workspace_id, pool.id, credential.id):
         async with app.storage.transaction() as tx:
-            tx.news.add(Change(workspace_id=workspace_id, noun=Noun.POOL, key=str(pool.id)))
+            for change in changes_of_pools(configuration, credential.id):
+                tx.news.add(change)
             await tx.audit.add(
                 workspace_id=workspace_id,
                 viewer=viewer,

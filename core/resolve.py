@@ -1,6 +1,6 @@
 """From a request to credentials: one pure function, used by calls, by `problem` and by `Workspace.route`."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from uuid import UUID
 
@@ -62,12 +62,16 @@ Amount = Callable[[Quota, Known], int]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """One way to serve the call, in the order in which they are tried. `credential` None: none is needed, or hosted."""
+    """One way to serve the call. `credential` None: none is needed, or hosted.
+
+    `is_double`: it is a Default Config, and its credential another member's.
+    """
 
     credential: Credential | None
     member: PoolMember | None
     usable: bool
     reason: str
+    is_double: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -340,22 +344,24 @@ def _custom(configuration: Configuration, model: Known) -> Route:
     credential = active_credential(configuration, model)
     if credential is not None:
         where = "model" if credential.model is not None else "provider"
-        return _single(model, credential, f"the active credential of the {where}", _why_no_pool(configuration, model))
+        return _single(
+            model, credential, f"the active credential of the {where}", _why_no_pool(configuration, model, members)
+        )
     if model.manifest.keyless:
-        reason = f"the provider needs no credential{_why_no_pool(configuration, model)}"
+        reason = f"the provider needs no credential{_why_no_pool(configuration, model, members)}"
         free = Candidate(credential=None, member=None, usable=True, reason=reason)
         return Route(model=model, provider_type=ProviderType.CUSTOM, candidates=(free,))
     return Route(model=model, provider_type=ProviderType.CUSTOM, problem=_nothing_active(configuration, model))
 
 
-def _why_no_pool(configuration: Configuration, model: Known) -> str:
+def _why_no_pool(configuration: Configuration, model: Known, members: Sequence[Candidate]) -> str:
     """Return why the pool of a model does not choose, to follow another reason; nothing where there is none."""
     pool = configuration.pools.get(model.key)
     if pool is None:
         return ""
     if not pool.enabled:
         return "; the pool is switched off, `setPoolEnabled` switches it on"
-    usable = sum(candidate.usable for candidate in pool_candidates(configuration, model)[0])
+    usable = sum(candidate.usable for candidate in members)
     return f"; the pool does not choose: it takes two usable members and has {usable or 'none'}, see their `health`"
 
 
@@ -414,13 +420,19 @@ def _member(configuration: Configuration, model: Known, pool: Pool, member: Pool
         if not member.enabled
         else "no credential is active, which it stands for; `activateCredential` makes one"
         if credential is None
-        else problem.message
-        if problem is not None
         else "the Default Config is another member's credential"
         if doubled
+        else problem.message
+        if problem is not None
         else ""
     )
-    return Candidate(credential=credential, member=member, usable=not reason, reason=reason or "a member of the pool")
+    return Candidate(
+        credential=credential,
+        member=member,
+        usable=not reason,
+        reason=reason or "a member of the pool",
+        is_double=doubled,
+    )
 
 
 def serves(credential: Credential, model: Known) -> bool:

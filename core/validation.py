@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
@@ -104,13 +104,14 @@ async def validate(app: App, workspace_id: UUID, credential_id: UUID, version: i
         return
     before = _settled(credential)
     await _set_status(app, credential, CredentialStatus.VALIDATING, credential.problem, credential.validated_at)
+    asked = replace(credential, status=CredentialStatus.VALIDATING)
     try:
         answer, problem = await _ask(app, credential)
     except BaseException:
-        await asyncio.shield(_set_status(app, credential, before, credential.problem, credential.validated_at))
+        await asyncio.shield(_set_status(app, asked, before, credential.problem, credential.validated_at))
         raise
     validated_at = app.clock.now() if answer is not None else credential.validated_at
-    await _set_status(app, credential, answer or before, problem, validated_at)
+    await _set_status(app, asked, answer or before, problem, validated_at)
     if answer is CredentialStatus.VALID:
         await let_try(app, workspace_id, credential_id)
 
@@ -213,6 +214,7 @@ async def _set_status(
     problem: Problem | None,
     validated_at: datetime | None,
 ) -> None:
+    """Set the status of a credential that is still of its version, and tell of it and of pools that it changes."""
     workspace_id, key = credential.workspace_id, str(credential.id)
     async with app.storage.transaction() as tx:
         is_set = await tx.credentials.set_status(
@@ -226,3 +228,5 @@ async def _set_status(
         if is_set:
             tx.news.add(Change(workspace_id=workspace_id, noun=Noun.CREDENTIAL, key=key, status=status.value))
             tx.news.add(Change(workspace_id=workspace_id, noun=Noun.PROVIDER, key=credential.provider))
+    if is_set and CredentialStatus.INVALID in {status, credential.status} and status is not credential.status:
+        await tell_of_pools(app, workspace_id, credential.id)

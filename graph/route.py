@@ -22,7 +22,7 @@ from graph.values import ModelKey, ProviderType
 
 @object_type
 class RouteCandidate:
-    """One way to serve a call, in the order in which they are tried."""
+    """One way to serve a call."""
 
     configuration: strawberry.Private[Configuration]
     candidate: strawberry.Private[Candidate]
@@ -88,7 +88,7 @@ class Route:
     def candidates(self) -> list[RouteCandidate]:
         """The ways to serve the call in the order in which they are tried, those of the fallbacks at the end.
 
-        A fallback that has none is there once, and says why.
+        The members of a pool come in its own order: its strategy chooses among them, call by call. A fallback that has none is there once, and says why.
         """
         return [
             RouteCandidate(configuration=self.configuration, candidate=candidate, key=key)

@@ -9,14 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.changes import Noun, differences
 from core.configuration import Configuration, HostedModel, HostedProvider
 from core.entities import CredentialStatus, ModelSetting, ModelSource, ProviderRow, Quota, QuotaType
 from core.errors import ErrorCode
 from core.model_types import ModelType
 from core.model_types.llm import ProviderType
 from core.models import ModelStatus, status_of
+from core.pool_health import MemberHealth, standing
+from core.ports.pool_state import PoolNow
 from core.provider import Pricing, RemoteModel
-from core.resolve import Request, Route, find_model, preferred_type, resolve
+from core.resolve import Request, Route, find_model, pool_candidates, preferred_type, resolve
 from tests import make
 from tests.catalogs import CATALOG
 
@@ -167,6 +170,39 @@ def test_what_cannot_be_asked_for(changed: dict[str, Any], code: ErrorCode) -> N
 
     assert route.problem is not None
     assert route.problem.code is code
+
+
+@pytest.mark.parametrize("status", [CredentialStatus.VALID, CredentialStatus.INVALID])
+def test_a_default_config_that_doubles_a_member_is_disabled_whatever_is_wrong_with_its_credential(
+    status: CredentialStatus,
+) -> None:
+    plain = replace(PLAIN, status=status)
+    pool = make.pool(MODEL, [make.member(plain), make.member(None), make.member(OTHER)])
+    given = make.configuration(plain, OTHER, active=[plain], pools=[pool])
+    known = find_model(given, CATALOG, MODEL)
+    assert known is not None
+
+    standings = [standing(one, PoolNow(counts={}, rests={}), make.NOW) for one in pool_candidates(given, known)[0]]
+
+    own = MemberHealth.HEALTHY if status is CredentialStatus.VALID else MemberHealth.CREDENTIAL_INVALID
+    assert [one.health for one in standings] == [own, MemberHealth.DISABLED, MemberHealth.HEALTHY]
+
+
+def test_pools_are_told_of_that_stand_otherwise_as_their_default_config_does() -> None:
+    pool = make.pool(MODEL, [make.member(OTHER), make.member(None)])
+    before = make.configuration(PLAIN, OTHER, active=[PLAIN], pools=[pool])
+    refused, idle = replace(PLAIN, status=CredentialStatus.INVALID), make.credential("idle")
+
+    told = [
+        {change.key for change in differences(before, after) if change.noun is Noun.POOL}
+        for after in (
+            make.configuration(refused, OTHER, active=[PLAIN], pools=[pool]),
+            make.configuration(PLAIN, OTHER, active=[OTHER], pools=[pool]),
+            make.configuration(PLAIN, OTHER, idle, active=[PLAIN], pools=[pool]),
+        )
+    ]
+
+    assert told == [{str(pool.id)}, {str(pool.id)}, set()]
 
 
 def test_a_switched_off_model_is_refused_before_anything_else() -> None:

@@ -50,7 +50,7 @@ END = """mutation ($input: EndCooldownInput!) { endCooldown(input: $input) {
 ENABLE = """mutation ($input: SetPoolEnabledInput!) { setPoolEnabled(input: $input) {
   pool { version enabled effective } errors { code path } } }"""
 DELETE = """mutation ($input: DeleteCredentialInput!) { deleteCredential(input: $input) {
-  pools { members { name } } errors { code } } }"""
+  pools { version members { name } } errors { code } } }"""
 VALIDATE = """mutation ($input: ValidateCredentialInput!) { validateCredential(input: $input) {
   credential { status poolMembers { name health } } errors { code } } }"""
 POOLS = """{ workspace { pools { nodes { id version enabled strategy
@@ -423,7 +423,11 @@ async def test_a_pool_is_switched_and_its_members_go_with_their_credentials(
 
     assert off["pool"] == {"version": 2, "enabled": False, "effective": False}
     assert on["pool"] == {"version": 3, "enabled": True, "effective": True}
-    assert deleted["pools"] == [{"members": [{"name": "m0"}, {"name": "m1"}]}]
+    assert deleted["pools"] == [{"version": 4, "members": [{"name": "m0"}, {"name": "m1"}]}]
+    kept = [{"credentialId": one["credential"]["id"]} for one in pool["members"][:2]]
+    stale = {"model": KEY, "enabled": True, "expectedVersion": 3, "members": kept}
+    refused = (await product.data(SAVE, input=stale))["savePool"]
+    assert (refused["errors"][0]["code"], refused["pool"]["version"]) == ("CONFLICT", 4)
 
 
 async def test_a_refused_key_rests_until_it_is_found_valid(product: Product, provider: FakeProvider) -> None:
@@ -498,17 +502,28 @@ async def test_a_key_that_rests_for_all_models_is_told_of_every_pool_that_it_is_
         asked = {"provider": "anthropic", "name": name, "type": "LLM"}
         saved = await product.changed(SAVE, model=asked, enabled=True, members=credentials)
         pools.append(ids.given_pair(saved["pool"]["id"], "Pool"))
-    told: set[str] = set()
 
     async with (
         product.app.changes.listen(channel_of(pools[0][0]), complete=True) as messages,
         asyncio.timeout(LIMIT_S),
     ):
+
+        async def all_are_told() -> None:
+            told: set[str] = set()
+            while told != {str(key) for _, key in pools}:
+                change = from_message(await anext(messages))
+                if change is not None and change.noun is Noun.POOL:
+                    told.add(change.key)
+
         await product.stream(model={"provider": "anthropic", "name": "claude-sonnet-5"})
-        while told != {str(key) for _, key in pools}:
-            change = from_message(await anext(messages))
-            if change is not None and change.noun is Noun.POOL:
-                told.add(change.key)
+        await all_are_told()
+        await product.changed(END, memberId=saved["pool"]["members"][0]["id"])
+        await all_are_told()
+        await product.changed(VALIDATE, id=credentials[0]["credentialId"])
+        await all_are_told()
+
+    standing = await members(product, saved["pool"])
+    assert [one["health"] for one in standing] == ["CREDENTIAL_INVALID", "HEALTHY"]
 
 
 async def test_changes_of_a_pool_that_follow_each_other_too_soon_come_as_one(
