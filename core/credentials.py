@@ -124,7 +124,9 @@ async def update_credential(
         checked = await check_values(app, provider, old.model, update.values, verify=update.verify, stored=stored)
     async with changing(app, workspace_id) as change:
         tx, before = change.tx, change.before
-        present = _present(before, credential_id)
+        present = await tx.credentials.get(workspace_id, credential_id)  # with its status as it is stored
+        if present is None:
+            raise _unknown()
         if present.version != old.version:
             raise _changed_meanwhile(present.version, path=("id",))
         name = _name(update.name, _taken(before, present)) if update.is_renamed else present.name

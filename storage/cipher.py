@@ -67,6 +67,14 @@ class DataKey:
             ) from error
         return opened.plain | {name: Secret(value) for name, value in opened.secret.items()}
 
+    def opens(self, credential_id: UUID, sealed: bytes) -> bool:
+        """Tell whether these sealed values can be opened."""
+        try:
+            self._aead.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], self._binding(credential_id))
+        except (InvalidTag, ValueError):
+            return False
+        return True
+
     def _binding(self, credential_id: UUID) -> bytes:
         return self.workspace_id.bytes + credential_id.bytes + self.version.to_bytes(4, "big")
 

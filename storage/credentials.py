@@ -1,6 +1,7 @@
 """Sealed credentials, as rows."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -23,13 +24,14 @@ from sqlalchemy import (
 )
 
 from core.entities import Credential, CredentialStatus, Sealed
-from core.errors import Problem
+from core.errors import CredentialUnreadable, Problem
 from core.model_types import ModelKey, ModelType
 from storage.base import Json, UtcDateTime, id_column, metadata, times, within
+from storage.cipher import Cipher, DataKey, WrappedKey
 from storage.connection import Connection
 from storage.models import models
 from storage.providers import providers
-from storage.workspaces import SqlWorkspaces
+from storage.workspaces import SqlWorkspaces, workspace_keys
 
 credentials = Table(
     "credentials",
@@ -61,12 +63,41 @@ credentials = Table(
     ),
 )
 
-_OF_WORKSPACE = select(credentials).where(within(credentials)).order_by(credentials.c.id)
+_WITH_KEYS = credentials.outerjoin(
+    workspace_keys,
+    (workspace_keys.c.workspace_id == credentials.c.workspace_id)
+    & (workspace_keys.c.version == credentials.c.key_version),
+)
+_OF_WORKSPACE = (
+    select(credentials, workspace_keys.c.kek_id, workspace_keys.c.wrapped_key)
+    .select_from(_WITH_KEYS)
+    .where(within(credentials))
+    .order_by(credentials.c.id)
+)
 
 
-async def of_workspace(connection: Connection, workspace_id: UUID) -> Sequence[Credential]:
-    """Return every credential of a workspace, oldest first."""
-    return [credential_of(row) for row in await connection.rows(_OF_WORKSPACE, {"workspace": workspace_id})]
+async def of_workspace(connection: Connection, cipher: Cipher, workspace_id: UUID) -> Sequence[Credential]:
+    """Return every credential of a workspace, oldest first; those that cannot be opened are UNREADABLE."""
+    keys: dict[int, DataKey | None] = {}
+    found = []
+    for row in await connection.rows(_OF_WORKSPACE, {"workspace": workspace_id}):
+        if row.key_version not in keys:
+            keys[row.key_version] = _unwrapped(cipher, row)
+        key, credential = keys[row.key_version], credential_of(row)
+        is_readable = key is not None and key.opens(row.id, row.sealed)
+        found.append(credential if is_readable else replace(credential, status=CredentialStatus.UNREADABLE))
+    return found
+
+
+def _unwrapped(cipher: Cipher, row: Row[Any]) -> DataKey | None:
+    if row.kek_id is None:
+        return None
+    try:
+        return cipher.unwrap(
+            WrappedKey(workspace_id=row.workspace_id, version=row.key_version, kek_id=row.kek_id, data=row.wrapped_key)
+        )
+    except CredentialUnreadable:
+        return None
 
 
 class Unasked(NamedTuple):

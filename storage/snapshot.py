@@ -9,6 +9,7 @@ from sqlalchemy import Uuid, bindparam, select
 from core.configuration import Configuration, HostedProvider
 from core.errors import NotFound
 from storage import credentials, models, pools, providers
+from storage.cipher import Cipher
 from storage.connection import Connection
 from storage.quotas import SqlQuotas
 from storage.workspaces import workspaces
@@ -17,15 +18,21 @@ _VERSION = select(workspaces.c.config_version).where(workspaces.c.id == bindpara
 
 
 async def load(
-    connection: Connection, workspace_id: UUID, hosted: Mapping[str, HostedProvider] = MappingProxyType({})
+    connection: Connection,
+    cipher: Cipher,
+    workspace_id: UUID,
+    hosted: Mapping[str, HostedProvider] = MappingProxyType({}),
 ) -> Configuration:
-    """Return the configuration of a workspace by eight statements, nine where it has pools. NotFound if it is gone."""
+    """Return the configuration of a workspace by eight statements, nine where it has pools. NotFound if it is gone.
+
+    A credential that cannot be opened is UNREADABLE here, whatever its row says.
+    """
     version = await version_of(connection, workspace_id)
     return Configuration(
         workspace_id=workspace_id,
         version=version,
         providers=await providers.of_workspace(connection, workspace_id),
-        credentials={found.id: found for found in await credentials.of_workspace(connection, workspace_id)},
+        credentials={found.id: found for found in await credentials.of_workspace(connection, cipher, workspace_id)},
         models=await models.of_workspace(connection, workspace_id),
         settings=await models.settings_of_workspace(connection, workspace_id),
         defaults=await models.defaults_of_workspace(connection, workspace_id),

@@ -90,6 +90,7 @@ class SqlTransaction:
     """The nouns, all on one connection."""
 
     def __init__(self, connection: Connection, cipher: Cipher, hosted: Mapping[str, HostedProvider]) -> None:
+        self._cipher = cipher
         self._hosted = hosted
         workspaces = SqlWorkspaces(connection, cipher)
         self.connection = connection
@@ -117,7 +118,7 @@ class SqlTransaction:
 
     async def configuration(self, workspace_id: UUID) -> Configuration:
         """Return the configuration as this transaction sees it. NotFound if the workspace is gone."""
-        return await snapshot.load(self.connection, workspace_id, self._hosted)
+        return await snapshot.load(self.connection, self._cipher, workspace_id, self._hosted)
 
 
 class SqlStorage:
