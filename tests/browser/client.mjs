@@ -75,7 +75,7 @@ function passOn(proxy, client, port, first) {
   client.on("close", () => api.destroy());
 }
 
-async function read(page, way) {
+async function read(page, way, token = TOKEN) {
   return page.evaluate(
     async (way, token, model) => {
       const { completion, overFetch, overSocket } = await import("/client/modelyard.js");
@@ -84,11 +84,15 @@ async function read(page, way) {
       const subscribe = way === "fetch" ? overFetch(url, token) : overSocket(createClient, url.replace("http", "ws"), token);
       const input = { model: { provider: "openai_compatible", name: model }, messages: [{ role: "USER", text: "hi" }] };
       const events = [];
-      for await (const event of completion(subscribe, input)) events.push(event);
+      try {
+        for await (const event of completion(subscribe, input)) events.push(event);
+      } catch (error) {
+        return [...events, { refused: error.errors?.[0].extensions.code ?? String(error) }];
+      }
       return events;
     },
     way,
-    TOKEN,
+    token,
     MODEL,
   );
 }
@@ -116,6 +120,8 @@ try {
     assert.equal(events.filter(({ __typename }) => __typename === "TextDelta").map(({ text }) => text).join(""), TEXT);
     assert.equal(events.at(-1).message.text, TEXT);
     console.log(`ok  a completion over ${way} that is cut ${CUTS} times is whole`);
+    assert.deepEqual(await read(page, way, "my_wrong"), [{ refused: "UNAUTHENTICATED" }]);
+    console.log(`ok  a token that nobody knows is refused over ${way}, and not tried again`);
   }
 } catch (error) {
   console.error(error);

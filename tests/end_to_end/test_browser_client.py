@@ -41,5 +41,5 @@ async def test_it_goes_on_by_itself_over_fetch_and_over_a_socket(
         )
 
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-    assert done.stdout.count("ok  ") == 2
+    assert done.stdout.count("ok  ") == 4
     assert len(provider.calls) == 2

@@ -124,6 +124,20 @@ async def test_clients_that_are_cut_again_and_again_get_every_byte_once(
     assert len(provider.calls) == CLIENTS
 
 
+async def test_a_client_whose_token_nobody_knows_is_told_so_at_once(installed: Installation) -> None:
+    api, _ = await installed.pair()
+    tries: list[str] = []
+
+    def once(url: str, **options: Any) -> Any:
+        tries.append(url)
+        return open_socket(url, proxy=None, **options)
+
+    with pytest.raises(modelyard.RequestRefused, match="unknown, revoked or expired"):
+        _ = [event async for event in modelyard.completion([api.url], "my_wrong", chat(), connect=once)]
+
+    assert len(tries) == 1
+
+
 async def test_the_same_while_valkey_is_killed_and_started_again(
     installed: Installation, provider: FakeProvider
 ) -> None:

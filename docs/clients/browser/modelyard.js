@@ -27,8 +27,9 @@ const BEGIN = `subscription ($input: CompletionInput!) { event: completion(input
 const REJOIN = `subscription ($id: ID!, $after: Int) { event: completionEvents(invocationId: $id, after: $after) ${EVENT} }`;
 const LAST = new Set(["CompletionFinished", "CompletionFailed", "CompletionInterrupted"]);
 const RESTARTS = 1012; // the code by which a server that stops closes a socket on which nothing runs
+const UNKNOWN_TOKEN = 4403; // the code by which it closes the socket of whom it does not know
 
-/** The server does not take the request; `errors` say why. */
+/** The server does not take the request, or does not know the token; `errors` say why. */
 export class RequestRefused extends Error {
   constructor(errors) {
     super(errors[0]?.message ?? "The server refused the request.");
@@ -127,6 +128,9 @@ export function overSocket(createClient, url, token) {
       yield* client.iterate(operation);
     } catch (error) {
       if (Array.isArray(error)) throw new RequestRefused(error);
+      if (error?.code === UNKNOWN_TOKEN) {
+        throw new RequestRefused([{ message: error.reason, extensions: { code: "UNAUTHENTICATED" } }]);
+      }
       throw new ConnectionLost(error?.code !== RESTARTS, error);
     }
   };

@@ -38,9 +38,12 @@ _LOST = (OSError, ConnectionClosed, InvalidHandshake, TimeoutError)
 _RESTARTS = 1012
 """The code by which a server that stops closes a connection on which nothing runs."""
 
+_UNKNOWN_TOKEN = 4403
+"""The code by which a server closes the connection of whom it does not know."""
+
 
 class RequestRefused(Exception):
-    """The server does not take the request; its errors say why."""
+    """The server does not take the request, or does not know the token; its errors say why."""
 
 
 class ConnectionLost(Exception):
@@ -99,8 +102,7 @@ async def _events(
     try:
         async with connect(address, subprotocols=protocols, open_timeout=10, max_size=None) as socket:
             await socket.send(json.dumps({"type": "connection_init", "payload": {"authorization": f"Bearer {token}"}}))
-            if json.loads(await socket.recv())["type"] != "connection_ack":
-                raise RequestRefused("The server does not know this token.")
+            await socket.recv()  # the acknowledgement
             payload, sent = {"query": query, "variables": variables}, True
             await socket.send(json.dumps({"id": "1", "type": "subscribe", "payload": payload}))
             async for text in socket:
@@ -113,5 +115,8 @@ async def _events(
                     yield message["payload"]["data"]["event"]
         raise ConnectionLost(may_have_begun=True)
     except _LOST as error:
-        restarts = isinstance(error, ConnectionClosed) and error.rcvd is not None and error.rcvd.code == _RESTARTS
-        raise ConnectionLost(may_have_begun=sent and not restarts) from error
+        closing = error.rcvd if isinstance(error, ConnectionClosed) else None
+        code = closing.code if closing is not None else None
+        if closing is not None and code == _UNKNOWN_TOKEN:
+            raise RequestRefused([{"message": closing.reason, "extensions": {"code": "UNAUTHENTICATED"}}]) from error
+        raise ConnectionLost(may_have_begun=sent and code != _RESTARTS) from error
