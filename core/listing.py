@@ -24,6 +24,11 @@ _MAX_NAME = 200
 _SECONDS = 60.0
 
 
+def lists_models(provider: Provider) -> bool:
+    """Tell whether a provider has a list of models: its adapter reads one, and its manifest says that there is one."""
+    return provider.listing is not None and ConfigurationMethod.FETCH_FROM_REMOTE in provider.manifest.methods
+
+
 async def refresh_models(
     app: App, viewer: Viewer, workspace_id: UUID | None, provider: str
 ) -> tuple[Configuration, Manifest]:
@@ -45,7 +50,7 @@ async def refresh_models(
 async def refresh(app: App, workspace_id: UUID, provider: Provider, viewer: Viewer | None = None) -> Configuration:
     """Read a provider's list and keep what it says; models that it has no more are deprecated. As `refresh_models`."""
     manifest, listing = provider.manifest, provider.listing
-    if listing is None or ConfigurationMethod.FETCH_FROM_REMOTE not in manifest.methods:
+    if listing is None or not lists_models(provider):
         raise InvalidInput(f"The provider {manifest.name} has no list of models to read.", path=("provider",))
     credential = _credential(await app.configurations.get(workspace_id), manifest)
     models = _kept(manifest, await _ask(app, listing, credential))

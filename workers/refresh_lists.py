@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 from core.jobs import RefreshModels
+from core.listing import lists_models
 from storage.providers import stale
 from storage.resources import Resources
 
@@ -13,7 +14,7 @@ _GROUP = 200
 async def refresh_lists(resources: Resources) -> int:
     """Write the refreshes that are due, in small transactions; return how many. One that waits is not doubled."""
     since = resources.app.clock.now() - EVERY
-    names = [name for name, provider in resources.app.catalog.providers.items() if provider.listing is not None]
+    names = [name for name, provider in resources.app.catalog.providers.items() if lists_models(provider)]
     asked, last = 0, None
     while True:
         async with resources.storage.transaction() as tx:

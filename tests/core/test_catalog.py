@@ -6,8 +6,9 @@ from typing import cast
 import pytest
 
 from core.catalog import Catalog, catalog_of, discover
+from core.listing import lists_models
 from core.manifest_files import ManifestError
-from core.provider import Manifest
+from core.provider import ConfigurationMethod, Manifest
 from core.wire.egress import Egress
 from core.wire.http import Http
 from tests.catalogs import CATALOG
@@ -94,3 +95,12 @@ def _names(catalog: Catalog) -> set[str]:
 def _nobody() -> Http:
     """Return no client: nothing is called."""
     return cast("Http", None)
+
+
+def test_models_are_listed_where_adapter_and_manifest_both_say_so() -> None:
+    found = {name for name, provider in CATALOG.providers.items() if lists_models(provider)}
+    said = {one.name for one in CATALOG.manifests() if ConfigurationMethod.FETCH_FROM_REMOTE in one.methods}
+
+    assert found == said
+    assert {"openai", "anthropic", "openrouter", "elevenlabs"} <= found
+    assert not {"openai_compatible", "perplexity", "azure_openai", "xinference", "echo"} & found
