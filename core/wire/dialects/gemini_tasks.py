@@ -17,13 +17,14 @@ from core.provider import Call, Values
 from core.wire.asking import ask, passed_on, read
 from core.wire.conversing import Server
 from core.wire.failures import failure, failure_in_stream
-from core.wire.http import Answer, Http
+from core.wire.http import ANSWER_LIMIT, Answer, Http
 from core.wire.sse import EventDecoder
 from core.wire.vectors import vectors_of
 
 ServerOf = Callable[[Values], Server]
 
 _TASKS = {EmbeddingPurpose.DOCUMENT: "RETRIEVAL_DOCUMENT", EmbeddingPurpose.QUERY: "RETRIEVAL_QUERY"}
+_FILTERED = frozenset({"SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII"})
 _RATE = re.compile(r"rate=(\d{4,6})")
 _USUAL_RATE = 24_000
 _ENDLESS = 0xFFFF_FFFF
@@ -140,14 +141,15 @@ def _body(request: SpeechRequest) -> bytes:
 
 async def _heard(answer: Answer, secrets: tuple[str, ...], *, with_head: bool) -> AsyncGenerator[bytes | Usage, None]:
     """Yield the sound of a stream of events, which is whole once a candidate has finished."""
-    decoder, counted, is_finished, is_begun = EventDecoder(), None, False, False
-    while not is_finished:
+    decoder = EventDecoder(limit=ANSWER_LIMIT)  # some models send all of the sound in one event
+    counted, reason, is_begun = None, None, False
+    while reason is None:
         data = await answer.read()
         for event in decoder.feed(data) if data else decoder.end():
             chunk = _chunk(event, secrets)
             counted = chunk.usage_metadata or counted
             for candidate in chunk.candidates:
-                is_finished = is_finished or candidate.finish_reason is not None
+                reason = reason or candidate.finish_reason
                 for part in candidate.content.parts if candidate.content is not None else ():
                     if part.inline_data is not None:
                         if with_head and not is_begun:
@@ -156,7 +158,9 @@ async def _heard(answer: Answer, secrets: tuple[str, ...], *, with_head: bool) -
                         yield _sound(part.inline_data.data)
         if not data:
             break
-    if not is_finished or not is_begun:
+    if reason in _FILTERED and not is_begun:
+        raise ContentFiltered(f"The provider's content filter refused the text ({reason}).")
+    if reason is None or not is_begun:
         raise UpstreamProtocol("The provider's answer ended before its sound was whole.")
     if counted is not None and counted.prompt_token_count is not None:
         yield Usage(input_tokens=counted.prompt_token_count, output_tokens=counted.candidates_token_count or 0)

@@ -197,6 +197,20 @@ def test_a_blocked_prompt_is_a_finish() -> None:
     assert outcome_of(pieces).finish_reason is FinishReason.CONTENT_FILTER
 
 
+def test_an_image_in_one_large_event_does_not_end_the_answer() -> None:
+    shown = {"inlineData": {"mimeType": "image/png", "data": "A" * 5 * 1024 * 1024}}
+    parts = [{"text": "Here "}], [shown], [{"text": "it is."}]
+    events = [{"candidates": [{"content": {"parts": one}}]} for one in parts]
+    events.append({"candidates": [{"finishReason": "STOP"}]})
+    decoder = stream_decoder("gemini")
+
+    pieces = decoder.feed(b"".join(b"data: " + json.dumps(one).encode() + b"\r\n\r\n" for one in events))
+    pieces += decoder.end()
+
+    assert decoder.failure is None
+    assert outcome_of(pieces).text == "Here it is."
+
+
 @pytest.mark.parametrize("size", [1, 7, 1000])
 def test_an_error_that_is_no_event_is_told(size: int) -> None:
     decoder = stream_decoder("gemini")

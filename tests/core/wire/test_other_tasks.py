@@ -1,5 +1,6 @@
 """Embedding, reranking, transcription and speech in the dialects of Cohere, Gemini and Ollama."""
 
+import base64
 import json
 import struct
 from collections.abc import Callable
@@ -166,6 +167,17 @@ async def test_gemini_speaks_and_says_what_it_used(pieces: int, provider: FakePr
     assert sent.json["generationConfig"]["responseModalities"] == ["AUDIO"]
 
 
+async def test_a_long_speech_may_come_in_one_event(provider: FakeProvider, http: Http) -> None:
+    spoken = bytes(4 * 1024 * 1024)
+    data = {"mimeType": "audio/L16", "data": base64.b64encode(spoken).decode()}
+    candidate = {"content": {"parts": [{"inlineData": data}]}, "finishReason": "STOP"}
+    provider.answers(Scenario(body=event(candidates=[candidate]), content_type="text/event-stream"))
+
+    heard = await speak(provider, http)
+
+    assert b"".join(piece for piece in heard if isinstance(piece, bytes)) == spoken
+
+
 async def test_a_wav_has_a_head_with_the_rate_that_gemini_names(provider: FakeProvider, http: Http) -> None:
     head, *rest = await speak(provider, http, "wav")
 
@@ -191,6 +203,7 @@ SOUND = {"inlineData": {"mimeType": "audio/L16", "data": "aGk="}}
         (event(candidates=[{"content": {"parts": [{"inlineData": {"data": "*"}}]}}]), UpstreamProtocol),
         (b"data: {\r\n\r\n", UpstreamProtocol),
         (event(promptFeedback={"blockReason": "PROHIBITED_CONTENT"}), ContentFiltered),
+        (event(candidates=[{"finishReason": "PROHIBITED_CONTENT"}]), ContentFiltered),
         (event(error={"code": 500, "status": "INTERNAL", "message": "no"}), UpstreamUnavailable),
     ],
 )

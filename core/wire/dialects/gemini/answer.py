@@ -20,6 +20,7 @@ from core.model_types.llm import (
 )
 from core.wire.decoding import EMPTY, TRUNCATED, Pieces, Reader, StreamDecoder, made_up_id, read_whole
 from core.wire.failures import failure_in_stream
+from core.wire.http import ANSWER_LIMIT
 from core.wire.sse import EventDecoder
 
 _REASONS: Mapping[str, FinishReason] = {
@@ -163,7 +164,7 @@ class _Frames(EventDecoder):
     __slots__ = ("tail",)
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(limit=ANSWER_LIMIT)  # an image or a file comes in one event
         self.tail = b""
 
     def feed(self, chunk: bytes) -> list[bytes]:
