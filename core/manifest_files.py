@@ -324,6 +324,8 @@ def _form_problems(form: str, given: tuple[_Field, ...]) -> Iterator[str]:
             yield f"{where} is a name that is taken"
         if bool(field.options) is not (field.type in _CHOICES):
             yield f"{where}: options belong to SELECT and RADIO, and these need some"
+        if field.type is FormFieldType.URL and not field.decides_host:
+            yield f"{where}: a URL says where keys are sent: it needs `decides_host = true`"
         if field.decides_host and field.type is FormFieldType.SECRET:
             yield f"{where}: a secret does not decide the host"
         conditions = [*field.show_on, *(condition for option in field.options for condition in option.show_on)]

@@ -144,6 +144,7 @@ def test_a_manifest_without_a_position_stands_after_the_others(tmp_path: Path) -
         ),
         ('context_window = "size"', 'properties = { key = "nothing" }', "no public field"),
         ('type = "SECRET"', 'type = "SECRET"\ndefault = "sk-1"', "a secret has no default"),
+        ('type = "SECRET"', 'type = "URL"', "decides_host"),
         ('[[models]]\nname = "one"\ntype = "LLM"', '[[models]]\nname = "one"\ntype = "TTS"', "model_types"),
         ("max_output_tokens = 200", "max_output_tokens = 0", "max_output_tokens"),
         ('label = "Good"', 'label = "Good', "good.toml"),
