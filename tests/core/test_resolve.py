@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from core.changes import Noun, differences
 from core.configuration import Configuration, HostedModel, HostedProvider
-from core.entities import CredentialStatus, ModelSetting, ModelSource, ProviderRow, Quota, QuotaType
+from core.entities import CredentialStatus, ModelSetting, ModelSource, ProviderRow, Quota, QuotaType, QuotaUnit
 from core.errors import ErrorCode
 from core.model_types import ModelType
 from core.model_types.llm import ProviderType
@@ -89,6 +89,7 @@ TABLE = [
     Case("SYSTEM chosen, spent, nothing custom", with_choice(SYSTEM, hosted=HOSTED, quotas=(SPENT,)), SYSTEM, ErrorCode.QUOTA_EXCEEDED),
     Case("SYSTEM chosen, spent, credentials but none active", with_choice(SYSTEM, PLAIN, hosted=HOSTED, quotas=(SPENT,)), SYSTEM, ErrorCode.QUOTA_EXCEEDED),
     Case("SYSTEM chosen, no quota", with_choice(SYSTEM, PLAIN, active=[PLAIN], hosted=HOSTED), CUSTOM, by=["plain"]),
+    Case("SYSTEM chosen, hosted no more", with_choice(SYSTEM, PLAIN, active=[PLAIN], quotas=(TRIAL,)), CUSTOM, by=["plain"]),
     Case("CUSTOM chosen never spends the quota", with_choice(CUSTOM, hosted=HOSTED, quotas=(TRIAL,)), CUSTOM, ErrorCode.CREDENTIAL_MISSING),
     # ---- which quota
     Case("PAID before FREE before TRIAL", make.configuration(hosted=HOSTED, quotas=(TRIAL, FREE, PAID)), SYSTEM, by=[""], quota=PAID),
@@ -136,6 +137,20 @@ def test_a_quota_that_has_something_left_and_too_little_is_told_from_one_that_is
 
     assert route.problem is not None
     assert (route.problem.code, said in route.problem.message) == (ErrorCode.QUOTA_EXCEEDED, True)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "paid_by"),
+    [("gpt-4o", ModelType.LLM, {QuotaUnit.TOKENS, QuotaUnit.TIMES}), ("tts-1", ModelType.TTS, {QuotaUnit.TIMES})],
+)
+def test_tokens_pay_for_what_is_priced_by_them_alone(name: str, kind: ModelType, paid_by: set[QuotaUnit]) -> None:
+    for unit in (QuotaUnit.TOKENS, QuotaUnit.TIMES):
+        quota = replace(TRIAL, unit=unit)
+
+        route = asked(make.configuration(hosted=HOSTED, quotas=(quota,)), name=name, type=kind)
+
+        problem = route.problem.code if route.problem is not None else None
+        assert problem is (None if unit in paid_by else ErrorCode.MODEL_NOT_PERMITTED)
 
 
 def test_without_a_default_the_problem_says_how_to_set_one() -> None:

@@ -200,7 +200,7 @@ def test_a_blocked_prompt_is_a_finish() -> None:
 def test_an_image_in_one_large_event_does_not_end_the_answer() -> None:
     shown = {"inlineData": {"mimeType": "image/png", "data": "A" * 5 * 1024 * 1024}}
     parts = [{"text": "Here "}], [shown], [{"text": "it is."}]
-    events = [{"candidates": [{"content": {"parts": one}}]} for one in parts]
+    events: list[dict[str, Any]] = [{"candidates": [{"content": {"parts": one}}]} for one in parts]
     events.append({"candidates": [{"finishReason": "STOP"}]})
     decoder = stream_decoder("gemini")
 
