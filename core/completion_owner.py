@@ -1,7 +1,7 @@
 """The owner of one completion: turns the pieces of an answer into numbered events for its readers."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from itertools import groupby
 
@@ -107,15 +107,19 @@ class CompletionOwner(Owner[CompletionStep]):
         paid = _output_count(step, chat) if self._purse.pays_for_output else None
         settings, loop = self._app.settings, asyncio.get_running_loop()
         end = loop.time() + settings.call_seconds
-        # An answer that comes whole shows no sign of life before: it has the time of a whole call.
-        first_s = one.first_s if self._streaming else settings.call_seconds
+        # An answer that comes whole shows no sign of life before: it has the time of a whole call. Where another
+        # attempt waits to take its place it is asked for as a stream and gathered, so that silence tells all the same.
+        is_watched = self._streaming or one.gives_way
+        first_s = one.first_s if is_watched else settings.call_seconds
         deadline = asyncio.timeout_at(min(end, loop.time() + first_s))
         thinks = ModelFeature.REASONING in step.card.features
         idle = Idle(deadline, end, settings.idle_seconds, waits=thinks or not one.gives_way)
         try:
             async with deadline:
-                if not self._streaming:
+                if not is_watched:
                     self._take(await step.adapter.complete(call, chat), one, answer)
+                elif not self._streaming:
+                    self._take(await _gathered(step.adapter.stream(call, chat), idle), one, answer)
                 else:
                     async with aclosing(step.adapter.stream(call, chat)) as batches:
                         async for batch in batches:
@@ -184,7 +188,7 @@ class CompletionOwner(Owner[CompletionStep]):
                 answer.continuation = piece.continuation
                 answer.size += len(piece.continuation)
         if answer.size > MAX_ANSWER or self._stream.journal.size > MAX_LOGGED:
-            raise UpstreamProtocol("The answer is longer than 7 MiB and was cut off.")
+            raise _too_long()
         if events:
             self._stream.append(events)
 
@@ -244,6 +248,28 @@ def _output_count(step: CompletionStep, chat: ChatRequest) -> OutputCount:
     wish = wished_output(chat)
     ceiling = known_ceiling(step.card, wish.most)
     return OutputCount(step.card.vocabulary, ceiling * wish.times if ceiling is not None else None)
+
+
+async def _gathered(batches: AsyncGenerator[Sequence[Piece], None], idle: Idle) -> list[Piece]:
+    """Return all pieces of an answer that is wanted whole, once it has ended."""
+    pieces: list[Piece] = []
+    size = 0
+    async with aclosing(batches):
+        async for batch in batches:
+            idle.heard()
+            pieces += batch
+            for piece in batch:
+                if isinstance(piece, _DELTAS):
+                    size += len(piece.arguments if isinstance(piece, ToolCallPiece) else piece.text)
+                    if not idle.has_begun:
+                        idle.begun()
+            if size > MAX_ANSWER:
+                raise _too_long()
+    return pieces
+
+
+def _too_long() -> UpstreamProtocol:
+    return UpstreamProtocol("The answer is longer than 7 MiB and was cut off.")
 
 
 def _joined(pieces: Sequence[Piece]) -> list[Piece]:

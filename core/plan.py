@@ -57,7 +57,7 @@ class Step:
 
     One by a `member` of a `pool` is made when the pool chooses it, the others in their order. A SYSTEM one is made by
     the values of `hosted`, against the first of `quotas` that can hold what `estimate` says; `expects` gives that to
-    who asks. `whole`: a model that also streams is asked not to, so that its first token comes with its last.
+    who asks. `whole`: of a model that also streams all is wanted at once, so that its first token comes with its last.
     """
 
     key: ModelKey

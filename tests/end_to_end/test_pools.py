@@ -17,7 +17,7 @@ from graph import ids
 from storage.credentials import credentials as rows
 from storage.resources import open_resources
 from storage.transaction import SqlStorage, SqlTransaction
-from tests.end_to_end.test_invoke import EMBED, MODERATE, RERANK, heard
+from tests.end_to_end.test_invoke import AUDIO, EMBED, MODERATE, RERANK, TRANSCRIBE, heard
 from tests.fake_provider import FakeProvider, Scenario
 from tests.product import (
     COMPLETE,
@@ -605,32 +605,38 @@ async def test_the_settings_bound_how_many_attempts_are_made_and_for_how_long(
     async with running(bounds) as product:
         await pooled(product, provider, *["server_error"] * 5)
         few = await product.stream(model=model("pooled"))
-        await product.add_model("slow", provider.url, key="sk-slow")
-        provider.answers("server_error", key="sk-slow", first_delay_s=1.6)
-        slow = await product.data(COMPLETE, input=chat(model=model("slow"), fallbacks=[model("slow")] * 5))
+        await pooled(product, provider, "text", "text", "text", kind="SPEECH2TEXT")  # each may take its time
+        provider.answers("server_error", first_delay_s=1.6)
+        slow = await product.data(TRANSCRIBE, input={"model": model("pooled"), "audio": AUDIO})
+        record = await product.last_invocation()
 
     check_sequence(few)
     assert [event["__typename"] for event in few] == [
         "CompletionStarted", "CompletionRerouted", "CompletionRerouted", "CompletionFailed",
     ]  # fmt: skip
-    assert len(slow["complete"]["invocation"]["attempts"]) == 2
-    assert slow["complete"]["errors"][0]["code"] == "UPSTREAM_UNAVAILABLE"
+    assert [attempt["error"]["code"] for attempt in record["attempts"]] == ["UPSTREAM_UNAVAILABLE"] * 2
+    assert slow["transcribe"]["errors"][0]["code"] == "UPSTREAM_UNAVAILABLE"
 
 
-@pytest.mark.parametrize("scenario", ["silent", "mute"])
+@pytest.mark.parametrize(("scenario", "streaming"), [("silent", True), ("mute", True), ("silent", False)])
 async def test_a_member_that_says_nothing_leaves_time_for_the_next(
-    provider: FakeProvider, product_settings: Settings, scenario: str
+    provider: FakeProvider, product_settings: Settings, scenario: str, *, streaming: bool
 ) -> None:
     async with running(replace(product_settings, failover_seconds=3.0)) as product:
         pool = await pooled(product, provider, "text", "text")
         provider.answers(MUTE if scenario == "mute" else scenario, key="sk-0:text")
-        events = await product.stream(model=model("pooled"))
+        events = await product.stream(model=model("pooled")) if streaming else []
+        answers = await calls(product, 0 if streaming else 1)
         standing = await members(product, pool)
         record = await product.last_invocation()
 
-    check_sequence(events)
-    assert [event["__typename"] for event in events[:2]] == ["CompletionStarted", "CompletionRerouted"]
-    assert text_of(events) == HELLO
+    if streaming:
+        check_sequence(events)
+        assert [event["__typename"] for event in events[:2]] == ["CompletionStarted", "CompletionRerouted"]
+        assert text_of(events) == HELLO
+    else:
+        assert [answer["message"]["text"] for answer in answers] == [HELLO]
+        assert [request.json.get("stream", False) for request in provider.calls] == [True, False]
     assert [attempt["error"] and attempt["error"]["code"] for attempt in record["attempts"]] == [
         "UPSTREAM_TIMEOUT",
         None,
