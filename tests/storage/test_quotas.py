@@ -18,6 +18,7 @@ from core.ids import uuid7
 from core.ledger import period_start
 from core.model_types import Usage
 from core.model_types.llm import AssistantMessage, CompletionFinished, FinishReason
+from core.operator_files import read_hosted
 from core.ports.event_log import LogHead, LogWrite
 from core.ports.invocation_log import Hold, Holds, Want
 from core.ports.once import OnceKey, Repeated
@@ -234,6 +235,39 @@ async def test_a_key_stands_for_one_call_for_a_day(resources: Resources, clock: 
         assert list(await tx.invocations.get_many([tenant.id], [call.id for call in calls])) == [first]
     clock.advance(seconds=timedelta(days=1, seconds=1).total_seconds())
     await resources.app.invocations.admit(call := rows.invocation(resources.app, tenant), (), key(call))
+
+
+async def test_configured_grants_are_given_at_start_to_whoever_never_had_them_and_once(
+    settings: Settings, tmp_path: Path
+) -> None:
+    def hosting(*grants: str) -> Settings:
+        path = tmp_path / "hosted.toml"
+        listed = ", ".join(f'{{ type = "{kind}", unit = "TIMES", limit = 5 }}' for kind in grants)
+        path.write_text(f'[providers.openai]\nvalues = {{ api_key = "sk-hosted" }}\ngrants = [{listed}]\n')
+        return replace(settings, hosted=read_hosted(path, {}))
+
+    async def start(hosts: Settings) -> None:
+        async with _opened(hosts):
+            pass
+
+    async with _opened(settings) as before:
+        tenants = [await rows.tenant(before.app, f"one{number}") for number in range(3)]
+
+    async def given() -> list[list[str]]:
+        async with _opened(settings) as opened, opened.storage.read() as tx:
+            found = [await tx.quotas.of_workspace(tenant.id, include_archived=True) for tenant in tenants]
+        return [[quota.type.value for quota in quotas] for quotas in found]
+
+    async with _opened(hosting("TRIAL")) as one, _opened(hosting("TRIAL")):
+        first = await given()
+        async with one.storage.transaction() as tx:
+            for quota in await tx.quotas.of_workspace(tenants[0].id):
+                assert await tx.quotas.archive(quota.id, one.app.clock.now())
+    hosts = hosting("TRIAL", "FREE")
+    await asyncio.gather(start(hosts), start(hosts))
+
+    assert first == [["TRIAL"]] * 3
+    assert await given() == [["TRIAL", "FREE"]] * 3
 
 
 async def test_the_twins_of_a_refused_call_join_nothing(resources: Resources) -> None:
