@@ -30,7 +30,7 @@ from core.ledger import Balance, Change, Held, opened, period_end, period_start,
 from core.ports.invocation_log import Hold, Spend, Want
 from core.pricing import attos
 from storage.budgets import OPEN, budget_holds, budgets, opening_row
-from storage.holds import EXPIRED, HELD, LATE, RELEASED, SETTLED
+from storage.holds import EXPIRED, HELD, LATE, RELEASED, SETTLED, in_period
 from storage.quotas import entry_row, quota_entries, quota_holds, quotas
 
 
@@ -55,6 +55,7 @@ class Kind:
     ) -> None:
         number = balances.c.used.type
         ids: BindParameter[Sequence[UUID]] = bindparam("ids", expanding=True)
+        self.holds = holds
         self.of = of
         self.given = given
         self.has_entries = has_entries
@@ -134,6 +135,7 @@ class Book:
         self._now = now
         self._rows: dict[UUID, Row[Any]] = {}
         self._balances: dict[UUID, Balance] = {}
+        self._over: dict[tuple[UUID, datetime], Balance] = {}
         self._more: dict[UUID, int] = {}
         self._entries: list[dict[str, Any]] = []
         self._new_holds: list[dict[str, Any]] = []
@@ -210,10 +212,16 @@ class Book:
     def add(self, held: Row[Any], granted: int) -> Hold:
         """Hold so much more, which was granted; it counts in the period of the hold."""
         row = self._rows[self._of(held)]
-        changes = [Change(kind=EntryKind.RESERVE, reserved=granted)] if granted else []
-        if changes and held.period != self._balances[row.id].period:
+        reserve = Change(kind=EntryKind.RESERVE, reserved=granted)
+        changes = [reserve] if granted else []
+        is_over = held.period != self._balances[row.id].period
+        if changes and is_over:
             changes.append(Change(kind=EntryKind.RESET, reserved=-granted))
         self._note(row, changes, held.id, held.invocation_id)
+        if is_over:
+            self._more[row.id] = self._more.get(row.id, 0) - granted  # of the period that is now it is nothing
+            if (place := (row.id, held.period)) in self._over:
+                self._over[place] = self._over[place].after(reserve)
         self._grown.append({"hold": held.id, "to_amount": held.amount + granted, "at": self._now})
         return self._held(held.id, row, held.amount + granted)
 
@@ -283,11 +291,22 @@ class Book:
             self._balances[row.id] = balance
 
     def _more_of(self, held: Row[Any], minimum: int, wanted: int) -> int | None:
-        """Return what more a hold can have: of a period that is over, as long as the one after it has anything."""
+        """Return what more a hold can have, of the period that it counts in."""
         row = self._rows[self._of(held)]
         if row.archived_at is not None:
             return wanted if self._kind.serves_on else None
-        return reserved(self._balances[row.id], minimum, wanted)
+        balance = self._balances[row.id]
+        if held.period != balance.period and held.period is not None:
+            balance = self._over_at(balance, row.id, held.period)
+        return reserved(balance, minimum, wanted)
+
+    def _over_at(self, balance: Balance, balance_id: UUID, period: datetime) -> Balance:
+        """Return a balance as it is in a period that is over, which its row says no more: by what was held then."""
+        place = (balance_id, period)
+        if place not in self._over:
+            used, held = in_period(self._connection, self._kind.holds, self._kind.of, balance_id, period)
+            self._over[place] = replace(balance, used=used, reserved=held, period=period)
+        return self._over[place]
 
     def _of(self, held: Row[Any]) -> UUID:
         found: UUID = held._mapping[self._kind.of]

@@ -6,7 +6,6 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
-    BigInteger,
     Boolean,
     CheckConstraint,
     Column,
@@ -16,12 +15,8 @@ from sqlalchemy import (
     Row,
     String,
     Table,
-    Text,
     Uuid,
-    cast,
-    func,
     insert,
-    literal,
     literal_column,
     select,
     update,
@@ -35,7 +30,7 @@ from storage import paging
 from storage.base import Attos, UtcDateTime, id_column, metadata, times
 from storage.connection import Connection
 from storage.engine import Upsert
-from storage.holds import HELD, holds_of, take_ended
+from storage.holds import HELD, PARTS, holds_of, joined, sums_of, take_ended
 
 _LIVE = literal_column("archived_at IS NULL", Boolean)
 
@@ -67,9 +62,6 @@ SUMMED = "SUMMED"
 """The state of what stands for holds that were deleted: a hold of no call, whose `used` is the sum of theirs."""
 
 OPEN = Upsert(budgets, key=("id",))
-
-_DIGITS, _PARTS = 9, 4
-"""Attos are added up by a database in parts of so many digits, for which a BIGINT has room: no budget has 36."""
 
 
 class SqlBudgets:
@@ -111,15 +103,15 @@ async def out_of_balance(connection: Connection, *, window: int = 200_000) -> Se
     columns, holds = budgets.c, budget_holds.c
     grouped: Sequence[ColumnElement[Any]] = (holds.budget_id, holds.period, holds.state == HELD)
     sums: dict[tuple[UUID, datetime | None], tuple[int, int]] = {}
-    statement = select(*grouped, *_sums(holds.used), *_sums(holds.amount)).group_by(*grouped)
+    statement = select(*grouped, *sums_of(holds.used), *sums_of(holds.amount)).group_by(*grouped)
     async for part in paging.windows(connection, budget_holds, window):
         for row in await connection.rows(statement.where(part)):
             budget_id, period, still_held, *amounts = tuple(row)
             used, held = sums.get((budget_id, period), (0, 0))
             if still_held:
-                held += _joined(amounts[_PARTS:])
+                held += joined(amounts[PARTS:])
             else:
-                used += _joined(amounts[:_PARTS])
+                used += joined(amounts[:PARTS])
             sums[budget_id, period] = used, held
     found = await connection.rows(select(columns.id, columns.period, columns.used, columns.reserved))
     return [row.id for row in found if (row.used, row.reserved) != sums.get((row.id, row.period), (0, 0))]
@@ -144,18 +136,6 @@ async def prune_holds(connection: Connection, before: datetime, *, limit: int) -
         rows = [_sum_row(budget_id, periods[budget_id], amount, before) for budget_id, amount in used.items()]
         await connection.run(insert(budget_holds), rows)
     return len(taken)
-
-
-def _sums(amounts: Column[int]) -> list[ColumnElement[int]]:
-    """Return the sums of amounts in attos, part by part, the highest first."""
-    width = _DIGITS * _PARTS
-    padded, length = literal("0" * width).concat(cast(amounts, Text)), func.length(cast(amounts, Text))
-    parts = [func.substr(padded, length + 1 + place, _DIGITS) for place in range(0, width, _DIGITS)]
-    return [func.sum(cast(part, BigInteger)) for part in parts]
-
-
-def _joined(parts: Sequence[int]) -> int:
-    return sum(int(part) * 10 ** (_DIGITS * place) for place, part in enumerate(reversed(parts)))
 
 
 def _sum_row(budget_id: UUID, period: datetime | None, used: int, before: datetime) -> dict[str, Any]:

@@ -246,18 +246,21 @@ async def test_the_sweep_books_what_a_dead_process_held_and_no_other(resources: 
 async def test_a_call_counts_in_the_period_of_its_admission(resources: Resources, clock: MovableClock) -> None:
     tenant = await rows.tenant(resources.app)
     budget_id = await _give(resources, tenant)
-    yesterday = rows.invocation(resources.app, tenant)
-    (old,) = await _admitted(resources, yesterday, _spend(budget_id, 10))
+    yesterday, done = (rows.invocation(resources.app, tenant) for _ in range(2))
+    (old,) = await _admitted(resources, yesterday, _spend(budget_id, 6))
+    (ended,) = await _admitted(resources, done, _spend(budget_id, 3))
+    await resources.app.invocations.settle(_ended(done), None, {ended.id: CENT})
     clock.advance(seconds=timedelta(days=1).total_seconds())
     assert await _balance(resources, tenant) == ("0", "0")
 
     today = rows.invocation(resources.app, tenant)
-    (new,) = await _admitted(resources, today, _spend(budget_id, 6))
-    goes_on = await resources.app.invocations.grow(old, yesterday.id, CENT)
+    (new,) = await _admitted(resources, today, _spend(budget_id, 10))
+    goes_on = [await resources.app.invocations.grow(old, yesterday.id, 2 * CENT) for _ in range(3)]
+    at_once = await asyncio.gather(*(resources.app.invocations.grow(old, yesterday.id, CENT) for _ in range(2)))
     await resources.app.invocations.settle(_ended(yesterday), None, {old.id: 11 * CENT})
 
-    assert goes_on == CENT
-    assert await _balance(resources, tenant) == ("0", "0.06")
+    assert (goes_on, at_once) == ([2 * CENT, CENT, 0], [0, 0]), "as far as yesterday had room"
+    assert await _balance(resources, tenant) == ("0", "0.1")
     await resources.app.invocations.settle(_ended(today), None, {new.id: 4 * CENT})
     assert await _balance(resources, tenant) == ("0.04", "0")
 

@@ -214,6 +214,35 @@ async def test_a_call_counts_in_the_period_of_its_admission(resources: Resources
     assert await _balance(resources, quota) == (10, 4, 0)
 
 
+async def test_what_a_call_holds_more_counts_in_the_period_of_its_admission_and_fits_there(
+    resources: Resources, clock: MovableClock
+) -> None:
+    tenant = await rows.tenant(resources.app)
+    quota = await _grant(resources, tenant.id, 20, resets_every=BudgetPeriod.DAY, unit=QuotaUnit.TOKENS)
+    calls = [rows.invocation(resources.app, tenant) for _ in range(4)]
+    one, other, done = [await _admitted(resources, call, _want(quota, 4)) for call in calls[:3]]
+    await resources.app.invocations.settle(_ended(calls[2]), {done.id: 3})
+    clock.advance(seconds=timedelta(days=1).total_seconds())
+    today = await _admitted(resources, calls[3], _want(quota, 20))
+    await resources.app.invocations.settle(_ended(calls[3]), {today.id: 25})
+
+    grown = await asyncio.gather(
+        resources.app.invocations.grow(one, calls[0].id, 5), resources.app.invocations.grow(other, calls[1].id, 9)
+    )
+
+    assert list(grown) == [5, 4], "20 less 3 that are used and 8 that are held"
+    assert await _balance(resources, quota) == (20, 25, 0)
+    for hold, call, used in ((one, calls[0], 9), (other, calls[1], 8)):
+        assert await resources.app.invocations.grow(hold, call.id, 1) == 0
+        await resources.app.invocations.settle(_ended(call), {hold.id: used})
+    assert await _balance(resources, quota) == (20, 25, 0)
+    async with resources.storage.read() as tx:
+        changes = (await tx.quotas.entries_of([calls[0].id]))[calls[0].id]
+    assert [(one.kind.value, one.used_change, one.reserved_change) for one in changes] == [
+        ("RESERVE", 0, 4), ("RESERVE", 0, 5), ("RESET", 0, -5), ("SETTLE", 9, -9), ("RESET", -9, 9),
+    ]  # fmt: skip
+
+
 async def test_a_key_stands_for_one_call_for_a_day(resources: Resources, clock: MovableClock) -> None:
     tenant = await rows.tenant(resources.app)
     calls = [rows.invocation(resources.app, tenant) for _ in range(20)]
