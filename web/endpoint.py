@@ -1,6 +1,7 @@
 """The GraphQL view over HTTP: what a request must be, and the answer in the form that its client takes."""
 
 import asyncio
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,9 @@ MAX_BODY = 256 * 1024
 MAX_MEDIA_BODY = 28 * 1024 * 1024
 """What a body may have of one whose token is valid: images and recordings are given in base64, 20 MB at most."""
 
+MAX_VALUES = 100_000
+"""How many values a large body may hold, so that reading it holds nobody up: media are one value each."""
+
 MAX_DEPTH = 64
 MAX_PARAMETERS = 32
 QUERY_SECONDS = 30.0
@@ -36,6 +40,7 @@ PREFLIGHT_SECONDS = 600
 """How long a browser may remember that it need not ask before it asks."""
 
 _decode = msgspec.json.Decoder().decode
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 
 
 class Unfit(Exception):
@@ -65,6 +70,8 @@ class Request:
         variables, extensions = body.get("variables"), body.get("extensions")
         if not isinstance(query, str) or not query:
             raise Unfit(400, "`query` must be the text of a document.")
+        if len(query) > MAX_BODY:
+            raise Unfit(413, f"The document may have at most {MAX_BODY // 1024} KiB: send long values in `variables`.")
         if name is not None and not isinstance(name, str):
             raise Unfit(400, "`operationName` must be a string.")
         for field, value in (("variables", variables), ("extensions", extensions)):
@@ -122,7 +129,10 @@ class HttpEndpoint:
             return Request.of(_query_string(scope["query_string"]))
         if not is_json_body(headers.get("content-type")):
             raise Unfit(415, "The content type must be application/json, in UTF-8.")
-        return Request.of(decoded(await self._body(headers, receive)))
+        body = await self._body(headers, receive)
+        if len(body) > MAX_BODY and is_crowded(body):
+            raise Unfit(413, f"The body may hold at most {MAX_VALUES:,} values.")
+        return Request.of(decoded(body))
 
     async def _body(self, headers: Headers, receive: Receive) -> bytes:
         """Return the body; of more than a little only who has a token is listened to."""
@@ -217,6 +227,19 @@ def decoded(data: bytes | str) -> Any:
     if _is_deeper(value, MAX_DEPTH):
         raise Unfit(400, "The body is nested too deeply.")
     return value
+
+
+def is_crowded(body: bytes) -> bool:
+    """Tell whether a JSON text holds more than MAX_VALUES values; the commas of its strings separate none."""
+    if body.count(b",") < MAX_VALUES:
+        return False
+    count, end = 0, 0
+    for text in _STRING.finditer(body):
+        count += body.count(b",", end, text.start())
+        end = text.end()
+        if count >= MAX_VALUES:
+            return True
+    return count + body.count(b",", end) >= MAX_VALUES
 
 
 def _is_deeper(value: Any, limit: int) -> bool:

@@ -52,7 +52,7 @@ class SocketEndpoint:
     def __init__(self, app: App, engine: Engine) -> None:
         self.app = app
         self.engine = engine
-        self.open: Counter[Secret] = Counter()
+        self.open: Counter[Secret | None] = Counter()
         self._connections: set[_Connection] = set()
         self._is_draining = False
 
@@ -123,7 +123,7 @@ class _Connection:
 
     async def end(self) -> None:
         """Cancel what runs and wait for its cleanup, even if this task is cancelled meanwhile."""
-        if self._secret is not None and self._is_acknowledged:
+        if self._is_acknowledged:
             self._endpoint.open[self._secret] -= 1
             if self._endpoint.open[self._secret] <= 0:
                 del self._endpoint.open[self._secret]
@@ -197,10 +197,9 @@ class _Connection:
             raise Closed(4403, error.message[:120]) from error
         except ModelyardError as error:
             raise Closed(1013, error.message[:120]) from error
-        if self._secret is not None:
-            if self._endpoint.open[self._secret] >= MAX_SOCKETS_PER_TOKEN:
-                raise Closed(1013, "This token has too many connections")
-            self._endpoint.open[self._secret] += 1
+        if self._endpoint.open[self._secret] >= MAX_SOCKETS_PER_TOKEN:
+            raise Closed(1013, "Too many connections of this token, or without one")
+        self._endpoint.open[self._secret] += 1
         self._is_acknowledged = True
         await self._reply({"type": "connection_ack"})
 

@@ -10,6 +10,7 @@ import web.endpoint
 import web.streams
 from tests.waiting import LIMIT_S, wait_for
 from tests.web.view import CANARY, TOKEN, View, contexts, streams
+from web.endpoint import is_crowded
 
 EVENTS = "text/event-stream"
 MULTIPART = 'multipart/mixed;boundary="graphql";subscriptionSpec=1.0'
@@ -60,6 +61,32 @@ async def test_a_huge_body_is_refused_declared_or_not(view: View) -> None:
 
     assert (declared.status_code, streamed.status_code) == (413, 413)
     assert in_address.json() == {"data": {"hello": "hello you"}}
+
+
+async def test_a_large_body_of_many_values_is_not_read(view: View) -> None:
+    many = b"[]," * web.endpoint.MAX_VALUES
+    one = 'a, b, \\ and "c", ' * 50_000
+    query = "query ($n: String!) { hello(name: $n) }"
+
+    crowded = await view.post(b'{"query": "{ hello }", "variables": {"a": [' + many + b"0]}}")
+    spacious = await view.post({"query": query, "variables": {"n": one}})
+
+    assert (crowded.status_code, code_of(crowded)) == (413, "BAD_REQUEST")
+    assert spacious.json() == {"data": {"hello": f"hello {one}"}}
+
+
+async def test_a_long_document_is_not_read(view: View) -> None:
+    answer = await view.post({"query": "{ hello } #" + "x" * web.endpoint.MAX_BODY})
+    assert (answer.status_code, code_of(answer)) == (413, "BAD_REQUEST")
+    assert "`variables`" in answer.text
+
+
+def test_values_are_counted_and_commas_of_strings_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web.endpoint, "MAX_VALUES", 3)
+    values = [[1, 2, 3], {"a,b": "c,d", 'e",f': "\\", "g": '\\",,,'}, ",,,,,", ["a", ",", "b\\"]]
+    assert not any(is_crowded(json.dumps(value).encode()) for value in values)
+    assert all(is_crowded(json.dumps([*value, 1]).encode()) for value in values if isinstance(value, list))
+    assert is_crowded(b'["\\",",",",",","]')
 
 
 @pytest.mark.parametrize(

@@ -176,11 +176,15 @@ async def test_a_connection_runs_so_many_operations_and_no_more(view: View, monk
     await wait_for(lambda: streams.active == 0)
 
 
-async def test_a_token_opens_so_many_sockets_and_no_more(view: View, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("token", "other"), [(TOKEN, None), (None, TOKEN)])
+async def test_a_token_opens_so_many_sockets_and_no_more_and_so_does_none(
+    view: View, monkeypatch: pytest.MonkeyPatch, token: str | None, other: str | None
+) -> None:
     monkeypatch.setattr(web.sockets, "MAX_SOCKETS_PER_TOKEN", 1)
-    async with view.socket():
+    payload = {"authorization": f"Bearer {token}"} if token is not None else None
+    async with view.socket(token=token), view.socket(token=other):
         async with view.socket(init=False) as second:
-            await say(second, type="connection_init", payload={"authorization": f"Bearer {TOKEN}"})
+            await say(second, type="connection_init", payload=payload)
             assert await closed_with(second) == 1013
     await wait_for(lambda: not view.endpoint.open)
     async with view.socket() as ws:
