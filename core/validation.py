@@ -22,13 +22,15 @@ from core.errors import (
     UpstreamModelNotFound,
     UpstreamPermission,
     UpstreamTimeout,
+    UpstreamUnavailable,
 )
 from core.forms import check_form
 from core.jobs import ValidateCredential
 from core.live import tell_of_pools
 from core.model_types import ModelKey
 from core.provider import FormField, FormFieldType, Manifest, ModelCard, Provider, Values
-from core.wire.egress import normalise_base_url
+from core.wire.egress import is_loopback, normalise_base_url
+from core.wire.http import UNREACHABLE
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +40,10 @@ DEFINITE = (UpstreamAuthentication, UpstreamPermission, UpstreamModelNotFound, U
 LIMIT_S = 10.0
 """How long a provider is waited for."""
 
+_CONTAINER = (
+    "Where this server runs in a container, localhost is that container: its host is at host.docker.internal, if an "
+    "operator allows that."
+)
 _REFUSALS = frozenset(refusal.code for refusal in DEFINITE)
 _NOT_PUBLIC = (FormFieldType.SECRET, FormFieldType.URL)
 
@@ -70,7 +76,7 @@ async def check_values(
         UpstreamError: the provider could not be asked.
     """
     manifest = provider.manifest
-    form = manifest.credential_form if key is None else manifest.model_credential_form
+    form = _form(manifest, key)
     values = check_form(
         form,
         given,
@@ -152,6 +158,10 @@ def provider_of(app: App, name: str, path: tuple[str, ...] = ("provider",)) -> P
     return provider
 
 
+def _form(manifest: Manifest, key: ModelKey | None) -> tuple[FormField, ...]:
+    return manifest.credential_form if key is None else manifest.model_credential_form
+
+
 def _within(form: Iterable[FormField], path: tuple[str, ...]) -> tuple[str, ...]:
     """Return a path that an adapter gave, within the input where it names a field of the form."""
     return ("values", *path) if path and path[0] in {field.name for field in form} else path
@@ -170,6 +180,11 @@ async def _asked(provider: Provider, values: Values, key: ModelKey | None) -> No
     try:
         async with asyncio.timeout(LIMIT_S):
             await provider.validate(values, key, _card(manifest, key, values))
+    except UpstreamUnavailable as failure:
+        addresses = [values.get(field.name, "") for field in _form(manifest, key) if field.type is FormFieldType.URL]
+        if failure.message != UNREACHABLE or not any(is_loopback(str(url)) for url in addresses if url):
+            raise
+        raise UpstreamUnavailable(f"{failure.message} {_CONTAINER}") from failure
     except TimeoutError:
         raise UpstreamTimeout(
             f"{manifest.label} did not answer within {LIMIT_S:g} seconds: try again, or store it with `verify: false`."

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from core.errors import UpstreamModelNotFound, UpstreamProtocol
+from core.errors import UpstreamModelNotFound, UpstreamProtocol, UpstreamUnavailable
 from core.model_types import ModelKey
 from core.provider import Manifest, ModelCard, Provider, RemoteModel, Values
 from core.wire.conversing import Server
@@ -13,10 +13,13 @@ from core.wire.credential import base_url, bearer, text_of
 from core.wire.dialects.ollama import OllamaChat
 from core.wire.dialects.ollama.models import list_models
 from core.wire.dialects.ollama_embed import OllamaEmbeddings
+from core.wire.egress import is_loopback
 from core.wire.failures import failure, secrets_of
-from core.wire.http import Http
+from core.wire.http import UNREACHABLE, Http, Reply
 
 _PASTED = re.compile(r"/(?:api|v1)(?:/chat(?:/completions)?|/generate|/embed|/tags|/models)?$")
+
+_BOUND = "Ollama listens to its own machine alone unless its OLLAMA_HOST says otherwise, such as 0.0.0.0."
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -43,13 +46,21 @@ class Ollama(Provider):
     async def validate(self, values: Values, model: ModelKey | None, card: ModelCard | None) -> None:
         """Ask for the version of the server, and whether it has the model."""
         server = self._server(values)
-        reply = await self._http.request("GET", f"{server.base_url}/api/version", headers=server.headers)
+        reply = await self._version(server)
         if reply.status not in {200, 404}:
             raise failure(reply.status, reply.headers, reply.body, secrets=server.secrets)
         if reply.status == 404 or b'"version"' not in reply.body:
             raise UpstreamProtocol(f"No Ollama answers at {server.base_url}; check the base URL.")
         if model is not None:
             await self._check_model(server, text_of(values, "upstream_model") or model.name)
+
+    async def _version(self, server: Server) -> Reply:
+        try:
+            return await self._http.request("GET", f"{server.base_url}/api/version", headers=server.headers)
+        except UpstreamUnavailable as failure:
+            if failure.message != UNREACHABLE or is_loopback(server.base_url):
+                raise
+            raise UpstreamUnavailable(f"{failure.message} {_BOUND}") from failure
 
     async def _check_model(self, server: Server, name: str) -> None:
         headers = {"content-type": "application/json", **server.headers}

@@ -196,6 +196,13 @@ def target_of(url: str) -> Target:
     )
 
 
+def is_loopback(url: str) -> bool:
+    """Tell whether a URL names the machine, or the container, that asks for it."""
+    host = target_of(url).host
+    address = _literal(host)
+    return host in _LOOPBACK_NAMES or (address is not None and _unmapped(address).is_loopback)
+
+
 def is_public(address: Address) -> bool:
     """Tell whether an address is a globally routed unicast one; what it embeds is not looked at."""
     if isinstance(address, ipaddress.IPv6Address):

@@ -56,6 +56,13 @@ async def test_a_base_url_that_cannot_serve_stores_nothing(product: Product, bas
     assert error["message"].strip()
 
 
+async def test_a_container_that_looks_for_its_host_is_told_where_it_is(product: Product) -> None:
+    error = await refused(product, ADD_MODEL, given(base_url="http://localhost:1/v1", api_key=KEY))
+
+    assert error["code"] == "UPSTREAM_UNAVAILABLE"
+    assert "host.docker.internal" in error["message"]
+
+
 @pytest.mark.parametrize(
     ("scenario", "code"),
     [

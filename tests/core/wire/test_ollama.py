@@ -147,6 +147,16 @@ async def test_a_server_without_the_model_names_the_command_that_mends_it(provid
         await OLLAMA.build(http).validate(OLLAMA.call(provider).values, key, None)
 
 
+@pytest.mark.parametrize(("host", "is_told"), [("127.0.0.1", False), ("192.0.2.1", True)])
+async def test_a_server_that_nobody_reaches_from_outside_is_told_how_it_is(
+    host: str, is_told: bool, http: Http
+) -> None:
+    with pytest.raises(UpstreamUnavailable) as raised:
+        await OLLAMA.build(http).validate(OLLAMA.call_at(f"http://{host}:1").values, None, None)
+
+    assert ("OLLAMA_HOST" in raised.value.message) is is_told
+
+
 async def test_a_server_may_need_no_key_and_know_the_model_by_another_name(provider: FakeProvider, http: Http) -> None:
     adapter = Adapter(provider="ollama", values={"upstream_model": "llama3.2:latest"})
 
