@@ -228,7 +228,7 @@ def failure(
     """Return the error that a response of status 400 and above stands for.
 
     `secrets` are the values that the call sent and that no message may repeat. `now` (seconds since the epoch) serves
-    Retry-After dates where the response has no Date header.
+    Retry-After dates where the response has no Date header, as `waiting` says.
     """
     refusal = read_refusal(body)
     return _named(status, refusal, headers, secrets, now)

@@ -2,6 +2,7 @@
 
 import math
 import re
+import time
 from collections.abc import Mapping
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -26,8 +27,11 @@ _LIMITS = (
 
 
 def retry_after_of(headers: Mapping[str, str], now: float | None = None) -> float | None:
-    """Return for how many seconds a provider asks to be left alone, from whatever header says so."""
-    here = _date(headers.get("date", "")) or now
+    """Return for how many seconds a provider asks to be left alone, from whatever header says so.
+
+    Dates are told by its own clock where it says what that shows, else by `now`, which is left out for this machine's.
+    """
+    here = _date(headers.get("date", "")) or now or time.time()
     millis = parse_wait(headers.get("retry-after-ms", ""))
     if millis is not None:
         return millis / 1000

@@ -1,6 +1,8 @@
 """What a provider's refusal becomes, and that no message repeats a key."""
 
 import json
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
 
 import pytest
@@ -310,6 +312,15 @@ def test_a_wait_is_read_in_every_syntax(text: str, seconds: float | None) -> Non
 )
 def test_the_surest_header_tells_the_wait(headers: dict[str, str], seconds: float | None) -> None:
     assert retry_after_of(headers, NOW) == pytest.approx(seconds)
+
+
+def test_a_date_is_read_where_the_server_does_not_tell_its_time() -> None:
+    later = format_datetime(datetime.now(UTC) + timedelta(hours=2), usegmt=True)
+
+    wait = failure(429, {"retry-after": later}, b"{}").retry_after
+
+    assert wait is not None
+    assert 3600 < wait <= 7200
 
 
 def test_only_a_limit_or_an_overload_carries_a_wait() -> None:
