@@ -85,11 +85,14 @@ async def run(given: Run, folder: Path) -> tuple[Report, Fleet]:
 
 
 async def _calls(found: Fleet, wanted: Sequence[Plan], given: Run) -> list[Seen]:
-    room, until = asyncio.Semaphore(given.at_once), asyncio.get_running_loop().time() + 60 + given.calls
+    room, until = asyncio.Semaphore(given.at_once), asyncio.get_running_loop().time() + 300 + given.calls
 
     async def one(plan: Plan) -> Seen:
         async with room:
-            return await call(found.alive, plan, given.seed + plan.number, until)
+            try:
+                return await call(found.alive, plan, given.seed + plan.number, until)
+            finally:
+                found.over += 1
 
     return list(await asyncio.gather(*(one(plan) for plan in wanted)))
 

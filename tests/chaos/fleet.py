@@ -28,7 +28,10 @@ grants = [{{ type = "TRIAL", unit = "TOKENS", limit = {limit} }}]
 
 @dataclass(slots=True, kw_only=True)
 class Fleet:
-    """What runs. `killed` counts the deaths by kind; `died` says when an API did, `away` when Valkey was gone."""
+    """What runs. `killed` counts the deaths by kind; `died` says when an API did, `away` when Valkey was gone.
+
+    `over` counts the calls that are: nothing dies twice before the next one is, however slow the machine.
+    """
 
     installed: Installation
     database: Postgres | None
@@ -37,6 +40,7 @@ class Fleet:
     killed: Counter[str] = field(default_factory=Counter)
     away: list[tuple[float, float]] = field(default_factory=list)
     died: list[float] = field(default_factory=list)
+    over: int = 0
 
     def alive(self) -> Sequence[Api]:
         """Return the API processes to ask; all of them where none lives."""
@@ -63,9 +67,12 @@ class Fleet:
     async def kill_now_and_then(self, kind: str, every_s: float, dice: random.Random, stop: asyncio.Event) -> None:
         """Kill and restart one kind at random moments until `stop`, and at least once."""
         while not stop.is_set() or not self.killed[kind]:
+            over = self.over
             with suppress(TimeoutError):
                 async with asyncio.timeout(dice.uniform(0.4, 1.6) * every_s):
                     await stop.wait()
+            while self.killed[kind] and self.over == over and not stop.is_set():
+                await asyncio.sleep(0.05)
             if not stop.is_set() or not self.killed[kind]:
                 await self._again(kind, dice.uniform(0, 0.8), dice.randrange(APIS))
 
