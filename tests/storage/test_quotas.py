@@ -243,6 +243,25 @@ async def test_what_a_call_holds_more_counts_in_the_period_of_its_admission_and_
     ]  # fmt: skip
 
 
+async def test_of_a_quota_that_has_ended_nothing_more_is_held_and_calls_under_way_are_booked(
+    resources: Resources, clock: MovableClock
+) -> None:
+    tenant = await rows.tenant(resources.app)
+    quota = await _grant(resources, tenant.id, 10, unit=QuotaUnit.TOKENS)
+    call = rows.invocation(resources.app, tenant)
+    hold = await _admitted(resources, call, _want(quota, 4))
+    async with resources.storage.transaction() as tx:
+        assert await tx.quotas.archive(quota.id, clock.now())
+
+    assert await resources.app.invocations.grow(hold, call.id, 1) == 0
+    with pytest.raises(QuotaExceeded):
+        await _admitted(resources, rows.invocation(resources.app, tenant), _want(quota, 1))
+    await resources.app.invocations.settle(_ended(call), {hold.id: 3})
+
+    assert await _balance(resources, quota) == (10, 3, 0)
+    assert await _kinds(resources, quota) == ["GRANT", "RESERVE", "SETTLE"]
+
+
 async def test_a_key_stands_for_one_call_for_a_day(resources: Resources, clock: MovableClock) -> None:
     tenant = await rows.tenant(resources.app)
     calls = [rows.invocation(resources.app, tenant) for _ in range(20)]
