@@ -243,6 +243,22 @@ async def test_what_a_call_holds_more_counts_in_the_period_of_its_admission_and_
     ]  # fmt: skip
 
 
+async def test_a_call_that_is_ended_while_it_asks_for_more_holds_nothing(resources: Resources) -> None:
+    tenant = await rows.tenant(resources.app)
+    quota = await _grant(resources, tenant.id, 10, unit=QuotaUnit.TOKENS)
+    call = rows.invocation(resources.app, tenant)
+    hold = await _admitted(resources, call, _want(quota, 4))
+    log = resources.app.invocations
+
+    found = await asyncio.gather(
+        log.grow(hold, call.id, 1), log.hold(call, [_want(quota, 5)]), log.settle(_ended(call), {hold.id: 3}),
+        return_exceptions=True,
+    )  # fmt: skip
+
+    assert (found[0], type(found[1]), found[2]) == (None, QuotaExceeded, True)
+    assert await _balance(resources, quota) == (10, 3, 0)
+
+
 async def test_of_a_quota_that_has_ended_nothing_more_is_held_and_calls_under_way_are_booked(
     resources: Resources, clock: MovableClock
 ) -> None:
