@@ -9,7 +9,7 @@ from core.app import App
 from core.audit import changes
 from core.changing import changing
 from core.configuration import Configuration
-from core.errors import InvalidInput
+from core.errors import CredentialInvalid, CredentialUnreadable, InvalidInput
 from core.model_types import ModelKey, ModelType
 from core.plan import ModelReference
 from core.resolve import Request, resolve
@@ -26,7 +26,7 @@ class NewDefault:
 async def set_default_models(
     app: App, viewer: Viewer, workspace_id: UUID | None, defaults: Sequence[NewDefault]
 ) -> Configuration:
-    """Set the defaults of several types, all or none; each must be a model that can serve now.
+    """Set the defaults of several types, all or none; each must be an ACTIVE model, its credential refused or not.
 
     Raises:
         InvalidInput: a type is named twice.
@@ -63,7 +63,7 @@ def _usable(app: App, configuration: Configuration, default: NewDefault, number:
         return None
     asked = Request(type=default.type, provider=default.model.provider, name=default.model.name)
     route = resolve(configuration, app.catalog, asked)
-    if route.problem is not None:
+    if route.problem is not None and not isinstance(route.problem, CredentialInvalid | CredentialUnreadable):
         route.problem.path = ("defaults", str(number), "model")
         raise route.problem
     assert route.model is not None

@@ -42,6 +42,8 @@ DELETE = """mutation ($input: DeleteCredentialInput!) { deleteCredential(input: 
   model { status problem { code } credentials { totalCount } } errors { code path } } }"""
 PREFER = """mutation ($input: SetPreferredProviderTypeInput!) { setPreferredProviderType(input: $input) {
   provider { preferredType preferredTypeChosen } errors { code message path } } }"""
+DEFAULTS = """mutation ($input: SetDefaultModelsInput!) { setDefaultModels(input: $input) {
+  defaultModels { type model { name status problem { code } } problem { code } } errors { code message path } } }"""
 READ = f"query ($id: ID!) {{ node(id: $id) {{ ... on Credential {{ {SHOWN} }} }} }}"
 
 
@@ -225,6 +227,21 @@ async def test_a_foreign_credential_is_as_unknown_as_none_and_a_member_may_not(w
 
     assert answers == ["NOT_FOUND"] * 4 + ["FORBIDDEN"] * 3
     assert (await world.data("owner", READ, id=made["id"]))["node"] == made
+
+
+async def test_a_model_whose_credential_is_refused_may_be_made_the_default_and_tells(
+    world: World, provider: FakeProvider
+) -> None:
+    made = await add(world, provider)
+    provider.answers("unauthorized")
+    await world.change("owner", VALIDATE, id=made["id"])
+    model = {"provider": "openai_compatible", "name": "local"}
+
+    changed = await world.change("owner", DEFAULTS, defaults=[{"type": "LLM", "model": model}])
+
+    (default,) = [one for one in changed["defaultModels"] if one["type"] == "LLM"]
+    assert default["model"] == {"name": "local", "status": "ACTIVE", "problem": {"code": "CREDENTIAL_INVALID"}}
+    assert default["problem"] == {"code": "CREDENTIAL_INVALID"}
 
 
 @pytest.mark.parametrize(
