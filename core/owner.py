@@ -177,7 +177,7 @@ class Owner(ABC, Generic[S]):
         """Call an attempt off because the other one was faster."""
         self._lost.append(one)
         self._racing[one].cancel()
-        self._tries.ended(one, served=False)
+        self._tries.overtaken(one)
         return self._attempted(one, Problem.of(Cancelled("Another member of the pool was faster.")))
 
     def _follow(self, failed: Attempt, following: Try[S]) -> None:

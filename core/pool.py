@@ -117,6 +117,12 @@ class Tries(Generic[S]):
         if one.lease is not None:
             self._report(self._spoke(one.lease, self._app.clock.monotonic() - one.began))
 
+    def overtaken(self, one: Try[S]) -> None:
+        """Report that an attempt is called off because another one was faster."""
+        if one.lease is not None:
+            self._report(self._app.pools.silent(one.lease, self._app.clock.monotonic() - one.began))
+        self.ended(one, served=False)
+
     async def failed(self, one: Try[S], error: ModelyardError) -> None:
         """Report why an attempt failed; its member rests before anybody picks again."""
         lease = self._close(one)

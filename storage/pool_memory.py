@@ -94,6 +94,12 @@ class MemoryPoolState:
                 healed = healed or after.has_spoken is not found.has_spoken
         return healed
 
+    async def silent(self, lease: Lease, seconds: float) -> None:
+        """Take note that a member has said nothing for so long: it is no faster than that."""
+        key = (lease.pool_id, lease.place.member_id, lease.whole)
+        if seconds > self._latency.get(key, (0.0, 0.0))[0]:
+            self._latency[key] = seconds, self._now()
+
     async def failed(self, lease: Lease, error: ModelyardError) -> Cooldown | None:
         """Let the member rest as the failure demands; return the rest, None where it demands none."""
         if error.rests is None:
@@ -227,6 +233,10 @@ class SharedPoolState:
     async def spoke(self, lease: Lease, seconds: float) -> bool:
         """Take note that a member answered so soon: it is healthy. Tell whether it was not before."""
         return await self._either(lambda state: state.spoke(lease, seconds), is_local=lease.is_local)
+
+    async def silent(self, lease: Lease, seconds: float) -> None:
+        """Take note that a member has said nothing for so long: it is no faster than that."""
+        await self._either(lambda state: state.silent(lease, seconds), is_local=lease.is_local)
 
     async def failed(self, lease: Lease, error: ModelyardError) -> Cooldown | None:
         """Let the member rest as the failure demands; return the rest, None where it demands none."""

@@ -183,6 +183,13 @@ redis.call('HSET', KEYS[1], 'l:' .. member .. kind, tostring(latency), 't:' .. m
 return healed
 """
 
+_SILENT = """
+local latency, seen_at = 'l:' .. ARGV[2], 't:' .. ARGV[2]
+if tonumber(ARGV[3]) > tonumber(redis.call('HGET', KEYS[1], latency) or '0') then
+  redis.call('HSET', KEYS[1], latency, ARGV[3], seen_at, ARGV[1])
+end
+"""
+
 _DONE = """
 local busy, tried = 'b:' .. ARGV[1] .. ':' .. ARGV[3], 'p:' .. ARGV[2]
 if redis.call('HINCRBY', KEYS[1], busy, -1) <= 0 then redis.call('HDEL', KEYS[1], busy) end
@@ -298,6 +305,11 @@ class RedisPoolState:
         kind = _kind(whole=lease.whole)
         arguments: list[Any] = [self._now(), *named, round(seconds, 6), LATENCY_TAU_S, RECENT, kind]
         return bool(await self._commands.script(_SPOKE, _keys(lease.workspace_id, lease.pool_id), arguments))
+
+    async def silent(self, lease: Lease, seconds: float) -> None:
+        """Take note that a member has said nothing for so long: it is no faster than that."""
+        name = f"{lease.place.member_id.hex}{_kind(whole=lease.whole)}"
+        await self._commands.script(_SILENT, [_pool(lease.pool_id)], [self._now(), name, round(seconds, 6)])
 
     async def failed(self, lease: Lease, error: ModelyardError) -> Cooldown | None:
         """Let the member rest as the failure demands; return the rest, None where it demands none."""

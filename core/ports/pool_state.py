@@ -88,6 +88,10 @@ class PoolState(Protocol):
         """Take note that a member answered so soon: it is healthy. Tell whether it was not before."""
         ...
 
+    async def silent(self, lease: Lease, seconds: float) -> None:
+        """Take note that a member has said nothing for so long: it is no faster than that."""
+        ...
+
     async def failed(self, lease: Lease, error: ModelyardError) -> Cooldown | None:
         """Let the member rest as the failure demands; return the rest, None where it demands none."""
         ...

@@ -228,6 +228,21 @@ async def test_who_does_not_answer_the_first_call_is_asked_no_further(state: Poo
     assert await number(state, pool) == silent.place.number
 
 
+async def test_who_is_overtaken_is_known_to_be_slow(state: PoolState) -> None:
+    pool = a_pool(1, 1, strategy=PoolStrategy.LOWEST_LATENCY)
+    for seconds in (0.1, 0.5):
+        lease = await pick(state, pool)
+        await state.spoke(lease, seconds)
+    assert await number(state, pool) == 0
+
+    silent = await pick(state, pool, places(pool)[:1])
+    await state.silent(silent, 0.05)
+    assert await number(state, pool) == 0
+    await state.silent(silent, 9.0)
+
+    assert await number(state, pool) == 1
+
+
 async def test_new_weights_begin_anew(state: PoolState) -> None:
     pool = a_pool(100, 1, strategy=PoolStrategy.WEIGHTED)
     for _ in range(50):
