@@ -48,11 +48,17 @@ def test_what_is_not_the_credentials_fault_rests_nobody(failure: type[ModelyardE
     assert rest(None, failure("no"), NOW) is None
 
 
+@pytest.mark.parametrize("failure", [errors.UpstreamRateLimited, errors.UpstreamOverloaded])
 @pytest.mark.parametrize(("wish", "seconds"), [(2, 2), (0, 1), (0.2, 1), (599, 599), (86_400, 600)])
-def test_the_providers_wish_is_taken_within_bounds(wish: float, seconds: float) -> None:
-    cooldown = rest(None, errors.UpstreamRateLimited("no", retry_after=wish), NOW)
+def test_the_providers_wish_is_taken_within_bounds(failure: type[ModelyardError], wish: float, seconds: float) -> None:
+    cooldown = rest(None, failure("no", retry_after=wish), NOW)
     assert cooldown is not None
     assert cooldown.until == NOW + seconds
+
+
+@pytest.mark.parametrize("failure", [errors.UpstreamQuotaExhausted, errors.UpstreamUnavailable])
+def test_the_wish_counts_for_no_other_failure(failure: type[ModelyardError]) -> None:
+    assert rest(None, failure("no", retry_after=2), NOW) == rest(None, failure("no"), NOW)
 
 
 def test_a_refused_key_rests_until_it_is_validated_and_then_shortly() -> None:

@@ -186,6 +186,23 @@ async def test_a_credential_on_trial_for_all_models_is_tried_by_one_pool_at_a_ti
     assert not (await pick(state, first)).is_trial
 
 
+async def test_ending_a_rest_ends_both_and_the_next_one_is_longer_all_the_same(state: PoolState) -> None:
+    pool, gone = a_pool(1), errors.UpstreamUnavailable("gone")
+    credential_id = places(pool)[0].credential_id
+    first, second = await pick(state, pool), await pick(state, pool)
+    await state.failed(first, gone)
+    await state.failed(second, errors.UpstreamQuotaExhausted("empty"))
+
+    assert await state.end_rests(WORKSPACE, pool.id, credential_id) is True
+    assert await state.end_rests(WORKSPACE, pool.id, credential_id) is False
+
+    trial = await pick(state, pool)
+    again = await state.failed(trial, gone)
+    assert trial.is_trial
+    assert again is not None
+    assert again.times == 2
+
+
 async def test_members_on_trial_are_tried_each_by_a_call_of_its_own(state: PoolState, clock: MovableClock) -> None:
     pool = a_pool(1, 1, 1)
     for lease in [await pick(state, pool) for _ in range(3)]:
@@ -390,6 +407,23 @@ async def test_calls_of_a_dead_process_do_not_count(redis_url: str, clock: Movab
 
     assert (await state.now(WORKSPACE, [pool]))[pool.id].counts[pool.members[0].id].in_flight == 0
     assert sorted([await number(state, pool) for _ in range(2)]) == [0, 1]
+    await connections.aclose()
+
+
+async def test_a_trial_of_a_dead_process_keeps_nobody_from_another(redis_url: str, clock: MovableClock) -> None:
+    connections, dead, pool = open_pool(redis_url), uuid7(), a_pool(1)
+    redis: Redis = Redis(connection_pool=connections)
+    await redis.set(ALIVE_KEY + dead.hex, 1)
+    dying = RedisPoolState(Commands(connections), dead, clock)
+    living = RedisPoolState(Commands(connections), uuid7(), clock)
+    await dying.failed(await pick(dying, pool), errors.UpstreamQuotaExhausted("empty"))
+    clock.advance(601)
+    assert (await pick(dying, pool)).is_trial
+    assert (await living.pick(WORKSPACE, pool, places(pool), (0, 0))).lease is None
+
+    await redis.delete(ALIVE_KEY + dead.hex)
+
+    assert (await pick(living, pool)).is_trial
     await connections.aclose()
 
 
