@@ -209,16 +209,24 @@ async def test_as_long_as_one_is_healthy_no_call_of_many_fails_and_then_all_are_
     assert [one["cooldown"]["remaining"] <= seconds for one, seconds in zip(standing, wishes.values(), strict=True)]
 
 
+@pytest.mark.parametrize(
+    ("said", "delta"),
+    [
+        ({}, "TextDelta"),
+        ({"text": "", "reasoning": "Well."}, "ReasoningDelta"),
+        ({"text": "", "tool_calls": (("look", "{}"),)}, "ToolCallDelta"),
+    ],
+)
 async def test_a_member_that_dies_in_the_middle_ends_the_completion_and_rests(
-    product: Product, provider: FakeProvider
+    product: Product, provider: FakeProvider, said: dict[str, Any], delta: str
 ) -> None:
-    pool = await pooled(product, provider, "cut", "text")
+    pool = await pooled(product, provider, "text", "text")
+    provider.answers(Scenario(**said, ending="cut"), key="sk-0:text")
 
     events = await product.stream(model=model("pooled"))
 
     check_sequence(events)
-    assert events[-1]["__typename"] == "CompletionFailed"
-    assert text_of(events)
+    assert {event["__typename"] for event in events} == {"CompletionStarted", delta, "CompletionFailed"}
     assert [one["health"] for one in await members(product, pool)] == ["COOLING_DOWN", "HEALTHY"]
     assert len(provider.calls) == 1
 
@@ -272,6 +280,32 @@ async def test_a_call_that_all_members_fail_is_told_when_the_first_is_back(
         "UPSTREAM_RATE_LIMITED",
         "UPSTREAM_AUTHENTICATION",
     }
+
+
+async def test_when_all_wait_for_a_validation_nobody_knows_until_when(product: Product, provider: FakeProvider) -> None:
+    await pooled(product, provider, "unauthorized", "unauthorized")
+
+    answers = [*await calls(product, 1), *await calls(product, 1)]
+    route = (await product.data(ROUTE))["workspace"]["route"]
+
+    errors = [answer["errors"][0] for answer in answers]
+    assert [(error["code"], error["retryAfter"]) for error in errors] == [("POOL_EXHAUSTED", None)] * 2
+    assert route["problem"] == {"code": "POOL_EXHAUSTED", "retryAfter": None}
+
+
+async def test_a_pinned_credential_is_tried_though_it_rests_and_a_fallback_by_its_own(
+    product: Product, provider: FakeProvider
+) -> None:
+    pool = await pooled(product, provider, "server_error", "text")
+    await product.add_model("spare", provider.url, key="sk-spare")
+    await calls(product, 1)
+    pinned = pool["members"][0]["credential"]["id"]
+
+    events = await product.stream(model=model("pooled"), credentialId=pinned, fallbacks=[model("spare")])
+
+    assert text_of(events) == HELLO
+    assert [request.key for request in provider.calls[-2:]] == ["sk-0:server_error", "sk-spare"]
+    assert [one["failed"] for one in await members(product, pool)] == [1, 0]
 
 
 async def test_a_fallback_serves_where_the_first_model_has_nothing_to_be_called_with(
