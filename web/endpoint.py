@@ -39,6 +39,7 @@ _HEADERS = (
 PREFLIGHT_SECONDS = 600
 """How long a browser may remember that it need not ask before it asks."""
 
+_BEARER = ((b"www-authenticate", b"Bearer"),)
 _decode = msgspec.json.Decoder().decode
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 
@@ -113,7 +114,7 @@ class HttpEndpoint:
             status = _status(refused)
             if status == 400 and want == JSON:
                 status = 200  # what older clients expect of a well-formed request
-            await _answer(send, status, media, refusal(refused))
+            await _answer(send, status, media, refusal(refused), _BEARER if status == 401 else ())
         except TimeoutError:
             cause = GraphQLError("The operation took too long and was stopped.", extensions={"code": "TIMEOUT"})
             await _answer(send, 504, media, refusal(Refused(cause)))
@@ -126,6 +127,8 @@ class HttpEndpoint:
         if scope["method"] == "GET":
             if len(scope["query_string"]) > MAX_BODY:
                 raise Unfit(414, f"The query string may have at most {MAX_BODY // 1024} KiB.")
+            if not scope["query_string"]:
+                raise Unfit(400, "This is the GraphQL API: send it a document, or try it in the explorer at `/`.")
             return Request.of(_query_string(scope["query_string"]))
         if not is_json_body(headers.get("content-type")):
             raise Unfit(415, "The content type must be application/json, in UTF-8.")

@@ -15,6 +15,9 @@ _PART = b"\r\nContent-Type: application/json\r\n\r\n"
 _RESUME_SECONDS = 1.0
 """How long it may take to see that a stream which is resumed has nothing more."""
 
+_UNBUFFERED = (b"x-accel-buffering", b"no")
+"""What keeps nginx from gathering a stream before it passes it on."""
+
 _BEAT_SECONDS = {EVENTS: 15.0, MIXED: 5.0}
 
 
@@ -100,7 +103,7 @@ class StreamingAnswer:
 
     async def _stream(self, send: Send, payloads: AsyncGenerator[Sequence[bytes], None]) -> None:
         framing = self._framing
-        headers = [(b"content-type", framing.content_type.encode()), *self._headers]
+        headers = [(b"content-type", framing.content_type.encode()), _UNBUFFERED, *self._headers]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await _write(send, framing.start)
         loop = asyncio.get_running_loop()

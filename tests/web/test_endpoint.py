@@ -148,6 +148,8 @@ async def test_get_reads_and_never_writes(view: View) -> None:
     assert read.json() == {"data": {"hello": "hello a"}}
     assert (write.status_code, as_stream.status_code) == (405, 405)
     assert (await view.get(query="{ hello }", variables="{")).status_code == 400
+    nothing = await view.get()
+    assert (nothing.status_code, "explorer" in nothing.text) == (400, True)
 
 
 async def test_pages_of_other_origins_are_refused(view: View) -> None:
@@ -217,6 +219,7 @@ async def test_who_asks_is_looked_up_for_each_operation(view: View) -> None:
 
     wrong = await view.post(body, token="my_wrong", accept=GRAPHQL)
     assert (wrong.status_code, code_of(wrong)) == (401, "UNAUTHENTICATED")
+    assert wrong.headers["www-authenticate"] == "Bearer"
     basic = await view.post(body, token=None, authorization="Basic eDp5")
     assert (basic.status_code, code_of(basic)) == (401, "UNAUTHENTICATED")
 
@@ -288,6 +291,7 @@ async def test_events_are_framed_as_graphql_sse_wants_them(view: View, way: str)
         view.get(query=query, accept=EVENTS) if way == "GET" else view.post({"query": query}, accept=EVENTS)
     )
     assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
+    assert answer.headers["x-accel-buffering"] == "no"  # nginx passes it on as it comes
     assert answer.text == (
         ":\n\n"
         'event: next\ndata: {"data":{"count":0}}\n\n'
