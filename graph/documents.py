@@ -94,7 +94,7 @@ class Prepared:
 
 
 class Documents:
-    """The documents of a schema, the last used ones kept; what was refused is kept too."""
+    """The documents of a schema, the last used ones kept; what was refused is kept too, and what may hold a secret not."""
 
     def __init__(self, schema: GraphQLSchema) -> None:
         self._schema = schema
@@ -119,8 +119,8 @@ class Documents:
         return Prepared(found, _operation(found.document, operation_name))
 
     def _keep(self, query: str, found: Checked | Refused, tokens: int) -> None:
-        if len(query) > KEPT_CHARACTERS:
-            return
+        if len(query) > KEPT_CHARACTERS or ('"' in query and "mutation" in query):
+            return  # what a mutation is given in its own text may be a secret
         self._kept[query] = found, tokens
         self._tokens += tokens
         while len(self._kept) > KEPT_DOCUMENTS or self._tokens > KEPT_TOKENS:
@@ -154,8 +154,10 @@ def _operation(document: DocumentNode, name: str | None) -> OperationDefinitionN
     if name is None and len(operations) == 1:
         return operations[0]
     if name is None:
-        problem = "names no operation" if operations else "has no operation"
-        raise Refused(GraphQLError(f"The document {problem}: give `operationName` where there are several."))
+        problem = (
+            "several operations: say by `operationName` which is meant" if operations else "no operation to execute"
+        )
+        raise Refused(GraphQLError(f"The document has {problem}."))
     for operation in operations:
         if operation.name is not None and operation.name.value == name:
             return operation

@@ -1,6 +1,7 @@
 """Documents that are too large are refused in linear time, before validation, and what is kept of documents is bounded."""
 
 import time
+from contextlib import suppress
 
 import pytest
 from graphql import get_introspection_query
@@ -110,6 +111,17 @@ def test_a_document_is_kept_and_so_is_a_refusal(served: Documents) -> None:
     assert served.prepare("{ __typename }", None).checked is first.checked
     one, two = refusal_of(served, "{ nope }"), refusal_of(served, "{ nope }")
     assert one == two
+
+
+@pytest.mark.parametrize("end", ["}", "", " nope }"])
+def test_a_document_that_may_hold_a_secret_is_not_kept(served: Documents, end: str) -> None:
+    given = '{ provider: "openai", values: [{ field: "api_key", value: "sk-canary" }] }'
+    with suppress(Refused):
+        served.prepare(f"mutation {{ createCredential(input: {given}) {{ errors {{ code }} }} {end}", None)
+    served.prepare("mutation ($i: CreateCredentialInput!) { createCredential(input: $i) { errors { code } } }", None)
+
+    assert len(served._kept) == 1
+    assert "canary" not in str(served._kept)
 
 
 def test_what_is_kept_is_bounded_in_number_and_in_tokens(served: Documents, monkeypatch: pytest.MonkeyPatch) -> None:
