@@ -23,6 +23,8 @@ from graphql import (
 from strawberry.schema.validation_rules.maybe_null import MaybeNullValidationRule
 from strawberry.schema.validation_rules.one_of import OneOfInputValidationRule
 
+from graph.sizes import MAX_OBJECTS, Sizes
+
 MAX_TOKENS = 2000
 MAX_ERRORS = 5
 KEPT_DOCUMENTS = 1000
@@ -44,6 +46,7 @@ MAX_REPEATS = 60
 BILLABLE = frozenset({"complete", "embed", "rerank", "transcribe", "moderate", "completion", "speech"})
 """Root fields of which a document has at most one, so that aliases cannot multiply charges."""
 
+TOO_LARGE = "OPERATION_TOO_LARGE"
 _ENOUGH = 10**9
 
 
@@ -62,6 +65,7 @@ class Checked:
     document: DocumentNode
     introspects: bool
     is_billable: bool
+    is_large: bool
     compiled: dict[Any, Any] = field(default_factory=dict)
 
 
@@ -100,6 +104,7 @@ class Documents:
         self._schema = schema
         self._kept: OrderedDict[str, tuple[Checked | Refused, int]] = OrderedDict()
         self._tokens = 0
+        self._sizes = Sizes(schema)
 
     def prepare(self, query: str, operation_name: str | None) -> Prepared:
         """Return the operation to execute.
@@ -146,7 +151,28 @@ class Documents:
             return Refused(*over)
         rules = _CIRCLES if measuring.is_circular else _RULES
         errors = validate(self._schema, document, rules, max_errors=MAX_ERRORS, hide_suggestions=True)
-        return Refused(*errors) if errors else Checked(document, introspects, not names.isdisjoint(BILLABLE))
+        if errors:
+            return Refused(*errors)
+        operations = [one for one in document.definitions if isinstance(one, OperationDefinitionNode)]
+        is_large = any(self._sizes.objects(document, one, None) > MAX_OBJECTS for one in operations)
+        return Checked(document, introspects, not names.isdisjoint(BILLABLE), is_large)
+
+    def check_size(self, prepared: Prepared, variables: Mapping[str, Any] | None) -> None:
+        """Let an operation pass that can be answered with no more than MAX_OBJECTS objects.
+
+        Raises:
+            Refused: it can be answered with more, given these variables.
+        """
+        if not prepared.checked.is_large:
+            return
+        if self._sizes.objects(prepared.document, prepared.operation, variables or {}) > MAX_OBJECTS:
+            problem = f"it can be answered with over {MAX_OBJECTS:,} objects, as pages within pages multiply"
+            raise Refused(
+                GraphQLError(
+                    f"The operation is too large: {problem}. Ask for smaller pages.",
+                    extensions={"code": TOO_LARGE, "limit": "objects"},
+                )
+            )
 
 
 def _operation(document: DocumentNode, name: str | None) -> OperationDefinitionNode:
@@ -309,5 +335,5 @@ def _over_limits(document: DocumentNode, measuring: _Measuring, limits: Mapping[
 def _too_large(what: str, limit: str) -> GraphQLError:
     return GraphQLError(
         f"The operation is too large: its {what} may be at most {limit}. Split it.",
-        extensions={"code": "OPERATION_TOO_LARGE", "limit": what},
+        extensions={"code": TOO_LARGE, "limit": what},
     )

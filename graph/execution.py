@@ -58,8 +58,9 @@ class Engine:
         """Return the encoded payload of a query or mutation.
 
         Raises:
-            Refused: the variables do not fit; no resolver ran.
+            Refused: the variables do not fit, or ask for too much; no resolver ran.
         """
+        self.documents.check_size(prepared, variables)
         async with asyncio.timeout(seconds):
             result = execute(
                 self.schema,
@@ -104,6 +105,7 @@ class Engine:
         Raises:
             Refused: the stream could not be begun.
         """
+        self.documents.check_size(prepared, variables)
         executor = self._executor.build(
             self.schema,
             prepared.document,
