@@ -137,7 +137,8 @@ class Documents:
         try:
             document = parse(query, max_tokens=MAX_TOKENS)
         except GraphQLError as error:
-            return Refused(error), 0
+            is_long = f"more than {MAX_TOKENS} tokens" in error.message
+            return Refused(_too_large("tokens", f"{MAX_TOKENS:,}") if is_long else error), 0
         except RecursionError:
             return Refused(_too_large("levels of nesting", "200")), 0
         return self._judged(document), document.token_count or MAX_TOKENS
