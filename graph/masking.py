@@ -15,6 +15,7 @@ BAD_REQUEST = "BAD_REQUEST"
 
 _VALUES = (
     (re.compile(r", found: .*", re.DOTALL), "."),
+    (re.compile(r"^(Syntax Error: .*?String) ['\"].*", re.DOTALL), r"\1."),
     (re.compile(r"(cannot represent(?: an?| non)?[\w -]* value): .*", re.DOTALL), r"\1."),
     (re.compile(r"Value .* does not exist in ('\w+' enum)", re.DOTALL), r"The value does not exist in \1"),
 )
