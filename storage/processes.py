@@ -139,7 +139,9 @@ LEFT_BEHIND = Problem(
 
 async def fail_left_behind(connection: Connection, *, limit: int) -> int:
     """End the running invocations of dead processes that hold nothing as FAILED; return how many, at most `limit`."""
-    orphans = _left_behind(connection.now()).where(~_holding()).limit(limit)
+    # Locked, so that none begins to hold meanwhile: its owner may live after all, and locks its calls by their ids.
+    order = (invocations.c.owner, invocations.c.id)
+    orphans = _left_behind(connection.now()).where(~_holding()).order_by(*order).limit(limit).with_for_update()
     ids = [row.id for row in await connection.rows(orphans)]
     if not ids:
         return 0
@@ -150,10 +152,8 @@ async def fail_left_behind(connection: Connection, *, limit: int) -> int:
         "ended_at": now,
         "updated_at": now,
     }
-    statement = (
-        update(invocations).where(invocations.c.id.in_(bindparam("ids", expanding=True)), STILL_RUNS).values(**end)
-    )
-    return await connection.run(statement, {"ids": ids})
+    these = (invocations.c.id.in_(bindparam("ids", expanding=True)), STILL_RUNS, ~_holding())
+    return await connection.run(update(invocations).where(*these).values(**end), {"ids": ids})
 
 
 async def holding_left_behind(connection: Connection, *, limit: int) -> Sequence[DeadCall]:

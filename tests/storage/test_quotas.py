@@ -10,7 +10,7 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
-from sqlalchemy import Connection, Select, delete, event, select, update
+from sqlalchemy import Connection, Select, Update, delete, event, insert, select, update
 
 from core.entities import BudgetPeriod, EntryKind, Invocation, InvocationStatus, Quota, QuotaType, QuotaUnit
 from core.errors import AlreadyAdmitted, QuotaExceeded
@@ -503,6 +503,35 @@ async def test_a_call_that_cannot_be_swept_holds_up_no_other(resources: Resource
     async with resources.storage.read() as tx:
         found = await tx.invocations.get_many([tenant.id], [broken.id, other.id])
     assert [found[one.id].status.value for one in (broken, other)] == ["RUNNING", "FAILED"]
+
+
+async def test_a_call_that_begins_to_hold_as_it_is_taken_for_dead_is_left_to_the_sweep_of_holds(
+    resources: Resources, clock: MovableClock
+) -> None:
+    tenant = await rows.tenant(resources.app)
+    quota = await _grant(resources, tenant.id, 10)
+    call = replace(rows.invocation(resources.app, tenant), owner=uuid7())
+    await resources.app.invocations.admit(call)
+    clock.advance(seconds=120)
+    now, hold_id = clock.now(), uuid7()
+    held = {
+        "id": hold_id, "quota_id": quota.id, "invocation_id": call.id, "owner": call.owner, "amount": 1, "used": 0,
+        "input_tokens": 7, "state": "HELD", "period": None, "created_at": now, "updated_at": now,
+    }  # fmt: skip
+
+    async with resources.storage.connect() as connection:
+
+        def hold(connection: Connection, statement: object, *_: object) -> None:
+            if isinstance(statement, Update):
+                connection.execute(insert(quota_holds).values(held))
+
+        event.listen(connection.raw.sync_connection, "before_execute", hold)
+        ended = await processes.fail_left_behind(connection, limit=10)
+
+    assert ended == 0
+    async with resources.storage.connect() as connection:
+        (left,) = await processes.holding_left_behind(connection, limit=10)
+    assert (left.id, [one.id for one in left.holds]) == (call.id, [hold_id])
 
 
 async def test_the_sweep_frees_what_a_dead_process_held_and_no_other(resources: Resources, clock: MovableClock) -> None:
