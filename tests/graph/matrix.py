@@ -13,9 +13,11 @@ from typing import Any
 from uuid import UUID
 
 from core.entities import Workspace
+from core.errors import UpstreamQuotaExhausted
 from core.ids import uuid7
 from core.offers import offers_of
 from core.operator_files import OperatorFile
+from core.ports import pool_state
 from graph import ids
 from tests.graph.world import World
 
@@ -367,6 +369,19 @@ async def _pool(world: World, place: Place) -> str:
 async def _pool_member(world: World, place: Place) -> str:
     query = "query ($id: ID!) { node(id: $id) { ... on Pool { members { id } } } }"
     return str((await world.data(place.who, query, id=place["Pool"]))["node"]["members"][0]["id"])
+
+
+async def let_rest(world: World, place: Place) -> None:
+    """Let the sample of a pool's member rest, which is what `endCooldown` ends."""
+    seat = pool_state.Place(
+        member_id=ids.given_pair(place["PoolMember"], "PoolMember")[1],
+        credential_id=ids.given_credential(place["Credential"]),
+        number=0,
+        weight=1,
+    )
+    pool_id = ids.given_pair(place["Pool"], "Pool")[1]
+    lease = pool_state.Lease(workspace_id=place.workspace.id, pool_id=pool_id, place=seat)
+    await world.app.pools.failed(lease, UpstreamQuotaExhausted("out of money"))
 
 
 def _new_pool(place: Place) -> dict[str, Any]:
