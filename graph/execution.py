@@ -95,7 +95,7 @@ class Engine:
         """
         if prepared.is_subscription:
             return await self.subscribe(prepared, variables, context, write)
-        return _single(await self.execute(prepared, variables, context, seconds))
+        return single(await self.execute(prepared, variables, context, seconds))
 
     async def subscribe(
         self, prepared: Prepared, variables: Mapping[str, Any] | None, context: Context, write: Write | None = None
@@ -166,7 +166,8 @@ def _feed(encoders: Mapping[type, Any], write: Write, batch: Sequence[Any]) -> b
     return write(payloads)
 
 
-async def _single(payload: bytes) -> AsyncGenerator[Sequence[bytes], None]:
+async def single(payload: bytes) -> AsyncGenerator[Sequence[bytes], None]:
+    """Yield one payload."""
     yield (payload,)
 
 

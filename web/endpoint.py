@@ -16,7 +16,7 @@ from core.app import App
 from core.errors import ErrorCode, ModelyardError, Unauthenticated
 from graph.context import Context, make_context
 from graph.documents import Prepared, Refused
-from graph.execution import Engine, refusal
+from graph.execution import Engine, refusal, single
 from web.auth import secret_of, viewer_of
 from web.negotiation import EVENTS, GRAPHQL_JSON, JSON, MIXED, allowed_origin, is_foreign, is_json_body, wanted
 from web.streams import StreamingAnswer, left
@@ -179,15 +179,17 @@ class HttpEndpoint:
         try:
             prepared = self._engine.prepare(request.query, request.operation_name, context)
             _check_way(prepared, scope["method"], media)
-            if media in {EVENTS, MIXED}:
-                payloads = await self._engine.stream(prepared, request.variables, context, self._seconds(prepared))
+            if prepared.is_subscription:
+                payloads = await self._engine.subscribe(prepared, request.variables, context)
                 answer = StreamingAnswer(payloads, media, _HEADERS, resumes=last_event_id is not None)
                 await answer(scope, receive, send)
                 return
             payload = await self._executed(receive, prepared, request, context)
         finally:
             await context.aclose()
-        if payload is not None:
+        if payload is not None and media in {EVENTS, MIXED}:
+            await StreamingAnswer(single(payload), media, _HEADERS)(scope, receive, send)
+        elif payload is not None:
             await _answer(send, 200, media, payload)
 
     async def _executed(self, receive: Receive, prepared: Prepared, request: Request, context: Context) -> bytes | None:

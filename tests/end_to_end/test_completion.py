@@ -257,9 +257,11 @@ async def test_a_reader_who_leaves_for_good_closes_the_provider(product: Product
     assert record["usage"]["outputTokens"] > 0
 
 
-@pytest.mark.parametrize("operation", ["complete", "embed"])
+@pytest.mark.parametrize(
+    ("operation", "accept"), [("complete", "application/json"), ("complete", "text/event-stream"), ("embed", "*/*")]
+)
 async def test_who_hangs_up_before_a_whole_answer_has_left(
-    product: Product, provider: FakeProvider, operation: str
+    product: Product, provider: FakeProvider, operation: str, accept: str
 ) -> None:
     await product.add_model("mine", provider.url)
     await product.add_model("mine", provider.url, kind="TEXT_EMBEDDING")
@@ -269,7 +271,8 @@ async def test_who_hangs_up_before_a_whole_answer_has_left(
 
     async with httpx.AsyncClient(trust_env=False, verify=NO_TLS) as client:
         body = {"query": query, "variables": {"input": given}}
-        call = asyncio.ensure_future(client.post(f"{product.url}/graphql", json=body, headers=product.headers()))
+        headers = {**product.headers(), "accept": accept}
+        call = asyncio.ensure_future(client.post(f"{product.url}/graphql", json=body, headers=headers))
         await wait_for(lambda: provider.answering == 1)
         call.cancel()
         await asyncio.wait({call})
