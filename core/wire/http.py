@@ -81,21 +81,21 @@ class Answer:
             UpstreamTimeout: nothing came for a long time.
         """
         if may_rest and self._pace.rest_s > 0:
-            await self._rest(self._pace.rest_s)
+            await self._rest()
         try:
             return await self._response.content.readany()
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise _broken_body(error) from error
 
-    async def _rest(self, seconds: float) -> None:
-        """Leave what comes to the kernel for so long."""
+    async def _rest(self) -> None:
+        """Leave what comes to the kernel for a while."""
         connection = self._response.connection
         protocol = connection.protocol if connection is not None else None
         if protocol is None or not protocol.connected:
             return  # all has come, or nothing more will
         protocol.pause_reading()
         try:
-            await asyncio.sleep(seconds)
+            await self._pace.rest()
         finally:
             protocol.resume_reading()
 

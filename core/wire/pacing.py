@@ -19,15 +19,22 @@ MOST_S = 0.05
 
 _SHORTEST_S = 0.005
 _FASTER_S = 0.0005
+_WEIGHT = 0.2
 
 
 class Pace:
-    """The pace of all streams of a process: `rest_s` is how long each waits from one read to the next."""
+    """The pace of all streams of a process: `rest_s` is how long each waits at most from one read to the next.
+
+    Those who rest begin again together: what they read then takes one stretch of the loop, and the time between is left
+    to calls that begin.
+    """
 
     def __init__(self) -> None:
         self.rest_s = 0.0
+        self._late_s = 0.0
         self._open = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._resting: list[asyncio.Future[None]] = []
 
     @contextmanager
     def stream(self) -> Iterator[None]:
@@ -40,9 +47,25 @@ class Pace:
         finally:
             self._open -= 1
 
+    async def rest(self) -> None:
+        """Wait until those who rest go on."""
+        loop = asyncio.get_running_loop()
+        if not self._resting:
+            loop.call_later(self.rest_s, self._go_on)
+        going_on = loop.create_future()
+        self._resting.append(going_on)
+        await going_on
+
+    def _go_on(self) -> None:
+        resting, self._resting = self._resting, []
+        for one in resting:
+            if not one.done():
+                one.set_result(None)
+
     def note(self, late_s: float) -> None:
         """Take note of how late the loop was: slow down at once, and speed up bit by bit."""
-        if late_s > LATE_S:
+        self._late_s += (late_s - self._late_s) * _WEIGHT
+        if self._late_s > LATE_S:
             self.rest_s = min(max(self.rest_s * 1.25, self.rest_s + _SHORTEST_S), MOST_S)
         else:
             self.rest_s = max(self.rest_s - _FASTER_S, 0.0)

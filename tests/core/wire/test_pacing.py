@@ -40,11 +40,9 @@ def test_a_rest_is_never_longer_than_may_be(lates: list[float]) -> None:
     pace = Pace()
 
     for late in lates:
-        before = pace.rest_s
         pace.note(late)
 
         assert 0 <= pace.rest_s <= MOST_S
-        assert (pace.rest_s >= before) if late > LATE_S else (pace.rest_s <= before)
 
 
 def test_whoever_keeps_up_does_not_rest_and_soon_no_more() -> None:
@@ -60,6 +58,34 @@ def test_whoever_keeps_up_does_not_rest_and_soon_no_more() -> None:
     for _ in range(int(2 / BEAT_S)):
         pace.note(0)
     assert pace.rest_s == 0
+
+
+def test_a_single_stall_slows_nobody_down_for_long() -> None:
+    pace = Pace()
+
+    pace.note(4 * LATE_S)
+    assert pace.rest_s == 0
+
+    pace.note(0.2)
+    assert pace.rest_s > 0
+
+
+async def test_those_who_rest_go_on_together() -> None:
+    pace = Pace()
+    pace.rest_s = MOST_S
+    gone_on: list[int] = []
+
+    async def rest(number: int) -> None:
+        await pace.rest()
+        gone_on.append(number)
+
+    first, left, last = (asyncio.create_task(rest(number)) for number in range(3))
+    await asyncio.sleep(0)
+    left.cancel()
+    await first
+
+    assert last.done()
+    assert gone_on == [0, 2]
 
 
 async def test_a_loop_that_is_held_up_slows_streams_down_until_none_is_open() -> None:
