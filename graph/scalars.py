@@ -132,12 +132,14 @@ SCALARS: Mapping[object, ScalarDefinition] = {
     Decimal: strawberry.scalar(
         name="Decimal",
         description="An exact decimal number, as text without an exponent.",
+        specified_by_url="https://speleotrove.com/decimal/daconvs.html",
         serialize=_write_decimal,
         parse_value=_read_decimal,
     ),
     BigInt: strawberry.scalar(
         name="BigInt",
         description="A whole number within ±(2^53 - 1), as a JSON number.",
+        specified_by_url="https://www.rfc-editor.org/rfc/rfc7493#section-2.2",
         serialize=_check_whole,
         parse_value=_check_whole,
     ),
@@ -151,6 +153,7 @@ SCALARS: Mapping[object, ScalarDefinition] = {
     Vector: strawberry.scalar(
         name="Vector",
         description="A list of finite numbers, as a JSON array.",
+        specified_by_url="https://www.rfc-editor.org/rfc/rfc8259#section-5",
         serialize=_same,
         parse_value=_read_vector,
     ),
