@@ -30,7 +30,7 @@ from core.live import tell_of_pools
 from core.model_types import ModelKey
 from core.provider import FormField, FormFieldType, Manifest, ModelCard, Provider, Values
 from core.wire.egress import is_loopback, normalise_base_url
-from core.wire.http import UNREACHABLE
+from core.wire.http import Unreachable
 
 log = logging.getLogger(__name__)
 
@@ -180,9 +180,9 @@ async def _asked(provider: Provider, values: Values, key: ModelKey | None) -> No
     try:
         async with asyncio.timeout(LIMIT_S):
             await provider.validate(values, key, _card(manifest, key, values))
-    except UpstreamUnavailable as failure:
+    except Unreachable as failure:
         addresses = [values.get(field.name, "") for field in _form(manifest, key) if field.type is FormFieldType.URL]
-        if failure.message != UNREACHABLE or not any(is_loopback(str(url)) for url in addresses if url):
+        if not any(is_loopback(str(url)) for url in addresses if url):
             raise
         raise UpstreamUnavailable(f"{failure.message} {_CONTAINER}") from failure
     except TimeoutError:

@@ -15,7 +15,7 @@ from core.wire.dialects.ollama.models import list_models
 from core.wire.dialects.ollama_embed import OllamaEmbeddings
 from core.wire.egress import is_loopback
 from core.wire.failures import failure, secrets_of
-from core.wire.http import UNREACHABLE, Http, Reply
+from core.wire.http import Http, Reply, Unreachable
 
 _PASTED = re.compile(r"/(?:api|v1)(?:/chat(?:/completions)?|/generate|/embed|/tags|/models)?$")
 
@@ -57,10 +57,10 @@ class Ollama(Provider):
     async def _version(self, server: Server) -> Reply:
         try:
             return await self._http.request("GET", f"{server.base_url}/api/version", headers=server.headers)
-        except UpstreamUnavailable as failure:
-            if failure.message != UNREACHABLE or is_loopback(server.base_url):
+        except Unreachable as refusal:
+            if is_loopback(server.base_url):
                 raise
-            raise UpstreamUnavailable(f"{failure.message} {_BOUND}") from failure
+            raise UpstreamUnavailable(f"{refusal.message} {_BOUND}") from refusal
 
     async def _check_model(self, server: Server, name: str) -> None:
         headers = {"content-type": "application/json", **server.headers}

@@ -51,6 +51,10 @@ _LARGE_BODY = 2**20
 _LOOKUPS = 32
 
 
+class Unreachable(UpstreamUnavailable):
+    """Nobody answers at the address; who knows what it stands for can say more."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
     """A whole response, its body read; header names are looked up in any case."""
@@ -337,14 +341,14 @@ _BEFORE_HEADERS: tuple[tuple[tuple[type[Exception], ...], type[UpstreamError], s
         _CERTIFICATE,
     ),
     ((aiohttp.SocketTimeoutError,), UpstreamTimeout, _LATE),
-    ((aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError), UpstreamUnavailable, UNREACHABLE),
+    ((aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError), Unreachable, UNREACHABLE),
     (
         (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, ConnectionError),
         UpstreamUnavailable,
         _NO_ANSWER,
     ),
     ((aiohttp.ClientResponseError, aiohttp.ClientPayloadError), UpstreamProtocol, _NOT_HTTP),
-    ((Exception,), UpstreamUnavailable, UNREACHABLE),
+    ((Exception,), Unreachable, UNREACHABLE),
 )
 
 
